@@ -1,0 +1,44 @@
+// The architecture of one DeepSeek-V4 model, validated: what config.json says in either of its forms (v4-spec 1).
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vitrine {
+
+// Ratio 0: sliding window only; 4: CSA, overlapping entries and an indexer; any other: HCA (v4-spec 0.4).
+enum class LayerKind { sliding, csa, hca };
+inline char layer_glyph(LayerKind k) { return k == LayerKind::sliding ? 'S' : k == LayerKind::csa ? 'C' : 'H'; }
+
+struct LayerConfig {
+    int ratio = 0;                // tokens per compressed entry, 0 = none
+    bool is_hash_routed = false;  // experts from tid2eid[token]
+    LayerKind kind() const { return ratio == 0 ? LayerKind::sliding : ratio == 4 ? LayerKind::csa : LayerKind::hca; }
+};
+
+struct YarnConfig {
+    double factor = 1, beta_fast = 32, beta_slow = 1;
+    int64_t original_max_position = 0;
+};
+
+struct ModelConfig {
+    int vocab_size = 0, hidden_size = 0;
+    int n_heads = 0, head_dim = 0, rope_dim = 0, q_lora_rank = 0, o_groups = 0, o_lora_rank = 0, sliding_window = 0;
+    int index_n_heads = 0, index_head_dim = 0, index_topk = 0;
+    int n_experts = 0, n_shared_experts = 0, n_experts_per_tok = 0, expert_width = 0;  // width of one expert
+    int hc_mult = 0, hc_sinkhorn_iters = 0;
+    double hc_eps = 0, rms_norm_eps = 0, routed_scaling_factor = 0, swiglu_limit = 0;
+    double rope_theta = 0, compress_rope_theta = 0;
+    bool has_yarn = false;        // on compressed layers only
+    YarnConfig yarn;
+    int64_t max_position = 0;
+    int bos_id = 0, eos_id = 1;
+    int n_mtp_layers = 0;
+    bool norm_topk_prob = true;
+    std::vector<LayerConfig> layers;  // the trunk
+
+    int n_layers() const { return static_cast<int>(layers.size()); }
+    int shared_width() const { return n_shared_experts * expert_width; }
+};
+
+}  // namespace vitrine

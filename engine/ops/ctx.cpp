@@ -1,0 +1,26 @@
+// What every op is handed: publishing and op names.
+#include "engine/ops/ctx.h"
+
+#include <cstring>
+
+namespace vitrine {
+
+const char* op_kind_name(OpKind k) {
+    static const char* const names[] = {"embed", "hyper-connections", "norm",   "linear", "rope", "compress",
+                                        "index", "attend",            "router", "moe",    "head", "other"};
+    return names[static_cast<int>(k)];
+}
+
+void OpTimes::clear() { std::memset(ms, 0, sizeof ms); }
+
+void Ctx::publish(Probe p, const Tensor& x, int rows, int cols) const {
+    for (int64_t t = 0; t < x.dim(0); ++t) {
+        const int token = static_cast<int>(t);
+        if (x.dtype == DType::i32)
+            probes->put(token, p, layer, x.row<int32_t>(t), rows, cols);
+        else
+            probes->put(token, p, layer, x.row<float>(t), rows, cols);
+    }
+}
+
+}  // namespace vitrine

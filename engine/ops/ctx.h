@@ -1,0 +1,65 @@
+// What every op is handed: scratch memory, threads, the numeric mode, who watches, and when to stop.
+#pragma once
+#include <chrono>
+#include <stop_token>
+
+#include "engine/base/config/numerics.h"
+#include "engine/device/pool.h"
+#include "engine/telemetry/probes.h"
+#include "engine/tensor/arena.h"
+
+namespace vitrine {
+
+// Time spent per kind of op and layer during a forward pass, for the Model view and `bench`. Owner: the engine thread.
+enum class OpKind : uint8_t { embed, hyper, norm, linear, rope, compress, index, attend, route, moe, head, other, count };
+const char* op_kind_name(OpKind k);
+
+struct OpTimes {
+    bool is_on = false;
+    static constexpr int kMaxLayers = 128;
+    double ms[static_cast<int>(OpKind::count)][kMaxLayers + 1] = {};  // last column: outside the layers
+    void clear();
+};
+
+struct Ctx {
+    Arena& arena;
+    Pool& pool;
+    Numerics numerics = Numerics::exact;
+    const Watch* watch = nullptr;     // nullptr: nobody looks
+    ProbeSink* probes = nullptr;
+    std::stop_token stop;
+    OpTimes* times = nullptr;
+    int layer = -1;                   // set by the model for probes and times
+
+    bool wants(Probe p) const { return watch && watch->wants(p); }
+    bool is_reference() const { return numerics == Numerics::reference; }
+    void check_stop() const {
+        if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+    }
+    // Publishes each row of x [T, ...] as one array of rows x cols per token (call only if wanted).
+    void publish(Probe p, const Tensor& x, int rows, int cols) const;
+};
+
+// Adds the time until the end of the scope to ctx.times.
+class OpTimer {
+  public:
+    OpTimer(Ctx& ctx, OpKind kind) : times_(ctx.times && ctx.times->is_on ? ctx.times : nullptr) {
+        if (times_) kind_ = kind, layer_ = ctx.layer < 0 ? OpTimes::kMaxLayers : ctx.layer, start_ = Clock::now();
+    }
+    ~OpTimer() {
+        if (times_)
+            times_->ms[static_cast<int>(kind_)][layer_] +=
+                std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
+    }
+    OpTimer(const OpTimer&) = delete;
+    OpTimer& operator=(const OpTimer&) = delete;
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    OpTimes* times_;
+    OpKind kind_{};
+    int layer_ = 0;
+    Clock::time_point start_;
+};
+
+}  // namespace vitrine

@@ -1,0 +1,44 @@
+// Per-step scratch: activations are bump-allocated and released all at once.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "engine/tensor/tensor.h"
+
+namespace vitrine {
+
+// Bump allocator of 64-byte aligned blocks. Grows by blocks, never shrinks before `reset` merges them into one. Owner: the
+// engine thread.
+class Arena {
+  public:
+    Tensor make(DType t, Shape s);                   // uninitialised
+    template <class T>
+    Tensor make(Shape s) { return make(dtype_of<T>(), s); }
+    void* bytes(size_t n);
+
+    // Releases everything allocated since the mark when it goes out of scope.
+    class Scope {
+      public:
+        explicit Scope(Arena& a) : arena_(a), block_(a.block_), used_(a.used_) {}
+        ~Scope() { arena_.block_ = block_, arena_.used_ = used_; }
+        Scope(const Scope&) = delete;
+        Scope& operator=(const Scope&) = delete;
+
+      private:
+        Arena& arena_;
+        size_t block_, used_;
+    };
+    size_t allocated_bytes() const;                  // as held from the system
+
+  private:
+    struct Block {
+        std::unique_ptr<std::byte[]> memory;
+        std::byte* base;
+        size_t size;
+    };
+    std::vector<Block> blocks_;
+    size_t block_ = 0, used_ = 0;
+};
+
+}  // namespace vitrine
