@@ -5,6 +5,7 @@
 
 #include "engine/base/config/model_config.h"
 #include "engine/model/param.h"
+#include "engine/telemetry/model_info.h"
 
 namespace vitrine {
 
@@ -53,12 +54,6 @@ struct MtpWeights {         // recognised and checked; used by speculative decod
     BlockWeights block;
     Param e_proj, h_proj, enorm, hnorm, norm;
     HyperWeights hc_head;
-};
-
-struct TensorInfo {         // for the Model view and `inspect`
-    std::string name, dtype, shape;
-    uint64_t bytes = 0;
-    int64_t n_params = 0;
 };
 
 struct ModelWeights {

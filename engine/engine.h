@@ -1,0 +1,98 @@
+// The public face of the engine: a loaded model and its sessions. No Eigen, no CUDA, no threads of its own but the pool's.
+//
+// Engine and its Sessions belong to one thread (the engine thread); Watch may be changed from any thread.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "engine/base/config/model_config.h"
+#include "engine/base/config/numerics.h"
+#include "engine/base/config/sampling.h"
+#include "engine/telemetry/cache_report.h"
+#include "engine/telemetry/chat.h"
+#include "engine/telemetry/model_info.h"
+#include "engine/telemetry/probes.h"
+#include "engine/telemetry/trace.h"
+
+namespace vitrine {
+
+class Tokenizer;
+struct ChatFormat;
+struct OpTimes;
+class Session;
+
+struct EngineOptions {
+    Numerics numerics = Numerics::exact;
+    int n_threads = 0;        // 0: one per core
+    int64_t max_context = 0;  // [tokens]; 0: the config's max_position_embeddings, at most 1,048,576
+};
+
+class Engine {
+  public:
+    // Error(bad_input) lists everything wrong with the folder at once. Nothing of the weights is copied.
+    static std::unique_ptr<Engine> load(const std::string& folder, const EngineOptions& options);
+    ~Engine();
+
+    const ModelConfig& config() const;
+    const ModelInfo& info() const;
+    Numerics numerics() const;
+    // Sessions made before keep their numerics; make new ones. Error(bad_input) when the model can't run in it.
+    void set_numerics(Numerics n);
+    const Tokenizer* tokenizer() const;    // nullptr when the folder has none
+    const ChatFormat& chat_format() const;
+    Watch& watch();
+    OpTimes& op_times();
+    std::unique_ptr<Session> new_session();
+    TensorHistogram histogram(const std::string& tensor) const;
+
+    struct Impl;
+
+  private:
+    Engine();
+    std::unique_ptr<Impl> impl_;
+    friend class Session;
+};
+
+// A mutable timeline of tokens that owns its cache and the logits after its last token. Must not outlive its Engine.
+class Session {
+  public:
+    ~Session();
+    int64_t length() const;
+    const std::vector<int32_t>& tokens() const;
+    int64_t max_context() const;
+
+    // Feeds ids at the end, in chunks; logits() are those after the last. Error(cancelled) leaves the session at the end of the
+    // last whole chunk; Error(bad_input) for an id outside the vocabulary or a context that is full, before anything is fed.
+    // `progress` (may be null) is called after each chunk with the tokens done.
+    void append(std::span<const int32_t> ids, std::stop_token stop = {}, const std::function<void(int64_t)>& progress = {});
+    std::span<const float> logits() const;   // [V]; Error(internal) when the session is empty
+
+    // Goes back to the first n tokens, any n in [0, length]; compressor and overlap state come along. Beyond the rings' slack a
+    // kept state is restored and the rest is fed again. logits() are those of token n-1 again (empty for n = 0).
+    void rewind(int64_t n);
+    // Rewinds to the longest common prefix with `ids`, keeping at least one id to feed, and returns its length.
+    int64_t reuse_prefix(std::span<const int32_t> ids);
+    std::unique_ptr<Session> fork() const;
+    void keep_state();                        // a state to go back to cheaply, e.g. at the end of a turn
+
+    CacheReport cache_report() const;
+
+    // Records go to `trace` under `branch` (nullptr: nowhere). Rewinding cuts the branch.
+    void record_to(std::shared_ptr<Trace> trace, uint64_t branch);
+    // A sink that gets every wanted probe with absolute token positions (dump). nullptr: none.
+    void publish_to(ProbeSink* sink);
+
+    struct Impl;
+
+  private:
+    Session();
+    std::unique_ptr<Impl> impl_;
+    friend class Engine;
+};
+
+}  // namespace vitrine

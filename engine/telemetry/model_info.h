@@ -1,0 +1,41 @@
+// What the views and `inspect` may know of a loaded model: a plain, immutable description.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/base/config/model_config.h"
+#include "engine/base/config/numerics.h"
+
+namespace vitrine {
+
+struct TensorInfo {
+    std::string name, dtype, shape;  // "layers.0.attn.wq_a.weight", "BF16", "[128, 256]"
+    uint64_t bytes = 0;
+    int64_t n_params = 0;
+};
+
+struct TensorHistogram {             // made on demand
+    std::string name;
+    double min = 0, max = 0, mean = 0, rms = 0;
+    int64_t n_nonfinite = 0;
+    std::vector<uint32_t> counts;    // equal bins over [min, max]
+};
+
+struct ModelInfo {
+    std::string folder, name;        // name: the folder's last component
+    ModelConfig config;
+    Numerics numerics = Numerics::exact;
+    int n_threads = 1;
+    std::string kernels, device = "CPU";
+    std::vector<TensorInfo> tensors;
+    std::vector<std::string> warnings;
+    int64_t n_params = 0, n_active_params = 0;
+    uint64_t weight_bytes = 0;
+    double load_ms = 0;
+    bool has_tokenizer = false;
+    std::string effort_release;      // which release's effort table the modes follow, e.g. "chat.json" or "preview"
+    std::vector<std::vector<float>> router_bias;  // [L][E]; empty for hash-routed layers
+};
+
+}  // namespace vitrine

@@ -1,0 +1,38 @@
+// A panel: one view of probes. Panels are listed, in order, in panels.cpp.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "viz/snapshot.h"
+
+namespace vitrine::viz {
+
+struct Help {
+    const char *shows, *how_to_read, *formula, *source, *try_this;
+};
+
+// What a panel gets besides the data: the shared cursor and the way to ask for things.
+struct View {
+    Cursor& cursor;
+    CommandSink& commands;
+    // The record under the cursor (or hovered), resolved once a frame; null: nothing recorded there.
+    std::shared_ptr<const TokenRecord> record;
+    const TokenInfo* token = nullptr;  // the token under the cursor
+    Source source = Source::none;
+    bool is_dark = true;
+    std::string go_to;                 // a panel sets the name of another panel to switch to it
+};
+
+class Panel {
+  public:
+    virtual ~Panel() = default;
+    virtual const char* name() const = 0;               // tab title, unique
+    virtual const Help& help() const = 0;
+    virtual ProbeSet probes() const { return 0; }       // wanted while visible, besides the base set
+    virtual void draw(const Snapshot& s, View& view) = 0;
+};
+
+std::vector<std::unique_ptr<Panel>> make_panels();
+
+}  // namespace vitrine::viz

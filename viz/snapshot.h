@@ -1,0 +1,55 @@
+// Everything a panel may draw from. Owned and changed by the UI thread only; filled by draining the engine's reports.
+#pragma once
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/telemetry/command.h"
+
+namespace vitrine::viz {
+
+// Which badge a view carries.
+enum class Source { none, live, recorded, projected };
+
+struct NoticeLine {
+    Notice notice;
+    double time = 0;  // [s] since start
+};
+
+struct Snapshot {
+    std::shared_ptr<const ModelInfo> model;             // null: none loaded
+    std::shared_ptr<const Conversation> conversation;   // the finished part; null: none
+    std::vector<ConversationSummary> conversations;
+    Timeline timeline;                                  // prompt and generated tokens of the current context
+    std::shared_ptr<const Trace> trace;
+    CacheReport cache;
+    OpTimesChanged times;
+    Meters meters;
+    Progress progress;
+    std::map<std::string, TensorHistogram> histograms;
+    std::deque<NoticeLine> notices;
+    // The turn that is being generated.
+    bool is_generating = false, is_loading = false;
+    int64_t live_turn = 0;
+    std::string live_reasoning, live_content;
+    std::vector<TokenInfo> live_tokens;
+    uint64_t version = 0;                               // grows with every applied report
+    double time = 0;                                    // [s] since start, of this frame
+
+    // Applies one report. Called between frames.
+    void apply(Update update);
+};
+
+// The one cursor (window.md): a token, a layer and, where it applies, a head, an expert, an entry, selected once, everywhere.
+struct Cursor {
+    TokenRef token;
+    int layer = 0;
+    int head = -1;       // -1: mean over heads
+    int expert = -1, entry = -1;
+    bool is_live = true;  // follows the newest token
+    TokenRef hover;       // preview; position -1: none
+};
+
+}  // namespace vitrine::viz
