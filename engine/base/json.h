@@ -1,7 +1,7 @@
 // JSON values with bounds: what every parser of a stranger's file and every writer of ours uses.
 //
-// Parsing refuses duplicate keys, depth and size beyond the given limits, trailing bytes and invalid UTF-8, keeps integers as
-// integers, and names line and column in its errors. Object order is kept.
+// Parsing refuses duplicate keys, depth and size beyond the given limits, trailing bytes and invalid UTF-8, keeps
+// integers as integers, and names line and column in its errors. Object order is kept.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -54,21 +54,38 @@ class Json {
     // Accessors throw Error(bad_input) "expected X, found Y" on a wrong type or a value out of range.
     bool as_bool() const;
     int64_t as_int() const;
+    uint64_t as_uint() const;
     double as_double() const;  // integers convert
     const std::string& as_string() const;
     const Array& items() const;
     const Object& members() const;
     size_t size() const;  // of an array or object
 
-    const Json* find(std::string_view key) const;  // nullptr when absent (or not an object); amortised O(1) on big objects
+    const Json* find(std::string_view key) const;  // nullptr when absent (or not an object); O(1) on big objects
     const Json& at(std::string_view key) const;    // throws naming the key
     Json& set(std::string key, Json value);        // appends or replaces; returns the stored value
     void push(Json value);
-    friend bool operator==(const Json& a, const Json& b);
+    friend bool operator==(const Json& a, const Json& b);  // 1 == 1u == 1.0; order of members does not count
+
+    // Where the value begins in the text it was parsed from, "line 3, column 7" (bytes, from 1); "" if it was made by
+    // hand.
+    std::string where() const;
+
+    Json(const Json& o);
+    Json& operator=(const Json& o);
+    Json(Json&&) noexcept = default;
+    Json& operator=(Json&&) noexcept = default;
 
   private:
+    struct Containers;
+    struct Free {
+        void operator()(Containers* c) const;
+    };
+    friend class JsonBuilder;
     explicit Json(Type t) : type_(t) {}
+    Containers& containers();
     Type type_ = Type::null;
+    uint32_t line_ = 0, column_ = 0;
     union {
         bool b;
         int64_t i;
@@ -76,9 +93,7 @@ class Json {
         double d;
     } n_{};
     std::string s_;
-    Array items_;
-    Object members_;
-    mutable std::shared_ptr<void> index_;  // hash index over members_, built at the first look-up in a big object
+    std::unique_ptr<Containers, Free> c_;  // arrays and objects only, so that a number stays small
 };
 
 }  // namespace vitrine
