@@ -22,6 +22,8 @@ struct PackedMatrix {
     int block_rows = 0, block_cols = 0;
     uint64_t bytes() const;  // of data and scales
 };
+// Row `row` as `in` floats (an embedding, a test): w.dtype as above.
+void widen_row(const PackedMatrix& w, int64_t row, float* out);
 
 // How a packed cache row is laid out (v4-spec 4.8): c - R FP8 codes, R BF16 values, ceil((c-R)/64) E8M0 scales, zero pad to 8.
 struct EntryFormat {
@@ -52,7 +54,8 @@ struct Kernels {
     // One query token against n rows that are key and value at once (v4-spec 3.6), heads [h0, h1) of q [H, c].
     // out[h] = sum_j p_j row_j / Z with p_j = exp(scale*q.row_j - M), Z = sum p_j + exp(sink_h - M). `probs` (may be null):
     // p_j/Z to probs[h*n + j]; sink_probs (may be null): exp(sink-M)/Z to sink_probs[h]. p_bf16: round p to BF16 before the
-    // product with the rows (reference). scratch: at least scratch_floats(n, c) floats, private to the caller.
+    // product with the rows (reference). sinks may be null: none. out, probs and sink_probs are indexed by the head's own number.
+    // scratch: at least attend_scratch_floats(n, c, h1 - h0) floats, private to the caller.
     void (*attend)(const EntryFormat& format, const void* const* rows, int64_t n, const float* q, int64_t h0, int64_t h1,
                    float scale, const float* sinks, bool p_bf16, float* out, float* probs, float* sink_probs, float* scratch);
     int64_t (*attend_scratch_floats)(int64_t n, int64_t c, int64_t n_heads);
