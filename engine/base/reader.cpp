@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -68,29 +69,45 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
     }
 }
 
-void write_file_atomic(const std::string& path, std::string_view bytes) {
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     static std::atomic<unsigned> counter{0};
-    const std::string temporary = path + ".tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
-    const auto fail = [&](const char* what) {
-        const int number = errno;
-        unlink(temporary.c_str());
-        io_error(path, what, number);
-    };
-    {
-        const Descriptor d(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-        if (d.fd < 0) io_error(path, "can't be created", errno);
-        for (size_t at = 0; at < bytes.size();) {
-            const ssize_t n = ::write(d.fd, bytes.data() + at, bytes.size() - at);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) fail("can't be written");
-            at += static_cast<size_t>(n);
-        }
-        if (fsync(d.fd) != 0) fail("can't be made durable");
+    temporary_ = path_ + ".tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd_ < 0) io_error(path_, "can't be created", errno);
+}
+
+AtomicFile::~AtomicFile() {
+    if (fd_ < 0) return;
+    close(fd_);
+    unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail(const char* what) { io_error(path_, what, errno); }
+
+void AtomicFile::write(const void* data, uint64_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::write(fd_, p, std::min<uint64_t>(bytes, uint64_t{1} << 30));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) fail("can't be written");
+        p += n, bytes -= static_cast<uint64_t>(n);
     }
-    if (rename(temporary.c_str(), path.c_str()) != 0) fail("can't be put in place");
-    const Descriptor folder(::open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+void AtomicFile::commit() {
+    if (fsync(fd_) != 0) fail("can't be made durable");
+    if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("can't be put in place");
+    close(fd_);
+    fd_ = -1;
+    const Descriptor folder(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (folder.fd >= 0 && fsync(folder.fd) != 0 && errno != EINVAL && errno != ENOTSUP)
-        io_error(path, "its folder can't be made durable", errno);
+        io_error(path_, "its folder can't be made durable", errno);
+}
+
+void write_file_atomic(const std::string& path, std::string_view bytes) {
+    AtomicFile f(path);
+    f.write(bytes.data(), bytes.size());
+    f.commit();
 }
 
 std::string_view ByteReader::bytes(Checked n) {

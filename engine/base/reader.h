@@ -18,6 +18,22 @@ std::string read_file(const std::string& path, uint64_t max_bytes);
 // text.
 void write_file_atomic(const std::string& path, std::string_view bytes);
 
+// A file being written under a temporary name; `commit` makes it durable and puts it in place, else it vanishes. Error(io).
+class AtomicFile {
+  public:
+    explicit AtomicFile(std::string path);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+    void write(const void* data, uint64_t bytes);
+    void commit();
+
+  private:
+    [[noreturn]] void fail(const char* what);
+    std::string path_, temporary_;
+    int fd_ = -1;
+};
+
 // A file mapped read-only. Opening refuses anything but a regular file. Immutable after construction, any thread may
 // read. A page that vanishes (the file shrank) would be SIGBUS: read through `guarded` below.
 class MappedFile {
