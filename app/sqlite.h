@@ -1,0 +1,77 @@
+// SQLite behind two small classes: a connection and a statement, with errors as exceptions. Used by store*.cpp only.
+#pragma once
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "app/store.h"
+
+namespace vitrine::sql {
+
+// Throws DamagedStore for a corrupt file, Error(io) with path, text and code for the rest.
+[[noreturn]] void fail(sqlite3* db, const std::string& path, int code);
+
+class Database {
+  public:
+    explicit Database(const std::string& path);
+    ~Database() { sqlite3_close_v2(db_); }
+    Database(const Database&) = delete;
+    Database& operator=(const Database&) = delete;
+    void run(const char* sql);  // statements without results
+    int64_t number(const char* sql);
+    sqlite3* get() const { return db_; }
+    const std::string& path() const { return path_; }
+
+  private:
+    sqlite3* db_ = nullptr;
+    std::string path_;
+};
+
+// One prepared statement: bind from 1, step, read columns from 0, reset.
+class Statement {
+  public:
+    Statement(Database& db, const char* sql);
+    ~Statement() { sqlite3_finalize(s_); }
+    Statement(const Statement&) = delete;
+    Statement& operator=(const Statement&) = delete;
+
+    Statement& bind(int i, int64_t v);
+    Statement& bind(int i, double v);
+    Statement& bind(int i, std::string_view text);
+    Statement& bind_blob(int i, std::string_view bytes);
+    Statement& bind_null(int i);
+    bool step();  // true: a row is there
+    void run();   // step to the end and reset
+    void reset();
+
+    int64_t integer(int c) const { return sqlite3_column_int64(s_, c); }
+    double real(int c) const { return sqlite3_column_double(s_, c); }
+    std::string text(int c) const;  // of text or a blob
+    bool is_null(int c) const { return sqlite3_column_type(s_, c) == SQLITE_NULL; }
+
+  private:
+    void check(int code);
+    Database& db_;
+    sqlite3_stmt* s_ = nullptr;
+};
+
+// Commits at commit(); rolls back when left before.
+class Transaction {
+  public:
+    explicit Transaction(Database& db) : db_(db) { db_.run("BEGIN IMMEDIATE"); }
+    ~Transaction() {
+        if (!is_done_) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+    }
+    void commit() {
+        db_.run("COMMIT");
+        is_done_ = true;
+    }
+
+  private:
+    Database& db_;
+    bool is_done_ = false;
+};
+
+}  // namespace vitrine::sql
