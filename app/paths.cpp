@@ -32,7 +32,7 @@ std::vector<fs::path> asset_roots() {
     const fs::path exe = fs::read_symlink("/proc/self/exe", failed);
     if (!failed) {
         const fs::path bin = exe.parent_path();
-        roots.push_back(bin.parent_path() / "share" / "vitrine");  // installed, packaged
+        roots.push_back(bin.parent_path() / "share" / "vitrine" / "assets");  // installed, packaged
         roots.push_back(bin / "assets");
         roots.push_back(bin.parent_path() / "assets");
     }

@@ -1,6 +1,8 @@
 // SQLite behind two small classes.
 #include "app/sqlite.h"
 
+#include <sqlite3.h>
+
 namespace vitrine::sql {
 
 void fail(sqlite3* db, const std::string& path, int code) {
@@ -31,6 +33,8 @@ Database::Database(const std::string& path) : path_(path) {
     sqlite3_limit(db_, SQLITE_LIMIT_LENGTH, 64 << 20);   // one value, so one record: 64 MiB
 }
 
+Database::~Database() { sqlite3_close_v2(db_); }
+
 void Database::run(const char* sql) {
     const int code = sqlite3_exec(db_, sql, nullptr, nullptr, nullptr);
     if (code != SQLITE_OK) fail(db_, path_, code);
@@ -42,6 +46,8 @@ int64_t Database::number(const char* sql) {
 }
 
 Statement::Statement(Database& db, const char* sql) : db_(db) { check(sqlite3_prepare_v2(db.get(), sql, -1, &s_, nullptr)); }
+
+Statement::~Statement() { sqlite3_finalize(s_); }
 
 void Statement::check(int code) {
     if (code != SQLITE_OK) fail(db_.get(), db_.path(), code);
@@ -75,10 +81,18 @@ void Statement::run() {
     reset();
 }
 
+int64_t Statement::integer(int c) const { return sqlite3_column_int64(s_, c); }
+double Statement::real(int c) const { return sqlite3_column_double(s_, c); }
+bool Statement::is_null(int c) const { return sqlite3_column_type(s_, c) == SQLITE_NULL; }
+
 std::string Statement::text(int c) const {
     const void* p = sqlite3_column_blob(s_, c);
     const int n = sqlite3_column_bytes(s_, c);
     return p ? std::string(static_cast<const char*>(p), n) : std::string();
+}
+
+Transaction::~Transaction() {
+    if (!is_done_) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
 }
 
 }  // namespace vitrine::sql

@@ -1,12 +1,13 @@
 // SQLite behind two small classes: a connection and a statement, with errors as exceptions. Used by store*.cpp only.
 #pragma once
-#include <sqlite3.h>
-
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "app/store.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
 
 namespace vitrine::sql {
 
@@ -16,7 +17,7 @@ namespace vitrine::sql {
 class Database {
   public:
     explicit Database(const std::string& path);
-    ~Database() { sqlite3_close_v2(db_); }
+    ~Database();
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;
     void run(const char* sql);  // statements without results
@@ -33,7 +34,7 @@ class Database {
 class Statement {
   public:
     Statement(Database& db, const char* sql);
-    ~Statement() { sqlite3_finalize(s_); }
+    ~Statement();
     Statement(const Statement&) = delete;
     Statement& operator=(const Statement&) = delete;
 
@@ -46,10 +47,10 @@ class Statement {
     void run();   // step to the end and reset
     void reset();
 
-    int64_t integer(int c) const { return sqlite3_column_int64(s_, c); }
-    double real(int c) const { return sqlite3_column_double(s_, c); }
+    int64_t integer(int c) const;
+    double real(int c) const;
     std::string text(int c) const;  // of text or a blob
-    bool is_null(int c) const { return sqlite3_column_type(s_, c) == SQLITE_NULL; }
+    bool is_null(int c) const;
 
   private:
     void check(int code);
@@ -61,9 +62,7 @@ class Statement {
 class Transaction {
   public:
     explicit Transaction(Database& db) : db_(db) { db_.run("BEGIN IMMEDIATE"); }
-    ~Transaction() {
-        if (!is_done_) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
-    }
+    ~Transaction();
     void commit() {
         db_.run("COMMIT");
         is_done_ = true;

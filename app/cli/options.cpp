@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/base/version.h"
 
 namespace vitrine::cli {
 namespace {
@@ -43,7 +44,7 @@ T parsed(const std::string& option, const std::string& value, const std::string&
 
 }  // namespace
 
-std::string version_line() { return "vitrine " VITRINE_VERSION; }
+std::string version_line() { return std::string("vitrine ") + version() + " (" + revision() + ")"; }
 
 Options::Options(std::string name, std::string usage, std::string summary)
     : name_(std::move(name)), usage_(std::move(usage)), summary_(std::move(summary)) {}

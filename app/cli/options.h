@@ -61,6 +61,6 @@ class Options {
     std::vector<Positional> positionals_;
 };
 
-std::string version_line();  // "vitrine 0.1.0"
+std::string version_line();  // "vitrine 0.1.0 (revision)"
 
 }  // namespace vitrine::cli
