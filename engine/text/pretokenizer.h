@@ -1,0 +1,54 @@
+// The pre_tokenizer of tokenizer.json: text between added tokens cut into the pieces that BPE may merge within.
+//
+// Supported: Split (known Regex patterns or a fixed String; the five behaviours; invert), Digits, ByteLevel, Sequence
+// of these. Anything else is refused by name. The byte-to-character mapping of ByteLevel is done by the tokenizer,
+// which works on bytes.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/json.h"
+#include "engine/text/split_pattern.h"
+
+namespace vitrine::text {
+
+// A piece of the segment: its bytes [begin, end) and whether a space that is not in the text comes first
+// (add_prefix_space; then the range of bytes may be empty).
+struct Piece {
+    uint32_t begin = 0, end = 0;
+    bool has_prefix_space = false;
+};
+
+class PreTokenizer {
+  public:
+    // Throws Error(bad_input) naming `file` and the key. `j` is the value of "pre_tokenizer".
+    static PreTokenizer from_json(const Json& j, const std::string& file);
+
+    // `segment` is valid UTF-8 without added tokens. Pieces come in order, are not empty, and cover it unless a stage
+    // removes its matches. `steps` is raised by the code points looked at.
+    std::vector<Piece> pieces(std::string_view segment, uint64_t& steps) const;
+
+  private:
+    enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
+    struct Stage {
+        SplitPattern pattern;
+        Behavior behavior = Behavior::isolated;
+        bool is_inverted = false;
+        bool is_splitting = true;        // false: only adds the prefix space
+        bool adds_prefix_space = false;  // ByteLevel with add_prefix_space: before splitting, to every piece
+    };
+    struct Range {
+        size_t begin, end;  // code points
+    };
+    void add(const Json& j, const std::string& file, const std::string& key);
+    void add_split(const Json& j, const std::string& file, const std::string& key);
+    void add_byte_level(const Json& j, const std::string& file, const std::string& key);
+    static void split(const Stage& s, const Points& p, const Range& in, std::vector<Range>& out);
+    static void add_prefix_spaces(Points& p, std::vector<Range>& ranges);
+
+    std::vector<Stage> stages_;
+    bool is_byte_level_ = false;
+};
+
+}  // namespace vitrine::text
