@@ -84,7 +84,8 @@ TEST(Formats, Fp8) {
     EXPECT_EQ(table.back(), 448.0);
     EXPECT_TRUE(std::isnan(fp8_decode(0x7f)) && std::isnan(fp8_decode(0xff)));
     for (int i = 0; i + 1 < 127; ++i) {
-        const float a = static_cast<float>(table[static_cast<size_t>(i)]), b = static_cast<float>(table[static_cast<size_t>(i) + 1]);
+        const auto at = static_cast<size_t>(i);
+        const float a = static_cast<float>(table[at]), b = static_cast<float>(table[at + 1]);
         for (float x : {0.5f * (a + b), std::nextafter(0.5f * (a + b), 0.0f), std::nextafter(0.5f * (a + b), kInf)}) {
             ASSERT_EQ(fp8_encode(x), nearest(table, x)) << x;
             ASSERT_EQ(fp8_encode(-x), nearest(table, x) | 128) << x;
