@@ -2,6 +2,7 @@
 #include "engine/device/cpu/formats.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "engine/base/error.h"

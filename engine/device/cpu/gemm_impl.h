@@ -1,0 +1,284 @@
+// Matrix products over packed weights, written once for every instruction set and weight format (a "codec").
+//
+// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Vectors run along the columns k of both operands, so that no
+// operand is transposed and a result is summed in the same order whatever the number of rows of x and wherever the caller
+// cuts the outputs: per lane over k in steps of one vector, then across lanes by Isa::sum4, then over chunks of kChunkVectors.
+//   few rows of x (up to 4): weights are widened in registers and used at once (the case bound by memory);
+//   more: four weight rows are widened once per chunk into a buffer in the L1 cache and meet all rows of x.
+#pragma once
+#include "engine/device/cpu/kernels.h"
+#include "engine/device/cpu/support.h"
+
+namespace vitrine::cpu {
+namespace {
+
+constexpr int kTile = 4;                        // rows of x, and of w, that meet in registers
+constexpr int64_t kXBlockBytes = 384 * 1024;    // packed rows of x that stay in the L2 cache
+
+// Packed x: tiles of up to kTile rows; in a tile, vector v of row i lies at (v * rows + i) * kBytes.
+template <class C>
+int64_t packed_vectors(int64_t k) {
+    return (k + C::kGroup - 1) / C::kGroup * C::kVectors;
+}
+
+template <class C>
+void pack_x_rows(const float* x, int64_t ldx, int64_t m, int64_t k, char* out) {
+    const int64_t n_vectors = packed_vectors<C>(k);
+    for (int64_t i = 0; i < m; ++i) {
+        const int64_t tile = i / kTile * kTile, rows = m - tile < kTile ? m - tile : kTile;
+        char* to = out + (tile * n_vectors + i - tile) * C::kBytes;
+        const float* from = x + i * ldx;
+        typename C::Op v[C::kVectors];
+        int64_t j = 0;
+        for (; j + C::kGroup <= k; j += C::kGroup) {
+            C::pack_x(from + j, v);
+            for (int a = 0; a < C::kVectors; ++a, to += rows * C::kBytes) C::store(to, v[a]);
+        }
+        if (j < k) {
+            float last[C::kGroup] = {};
+            for (int64_t a = j; a < k; ++a) last[a - j] = from[a];
+            C::pack_x(last, v);
+            for (int a = 0; a < C::kVectors; ++a, to += rows * C::kBytes) C::store(to, v[a]);
+        }
+    }
+}
+
+// The block descriptions of R rows at column k; one for all where the rows share their scale.
+template <class C, int R>
+struct Blocks {
+    typename C::Block b[C::kSharesBlock ? 1 : R];
+    [[gnu::always_inline]] Blocks(const Source& from, const Row* rows, int64_t k, int64_t n) {
+        for (int r = 0; r < (C::kSharesBlock ? 1 : R); ++r) b[r] = C::block(from, rows[r], k, n);
+    }
+    [[gnu::always_inline]] const typename C::Block& operator[](int r) const { return b[C::kSharesBlock ? 0 : r]; }
+};
+
+template <class C, int M, int R>
+[[gnu::always_inline]] inline void step(const Row* rows, const Blocks<C, R>& blocks, int64_t k, int64_t n, const char* x,
+                                        typename C::Isa::V (&sum)[M][R]) {
+    typename C::Op xv[C::kVectors][M];
+#pragma GCC unroll 8
+    for (int v = 0; v < C::kVectors; ++v) {
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) xv[v][i] = C::load(x + (v * M + i) * C::kBytes);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+        typename C::Op w[C::kVectors];
+        if (n >= C::kGroup) {
+            C::get(rows[r], blocks[r], k, w);
+        } else {
+            C::get_n(rows[r], blocks[r], k, n, w);
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < C::kVectors; ++v) {
+#pragma GCC unroll 8
+            for (int i = 0; i < M; ++i) sum[i][r] = C::mac(w[v], xv[v][i], sum[i][r]);
+        }
+    }
+}
+
+// Columns [k0, k1) of R weight rows against M rows of x.
+template <class C, int M, int R>
+[[gnu::always_inline]] inline void direct(const Source& from, const Row* rows, const char* x, int64_t k0, int64_t k1,
+                                          typename C::Isa::V (&sum)[M][R]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[i][r] = C::Isa::zero();
+    }
+    constexpr int64_t kStep = static_cast<int64_t>(C::kVectors) * M * C::kBytes;
+    int64_t k = k0;
+    for (; k + C::kBlock <= k1; k += C::kBlock) {
+        const Blocks<C, R> blocks(from, rows, k, C::kBlock);
+#pragma GCC unroll 8
+        for (int g = 0; g < C::kBlock; g += C::kGroup, x += kStep) step<C, M, R>(rows, blocks, k + g, C::kGroup, x, sum);
+    }
+    if (k >= k1) return;
+    const Blocks<C, R> blocks(from, rows, k, k1 - k);
+    for (; k + C::kGroup <= k1; k += C::kGroup, x += kStep) step<C, M, R>(rows, blocks, k, C::kGroup, x, sum);
+    if (k < k1) step<C, M, R>(rows, blocks, k, k1 - k, x, sum);
+}
+
+// Puts (first chunk) or adds n <= 4 sums to y.
+inline void put4(float* y, __m128 s, int64_t n, bool is_first) {
+    if (n >= 4) {
+        _mm_storeu_ps(y, is_first ? s : _mm_add_ps(_mm_loadu_ps(y), s));
+        return;
+    }
+    alignas(16) float v[4];
+    _mm_store_ps(v, s);
+    for (int64_t i = 0; i < n; ++i) y[i] = is_first ? v[i] : y[i] + v[i];
+}
+
+template <class C>
+constexpr int64_t chunk_columns() {
+    return static_cast<int64_t>(C::kChunkVectors) / C::kVectors * C::kGroup;
+}
+
+// M <= 4 rows of x, R weight rows at a time.
+template <class C, int M, int R>
+void small_m(const Source& from, const char* x, float* y, int64_t ldy, int64_t o, int64_t n) {
+    const PackedMatrix& w = from.w;
+    Row rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = C::row(w, o + (r < n ? r : n - 1));
+    constexpr int64_t kChunk = chunk_columns<C>();
+    for (int64_t k = 0; k < w.in; k += kChunk) {
+        const int64_t end = k + kChunk < w.in ? k + kChunk : w.in;
+        typename C::Isa::V sum[M][R];
+        direct<C, M, R>(from, rows, x + k / C::kGroup * C::kVectors * M * C::kBytes, k, end, sum);
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r += 4) {
+                if (r < n) put4(y + i * ldy + o + r, C::Isa::sum4(sum[i][r], sum[i][r + 1], sum[i][r + 2], sum[i][r + 3]), n - r, k == 0);
+            }
+        }
+    }
+}
+
+// How many of the rows from o on may be worked on together: at most `most`, and of one block of scales.
+template <class C>
+int64_t rows_together(const PackedMatrix& w, int64_t o, int64_t o1, int64_t most) {
+    int64_t n = o1 - o < most ? o1 - o : most;
+    if (C::kSharesBlock && w.block_rows > 0 && n > w.block_rows - o % w.block_rows) n = w.block_rows - o % w.block_rows;
+    return n;
+}
+
+template <class C, int M, int R>
+void small_gemm(const Source& from, const float* x, int64_t ldx, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    const int64_t n_vectors = packed_vectors<C>(from.w.in);
+    char* packed = static_cast<char*>(thread_scratch(kSlotX, static_cast<size_t>(n_vectors * M * C::kBytes)));
+    pack_x_rows<C>(x, ldx, M, from.w.in, packed);
+    for (int64_t o = o0, n; o < o1; o += n) {
+        n = rows_together<C>(from.w, o, o1, R);
+        if (R > 4 && n <= 4) {
+            small_m<C, M, 4>(from, packed, y, ldy, o, n);
+        } else {
+            small_m<C, M, R>(from, packed, y, ldy, o, n);
+        }
+    }
+}
+
+// Widened weights against M packed rows of x, both interleaved by vector: all of it contiguous.
+template <class C, int M>
+void panel_tile(const char* w, const char* x, int64_t n_vectors, float* y, int64_t ldy, int64_t n, bool is_first) {
+    typename C::Isa::V sum[M][kTile];
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 8
+        for (int r = 0; r < kTile; ++r) sum[i][r] = C::Isa::zero();
+    }
+    for (int64_t v = 0; v < n_vectors; ++v, w += kTile * C::kBytes, x += M * C::kBytes) {
+        typename C::Op wv[kTile];
+#pragma GCC unroll 8
+        for (int r = 0; r < kTile; ++r) wv[r] = C::load(w + r * C::kBytes);
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
+            const typename C::Op xv = C::load(x + i * C::kBytes);
+#pragma GCC unroll 8
+            for (int r = 0; r < kTile; ++r) sum[i][r] = C::mac(wv[r], xv, sum[i][r]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) put4(y + i * ldy, C::Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n, is_first);
+}
+
+// Columns [k, end) of kTile weight rows, widened and interleaved by vector.
+template <class C>
+void widen_panel(const Source& from, const Row* rows, int64_t k, int64_t end, char* out) {
+    while (k < end) {
+        const int64_t n_block = end - k < C::kBlock ? end - k : C::kBlock;
+        const Blocks<C, kTile> blocks(from, rows, k, n_block);
+        for (int64_t g = 0; g < n_block; g += C::kGroup, out += kTile * C::kVectors * C::kBytes) {
+#pragma GCC unroll 8
+            for (int r = 0; r < kTile; ++r) {
+                typename C::Op v[C::kVectors];
+                if (n_block - g >= C::kGroup) {
+                    C::get(rows[r], blocks[r], k + g, v);
+                } else {
+                    C::get_n(rows[r], blocks[r], k + g, n_block - g, v);
+                }
+                for (int a = 0; a < C::kVectors; ++a) C::store(out + (a * kTile + r) * C::kBytes, v[a]);
+            }
+        }
+        k += n_block;
+    }
+}
+
+template <class C>
+void panel_rows(const char* w, const char* x, int64_t all_vectors, int64_t first_vector, int64_t n_vectors, int64_t m, float* y,
+                int64_t ldy, int64_t n) {
+    for (int64_t t = 0; t < m; t += kTile) {
+        const int64_t rows = m - t < kTile ? m - t : kTile;
+        const char* xt = x + (t * all_vectors + first_vector * rows) * C::kBytes;
+        float* yt = y + t * ldy;
+        const bool is_first = first_vector == 0;
+        switch (rows) {
+            case 1: panel_tile<C, 1>(w, xt, n_vectors, yt, ldy, n, is_first); break;
+            case 2: panel_tile<C, 2>(w, xt, n_vectors, yt, ldy, n, is_first); break;
+            case 3: panel_tile<C, 3>(w, xt, n_vectors, yt, ldy, n, is_first); break;
+            default: panel_tile<C, 4>(w, xt, n_vectors, yt, ldy, n, is_first);
+        }
+    }
+}
+
+template <class C>
+void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    const PackedMatrix& w = from.w;
+    const int64_t n_vectors = packed_vectors<C>(w.in);
+    int64_t block = kXBlockBytes / (n_vectors * C::kBytes) / kTile * kTile;
+    if (block < 4 * kTile) block = 4 * kTile;
+    if (block > m) block = m;
+    char* packed = static_cast<char*>(thread_scratch(kSlotX, static_cast<size_t>(block * n_vectors * C::kBytes)));
+    char* panel = static_cast<char*>(thread_scratch(kSlotW, static_cast<size_t>(kTile * C::kChunkVectors * C::kBytes)));
+    constexpr int64_t kChunk = chunk_columns<C>();
+    for (int64_t t = 0; t < m; t += block) {
+        const int64_t rows = m - t < block ? m - t : block;
+        pack_x_rows<C>(x + t * ldx, ldx, rows, w.in, packed);
+        for (int64_t o = o0, n; o < o1; o += n) {
+            n = rows_together<C>(w, o, o1, kTile);
+            Row wr[kTile];
+            for (int r = 0; r < kTile; ++r) wr[r] = C::row(w, o + (r < n ? r : n - 1));
+            for (int64_t k = 0, v = 0; k < w.in; k += kChunk, v += C::kChunkVectors) {
+                const int64_t end = k + kChunk < w.in ? k + kChunk : w.in;
+                widen_panel<C>(from, wr, k, end, panel);
+                panel_rows<C>(panel, packed, n_vectors, v, packed_vectors<C>(end - k), rows, y + t * ldy + o, ldy, n);
+            }
+        }
+    }
+}
+
+// kOneRow: weight rows in flight when x has a single row.
+template <class C, int kOneRow>
+void packed_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    const Source from{w, tables()};
+    switch (m) {
+        case 0: return;
+        case 1: return small_gemm<C, 1, kOneRow>(from, x, ldx, y, ldy, o0, o1);
+        case 2: return small_gemm<C, 2, 4>(from, x, ldx, y, ldy, o0, o1);
+        case 3: return small_gemm<C, 3, 4>(from, x, ldx, y, ldy, o0, o1);
+        case 4: return small_gemm<C, 4, 4>(from, x, ldx, y, ldy, o0, o1);
+        default: return large_gemm<C>(from, x, ldx, m, y, ldy, o0, o1);
+    }
+}
+
+// Any format and block size: rows are widened by plain loops, a few at a time, and used as FP32.
+template <class F32, int kOneRow>
+void widened_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    constexpr int64_t kRows = 32;
+    float* rows = static_cast<float*>(thread_scratch(kSlotOther, static_cast<size_t>(kRows * w.in) * 4));
+    for (int64_t o = o0; o < o1; o += kRows) {
+        const int64_t n = o1 - o < kRows ? o1 - o : kRows;
+        for (int64_t r = 0; r < n; ++r) widen_row(w, o + r, rows + r * w.in);
+        const PackedMatrix some{rows, nullptr, DType::f32, DType::f32, n, w.in};
+        packed_gemm<F32, kOneRow>(some, x, ldx, m, y + o, ldy, 0, n);
+    }
+}
+
+inline bool has_blocks(const PackedMatrix& w, int rows_at_least, int columns) {
+    return w.block_rows >= rows_at_least && w.block_cols == columns;
+}
+
+}  // namespace
+}  // namespace vitrine::cpu

@@ -1,0 +1,187 @@
+// Every table of kernels against sums in double precision, for every weight format and sizes that fit no vector.
+#include "engine/device/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "engine/base/rng.h"
+#include "engine/device/cpu/formats.h"
+#include "engine/device/cpu/kernel_tables.h"
+#include "engine/device/pool.h"
+
+namespace vitrine::cpu {
+namespace {
+
+struct Format {
+    const char* name;
+    DType dtype, scale;
+    int block_rows, block_cols;
+};
+constexpr Format kFormats[] = {
+    {"f32", DType::f32, DType::f32, 0, 0},
+    {"f64", DType::f64, DType::f32, 0, 0},
+    {"f16", DType::f16, DType::f32, 0, 0},
+    {"bf16", DType::bf16, DType::f32, 0, 0},
+    {"fp8 e8m0", DType::f8_e4m3, DType::f8_e8m0, 128, 128},
+    {"fp8 f32", DType::f8_e4m3, DType::f32, 128, 128},
+    {"fp8 odd blocks", DType::f8_e4m3, DType::f32, 16, 48},
+    {"fp4", DType::fp4_e2m1, DType::f8_e8m0, 1, 32},
+};
+
+std::vector<float> normals(int64_t n, uint64_t seed) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = CounterRng(seed, 7).normal(static_cast<uint64_t>(i));
+    return v;
+}
+
+// A random matrix in a format; the buffers end where the matrix ends, so that the address sanitizer sees reads beyond it.
+struct Matrix {
+    std::vector<uint8_t> data, scale;
+    PackedMatrix w;
+    std::vector<float> wide;  // [out, in]
+
+    Matrix(const Format& f, int64_t out, int64_t in, uint64_t seed) {
+        const CounterRng rng(seed, 3);
+        const std::vector<float> v = normals(out * in, seed);
+        const int64_t row = f.dtype == DType::fp4_e2m1 ? (in + 1) / 2 : in * static_cast<int64_t>(dtype_bits(f.dtype) / 8);
+        data.resize(static_cast<size_t>(out * row));
+        for (int64_t i = 0; i < out * in; ++i) {
+            const float x = v[static_cast<size_t>(i)];
+            uint8_t* to = data.data();
+            const uint16_t half = f.dtype == DType::f16 ? f32_to_f16(x) : f32_to_bf16(x);
+            const double wide_x = x;
+            switch (f.dtype) {
+                case DType::f32: std::memcpy(to + i * 4, &x, 4); break;
+                case DType::f64: std::memcpy(to + i * 8, &wide_x, 8); break;
+                case DType::f16:
+                case DType::bf16: std::memcpy(to + i * 2, &half, 2); break;
+                case DType::f8_e4m3: to[i] = rng.bits(static_cast<uint64_t>(i)) % 16 ? fp8_encode(x * 60) : static_cast<uint8_t>(i % 8); break;
+                default: to[i / in * row + i % in / 2] |= static_cast<uint8_t>(fp4_encode(x * 2) << (i % in % 2 * 4));
+            }
+        }
+        if (f.block_cols) {
+            const int64_t n = (out + f.block_rows - 1) / f.block_rows * ((in + f.block_cols - 1) / f.block_cols);
+            scale.resize(static_cast<size_t>(n) * (f.scale == DType::f32 ? 4 : 1));
+            for (int64_t i = 0; i < n; ++i) {
+                const float s = 0.01f + rng.uniform(static_cast<uint64_t>(i));
+                if (f.scale == DType::f32) std::memcpy(scale.data() + 4 * i, &s, 4);
+                else scale[static_cast<size_t>(i)] = static_cast<uint8_t>(120 + rng.bits(static_cast<uint64_t>(i)) % 12);
+            }
+        }
+        w = {data.data(), scale.empty() ? nullptr : scale.data(), f.dtype, f.scale, out, in, f.block_rows, f.block_cols};
+        wide.resize(static_cast<size_t>(out * in));
+        for (int64_t o = 0; o < out; ++o) widen_row(w, o, wide.data() + o * in);
+    }
+};
+
+// Largest error of y against double sums, in units of sum |w x|.
+double worst_error(const Matrix& a, const std::vector<float>& x, int64_t ldx, const std::vector<float>& y, int64_t ldy, int64_t m) {
+    double worst = 0;
+    for (int64_t t = 0; t < m; ++t) {
+        for (int64_t o = 0; o < a.w.out; ++o) {
+            double sum = 0, size = 0;
+            for (int64_t i = 0; i < a.w.in; ++i) {
+                const double p = static_cast<double>(a.wide[static_cast<size_t>(o * a.w.in + i)]) * x[static_cast<size_t>(t * ldx + i)];
+                sum += p, size += std::fabs(p);
+            }
+            const double error = std::fabs(y[static_cast<size_t>(t * ldy + o)] - sum) / (size + 1e-30);
+            worst = error <= worst ? worst : error;  // a NaN stays
+        }
+    }
+    return worst;
+}
+
+class EveryTable : public ::testing::TestWithParam<const Kernels*> {
+  public:
+    const Kernels& k() const { return *GetParam(); }
+};
+
+// Measured over all cases: 1.4e-7 with FP32 products, 1.4e-7 with BF16 pairs.
+TEST_P(EveryTable, Gemm) {
+    const std::vector<std::pair<int64_t, int64_t>> sizes{{1, 1}, {17, 31}, {31, 17}, {5, 257}, {257, 96}, {130, 130}, {9, 2500}};
+    double worst[2] = {};
+    for (const Format& f : kFormats) {
+        for (const auto& [out, in] : sizes) {
+            const Matrix a(f, out, in, static_cast<uint64_t>(out * 1000 + in));
+            for (int64_t m : {1, 2, 3, 4, 7, 16, 33}) {
+                if (out * in * m > 700000) continue;
+                const int64_t ldx = in + 3, ldy = out + 5;
+                std::vector<float> x = normals(m * ldx, 5), y(static_cast<size_t>(m * ldy), -77.0f);
+                for (int bf16 : {0, 1}) {
+                    if (bf16) for (float& v : x) v = round_bf16(v);
+                    (bf16 ? k().gemm_bf16 : k().gemm)(a.w, x.data(), ldx, m, y.data(), ldy, 0, out);
+                    const double error = worst_error(a, x, ldx, y, ldy, m);
+                    worst[bf16] = error <= worst[bf16] ? worst[bf16] : error;
+                    ASSERT_LE(error, 1e-6) << f.name << " " << out << "x" << in << " m " << m << " bf16 " << bf16;
+                    for (int64_t t = 0; t < m; ++t) {  // nothing written beside the outputs
+                        for (int64_t o = out; o < ldy; ++o) ASSERT_EQ(y[static_cast<size_t>(t * ldy + o)], -77.0f);
+                    }
+                }
+            }
+        }
+    }
+    RecordProperty("worst_f32", std::to_string(worst[0]));
+    std::printf("%s: worst relative error %.2g (FP32), %.2g (BF16)\n", k().name, worst[0], worst[1]);
+}
+
+// The same bits wherever the outputs are cut, on however many threads, and (but for tiles) whatever other rows of x there are.
+TEST_P(EveryTable, GemmBitsDependOnShapesOnly) {
+    for (const Format& f : kFormats) {
+        const int64_t out = 145, in = 1100, m = 21;
+        const Matrix a(f, out, in, 12);
+        std::vector<float> x = normals(m * in, 6);
+        for (float& v : x) v = round_bf16(v);
+        for (auto gemm : {k().gemm, k().gemm_bf16}) {
+            std::vector<float> whole(static_cast<size_t>(m * out)), y(whole.size());
+            gemm(a.w, x.data(), in, m, whole.data(), out, 0, out);
+            for (int64_t cut : {1, 64, 127, 131}) {
+                gemm(a.w, x.data(), in, m, y.data(), out, 0, cut);
+                gemm(a.w, x.data(), in, m, y.data(), out, cut, out);
+                ASSERT_EQ(y, whole) << f.name << " cut at " << cut;
+            }
+            for (int threads : {1, 2, 3}) {
+                Pool pool(threads);
+                std::vector<float> z(whole.size());
+                pool.parallel_for(out, 10, [&](int64_t b, int64_t e) { gemm(a.w, x.data(), in, m, z.data(), out, b, e); });
+                ASSERT_EQ(z, whole) << f.name << " threads " << threads;
+            }
+            for (int64_t rows : {1, 2, 3, 4, 5}) {
+                gemm(a.w, x.data(), in, rows, y.data(), out, 0, out);
+                for (int64_t i = 0; i < rows * out; ++i) ASSERT_EQ(y[static_cast<size_t>(i)], whole[static_cast<size_t>(i)]) << f.name << " rows " << rows;
+            }
+        }
+    }
+}
+
+// A NaN in the weights comes out as NaN: codes 0x7f of E4M3, scale 255.
+TEST_P(EveryTable, NanWeightsAreSeen) {
+    for (const Format& f : kFormats) {
+        Matrix a(f, 9, 300, 3);
+        if (f.dtype == DType::f8_e4m3) {
+            a.data[300 * 7 + 200] = 0xff;
+        } else if (f.dtype == DType::fp4_e2m1) {
+            a.scale[7 * 10 + 4] = 255;
+        } else {
+            continue;
+        }
+        const std::vector<float> x(300 * 6, 1.0f);
+        for (int64_t m : {1, 6}) {
+            for (auto gemm : {k().gemm, k().gemm_bf16}) {
+                std::vector<float> y(static_cast<size_t>(m * 9));
+                gemm(a.w, x.data(), 300, m, y.data(), 9, 0, 9);
+                EXPECT_TRUE(std::isnan(y[7])) << f.name << " m " << m;
+                EXPECT_FALSE(std::isnan(y[6])) << f.name << " m " << m;
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, EveryTable, ::testing::ValuesIn(runnable_kernels()),
+                         [](const auto& p) { return std::string(p.param->name); });
+
+}  // namespace
+}  // namespace vitrine::cpu
