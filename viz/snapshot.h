@@ -36,6 +36,7 @@ struct Snapshot {
     std::string live_reasoning, live_content;
     std::vector<TokenInfo> live_tokens;
     uint64_t version = 0;                               // grows with every applied report
+    uint64_t timeline_version = 0;                      // grows when the timeline is replaced, not when it is appended to
     double time = 0;                                    // [s] since start, of this frame
 
     // Applies one report. Called between frames.

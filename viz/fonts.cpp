@@ -1,0 +1,157 @@
+// Fontconfig look-ups and the glyph atlas.
+#include "viz/fonts.h"
+
+#include <fontconfig/fontconfig.h>
+
+#include <array>
+#include <cstring>
+
+#include "viz/imgui_compat.h"
+#include "viz/text_util.h"
+
+namespace vitrine::viz {
+namespace {
+
+std::array<ImFont*, kFontCount> g_fonts{};
+float g_font_scale = 1;
+
+// Latin, Greek, Cyrillic, punctuation, sub- and superscripts, arrows, mathematics, shapes: always present.
+const ImWchar kAlways[] = {0x20,   0x17F,  0x192,  0x192,  0x2C6,  0x2DD,  0x300,  0x36F,  0x370,  0x3FF,  0x400,  0x45F,
+                           0x1D40, 0x1D6A, 0x2010, 0x205E, 0x2070, 0x209C, 0x20AC, 0x20AC, 0x2100, 0x214F, 0x2190, 0x21FF,
+                           0x2200, 0x22FF, 0x2300, 0x233F, 0x2500, 0x25FF, 0x2605, 0x2606, 0x2611, 0x2612, 0x2713, 0x2717,
+                           0x27E8, 0x27E9, 0xFFFD, 0xFFFD, 0};
+const ImWchar kMonoExtra[] = {0x20, 0x17F, 0x370, 0x3FF, 0x400, 0x45F, 0x2010, 0x205E, 0x2070, 0x209C, 0x2190, 0x21FF,
+                              0x2200, 0x22FF, 0x2300, 0x233F, 0x2420, 0x2424, 0x2500, 0x25FF, 0x2713, 0x2717, 0xFFFD, 0xFFFD, 0};
+
+bool is_mono(Font f) { return f == Font::mono || f == Font::mono_small || f == Font::mono_large; }
+bool is_always(unsigned c, const ImWchar* ranges) {
+    for (; ranges[0]; ranges += 2)
+        if (c >= ranges[0] && c <= ranges[1]) return true;
+    return false;
+}
+
+}  // namespace
+
+float font_design_size(Font f) {
+    switch (f) {
+        case Font::body: return 15;
+        case Font::small: return 13;
+        case Font::title: return 15;
+        case Font::heading: return 20;
+        case Font::mono: return 14;
+        case Font::mono_small: return 12;
+        case Font::mono_large: return 22;
+        case Font::count: break;
+    }
+    return 15;
+}
+
+Fonts::Fonts() : seen_(0x10000) {
+    FcInit();
+    inter_ = find("Inter", nullptr, false, FC_WEIGHT_REGULAR, 'a');
+    inter_bold_ = find("Inter", nullptr, false, FC_WEIGHT_DEMIBOLD, 'a');
+    mono_ = find("JetBrains Mono", nullptr, true, FC_WEIGHT_REGULAR, '0');
+    cjk_ = find("Noto Sans CJK SC", "zh-cn", false, FC_WEIGHT_REGULAR, 0x4E2D);
+    symbols_ = find("DejaVu Sans", nullptr, false, FC_WEIGHT_REGULAR, 0x2202);
+}
+
+// fontconfig always answers with something; a substitute is used and named, never refused.
+Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_wanted, int weight, unsigned code_point) {
+    const auto text = [](const char* s) { return reinterpret_cast<const FcChar8*>(s); };
+    FcPattern* want = FcPatternCreate();
+    FcPatternAddString(want, FC_FAMILY, text(family));
+    if (language) FcPatternAddString(want, FC_LANG, text(language));
+    if (is_mono_wanted) FcPatternAddInteger(want, FC_SPACING, FC_MONO);
+    FcPatternAddBool(want, FC_OUTLINE, FcTrue);
+    FcPatternAddBool(want, FC_COLOR, FcFalse);
+    FcPatternAddBool(want, FC_VARIABLE, FcFalse);
+    FcPatternAddInteger(want, FC_WEIGHT, weight);
+    FcPatternAddInteger(want, FC_SLANT, FC_SLANT_ROMAN);
+    FcCharSet* chars = FcCharSetCreate();
+    FcCharSetAddChar(chars, code_point);
+    FcPatternAddCharSet(want, FC_CHARSET, chars);
+    FcCharSetDestroy(chars);
+    FcConfigSubstitute(nullptr, want, FcMatchPattern);
+    FcDefaultSubstitute(want);
+    FcResult result;
+    File out;
+    if (FcPattern* got = FcFontMatch(nullptr, want, &result)) {
+        FcChar8* s = nullptr;
+        if (FcPatternGetString(got, FC_FILE, 0, &s) == FcResultMatch) out.path = reinterpret_cast<const char*>(s);
+        FcPatternGetInteger(got, FC_INDEX, 0, &out.index);
+        out.index &= 0xffff;  // the upper half is a named instance
+        if (FcPatternGetString(got, FC_FAMILY, 0, &s) != FcResultMatch || std::strcmp(reinterpret_cast<const char*>(s), family) != 0)
+            substitutes_.push_back(std::string(family) + " -> " + (s ? reinterpret_cast<const char*>(s) : "nothing"));
+        FcPatternDestroy(got);
+    }
+    FcPatternDestroy(want);
+    return out;
+}
+
+void Fonts::set_scale(float scale) {
+    if (scale == scale_) return;
+    scale_ = scale;
+    is_dirty_ = true;
+}
+
+void Fonts::note_text(std::string_view utf8) {
+    if (kHasDynamicFonts) return;
+    for (size_t i = 0; i < utf8.size();) {
+        const unsigned c = next_code_point(utf8, i);
+        if (c < 0x180 || c > 0xFFFF || seen_[c]) continue;
+        seen_[c] = true;
+        if (!is_always(c, kAlways)) is_dirty_ = true;
+    }
+}
+
+void Fonts::add(ImFontAtlas* atlas, Font f) {
+    const float size = font_design_size(f) * scale_;
+    const bool is_bold = f == Font::title || f == Font::heading;
+    const File& file = is_mono(f) ? mono_ : is_bold ? inter_bold_ : inter_;
+    ImFontConfig config;
+    config.OversampleH = 2;
+    config.OversampleV = 1;
+    config.PixelSnapH = true;
+    const auto load = [&](const File& from, float at, const ImWchar* ranges) -> ImFont* {
+        if (from.path.empty()) return nullptr;
+        config.FontNo = from.index;
+        ImFont* font = atlas->AddFontFromFileTTF(from.path.c_str(), at, &config, kHasDynamicFonts ? nullptr : ranges);
+        return font;
+    };
+    ImFont* font = load(file, size, is_mono(f) ? kMonoExtra : kAlways);
+    if (!font) font = atlas->AddFontDefault();
+    config.MergeMode = true;
+    load(symbols_, size, is_mono(f) ? kMonoExtra : kAlways);
+    config.OversampleH = 1;
+    if (kHasDynamicFonts || seen_ranges_.Size > 1) load(cjk_, size * 1.06f, seen_ranges_.Data);
+    g_fonts[static_cast<int>(f)] = font;
+}
+
+bool Fonts::rebuild_if_needed() {
+    if (!is_dirty_) return false;
+    is_dirty_ = false;
+    ImFontAtlas* atlas = ImGui::GetIO().Fonts;
+    seen_ranges_.clear();
+    ImFontGlyphRangesBuilder builder;
+    for (unsigned c = 0x180; c < 0x10000; ++c)
+        if (seen_[c]) builder.AddChar(static_cast<ImWchar>(c));
+    builder.BuildRanges(&seen_ranges_);
+    atlas->Clear();
+    atlas->Flags |= ImFontAtlasFlags_NoPowerOfTwoHeight;
+    g_font_scale = scale_;
+    for (int f = 0; f < kFontCount; ++f) add(atlas, static_cast<Font>(f));
+#if IMGUI_VERSION_NUM < 19200
+    ImGui::GetIO().FontDefault = g_fonts[0];
+    atlas->Build();
+#endif
+    return true;
+}
+
+namespace ui {
+
+ImFont* font(Font f) { return g_fonts[static_cast<int>(f)]; }
+FontScope::FontScope(Font f) { push_imgui_font(font(f), font_design_size(f) * g_font_scale); }
+FontScope::~FontScope() { ImGui::PopFont(); }
+
+}  // namespace ui
+}  // namespace vitrine::viz

@@ -1,0 +1,78 @@
+// How each report of the engine changes the snapshot.
+#include "viz/snapshot.h"
+
+#include <algorithm>
+
+namespace vitrine::viz {
+namespace {
+
+constexpr size_t kMaxNotices = 50;
+
+struct Applier {
+    Snapshot& s;
+
+    void operator()(ModelLoaded&& u) const {
+        const bool is_other = !s.model || !u.info || s.model->folder != u.info->folder;
+        s.model = std::move(u.info);
+        s.is_loading = false;
+        s.progress = {};
+        if (is_other) s.histograms.clear(), s.times = {}, s.meters = {}, s.cache = {};
+    }
+    void operator()(ConversationChanged&& u) const {
+        const bool is_other = !s.conversation || !u.conversation || s.conversation->id != u.conversation->id;
+        s.conversation = std::move(u.conversation);
+        if (is_other && !s.is_generating) s.timeline = {}, ++s.timeline_version;
+    }
+    void operator()(ConversationsListed&& u) const { s.conversations = std::move(u.list); }
+    void operator()(TimelineStarted&& u) const {
+        if (u.timeline) s.timeline = *u.timeline;
+        ++s.timeline_version;
+        s.is_generating = true;
+        s.live_turn = 0;
+        s.live_reasoning.clear();
+        s.live_content.clear();
+        s.live_tokens.clear();
+    }
+    void operator()(TokensAppended&& u) const {
+        s.is_generating = true;
+        s.live_turn = u.turn;
+        s.progress = {};
+        s.live_reasoning += u.reasoning_delta;
+        s.live_content += u.content_delta;
+        s.timeline.tokens.insert(s.timeline.tokens.end(), u.tokens.begin(), u.tokens.end());
+        s.live_tokens.insert(s.live_tokens.end(), std::make_move_iterator(u.tokens.begin()), std::make_move_iterator(u.tokens.end()));
+    }
+    void operator()(Progress&& u) const { s.progress = std::move(u); }
+    void operator()(Finished&& u) const {
+        end_of_work();
+        s.meters.tokens_per_s = u.stats.tokens_per_s;
+    }
+    void operator()(CacheChanged&& u) const { s.cache = std::move(u.report); }
+    void operator()(OpTimesChanged&& u) const { s.times = std::move(u); }
+    void operator()(Meters&& u) const { s.meters = u; }
+    void operator()(HistogramMade&& u) const { s.histograms[u.histogram.name] = std::move(u.histogram); }
+    void operator()(RecordReady&&) const {}
+    void operator()(Notice&& u) const {
+        s.notices.push_back({std::move(u), s.time});
+        while (s.notices.size() > kMaxNotices) s.notices.pop_front();
+    }
+    void operator()(Idle&&) const { end_of_work(); }
+
+    void end_of_work() const {
+        s.is_generating = s.is_loading = false;
+        s.progress = {};
+        s.live_reasoning.clear();
+        s.live_content.clear();
+        s.live_tokens.clear();
+        s.live_turn = 0;
+    }
+};
+
+}  // namespace
+
+void Snapshot::apply(Update update) {
+    std::visit([this](auto&& u) { Applier{*this}(std::move(u)); }, std::move(update));
+    ++version;
+}
+
+}  // namespace vitrine::viz

@@ -1,0 +1,14 @@
+// Numbers as the window writes them: three significant digits with a unit, full precision on hover and copy.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace vitrine::viz::ui {
+
+std::string format_number(double v, int digits = 3);  // "0.0412", "412", "1.23e-7", "-3.21", "12,345"
+std::string format_count(int64_t n);                  // "1,048,576"
+std::string format_bytes(uint64_t bytes);             // "512 B", "3.10 MiB"
+std::string format_percent(double fraction);          // 0.0183 -> "1.83 %"
+std::string full_precision(double v);                 // %.9g
+
+}  // namespace vitrine::viz::ui

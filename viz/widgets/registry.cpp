@@ -1,0 +1,115 @@
+// The probe registry.
+#include "viz/widgets/registry.h"
+
+#include <imgui_internal.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace vitrine::viz::ui {
+namespace {
+
+struct Rect {
+    ImVec2 min, max;
+    int frame;
+};
+
+bool g_is_on = false;
+std::map<std::string, Widget, std::less<>> g_widgets;
+std::vector<Rect> g_scrolling;
+
+Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
+    const int frame = ImGui::GetFrameCount();
+    auto it = g_widgets.find(name);
+    if (it == g_widgets.end()) it = g_widgets.emplace(std::string(name), Widget{}).first;
+    Widget& w = it->second;
+    if (w.frame != frame) w.text.clear(), w.has_number = false;
+    w.min = min, w.max = max, w.frame = frame;
+    w.is_visible = ImGui::IsRectVisible(min, max);
+    return w;
+}
+
+bool is_current(const Widget& w) { return w.frame >= ImGui::GetFrameCount() - 1; }
+
+}  // namespace
+
+void registry_enable(bool is_on) { g_is_on = is_on; }
+bool registry_is_on() { return g_is_on; }
+void registry_clear() {
+    g_widgets.clear();
+    g_scrolling.clear();
+}
+
+void mark(std::string_view name, std::string_view text) {
+    if (g_is_on) mark_rect(name, ImGui::GetItemRectMin(), ImGui::GetItemRectMax(), text);
+}
+
+void mark_rect(std::string_view name, ImVec2 min, ImVec2 max, std::string_view text) {
+    if (g_is_on) put(name, min, max).text = text.empty() ? name : text;
+}
+
+void value(std::string_view name, double v) {
+    if (g_is_on) value_rect(name, v, ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
+}
+
+void value_rect(std::string_view name, double v, ImVec2 min, ImVec2 max) {
+    if (!g_is_on) return;
+    Widget& w = put(name, min, max);
+    w.number = v, w.has_number = true;
+}
+
+const Widget* find_widget(std::string_view name) {
+    const auto it = g_widgets.find(name);
+    return it == g_widgets.end() || !is_current(it->second) ? nullptr : &it->second;
+}
+
+std::vector<std::string> widget_names(std::string_view prefix) {
+    std::vector<std::string> out;
+    for (auto it = g_widgets.lower_bound(prefix); it != g_widgets.end() && it->first.starts_with(prefix); ++it)
+        if (is_current(it->second)) out.push_back(it->first);
+    return out;
+}
+
+bool is_text_shown(std::string_view text) {
+    return std::any_of(g_widgets.begin(), g_widgets.end(), [&](const auto& w) {
+        return is_current(w.second) && w.second.is_visible && w.second.text.find(text) != std::string::npos;
+    });
+}
+
+void scrolls_sideways(ImVec2 min, ImVec2 max) {
+    if (g_is_on) g_scrolling.push_back({min, max, ImGui::GetFrameCount()});
+}
+
+std::vector<CutText> find_cut_text() {
+    std::vector<CutText> out;
+    const int frame = ImGui::GetFrameCount();
+    std::erase_if(g_scrolling, [&](const Rect& r) { return r.frame < frame - 1; });
+    const auto is_scrolling = [&](ImVec2 p) {
+        return std::any_of(g_scrolling.begin(), g_scrolling.end(), [&](const Rect& r) {
+            return p.x >= r.min.x - 2 && p.x <= r.max.x + 2 && p.y >= r.min.y - 2 && p.y <= r.max.y + 2;
+        });
+    };
+    const ImVec2 white = ImGui::GetFontTexUvWhitePixel();
+    const ImDrawData* data = ImGui::GetDrawData();
+    const ImTextureID atlas = ImGui::GetIO().Fonts->TexID;
+    for (int l = 0; data && l < data->CmdListsCount; ++l) {
+        const ImDrawList* list = data->CmdLists[l];
+        for (const ImDrawCmd& cmd : list->CmdBuffer) {
+            if (cmd.UserCallback || cmd.GetTexID() != atlas) continue;
+            for (unsigned i = 0; i + 5 < cmd.ElemCount; i += 6) {  // glyphs are quads: six indices, four vertices
+                const ImDrawIdx* index = &list->IdxBuffer[static_cast<int>(cmd.IdxOffset + i)];
+                const ImDrawVert& a = list->VtxBuffer[static_cast<int>(cmd.VtxOffset + index[0])];
+                const ImDrawVert& c = list->VtxBuffer[static_cast<int>(cmd.VtxOffset + index[2])];
+                if (a.uv.x == c.uv.x || a.uv.y == c.uv.y || (a.uv.x == white.x && a.uv.y == white.y)) continue;
+                if (std::fabs(c.uv.x - a.uv.x) > 0.2f) continue;
+                const bool is_in_rows = c.pos.y > cmd.ClipRect.y && a.pos.y < cmd.ClipRect.w;
+                const bool is_cut = (a.pos.x < cmd.ClipRect.z && c.pos.x > cmd.ClipRect.z + 1.5f) ||
+                                    (a.pos.x < cmd.ClipRect.x - 1.5f && c.pos.x > cmd.ClipRect.x);
+                if (is_in_rows && is_cut && !is_scrolling(a.pos)) out.push_back({a.pos, list->_OwnerName ? list->_OwnerName : ""});
+            }
+        }
+    }
+    return out;
+}
+
+}  // namespace vitrine::viz::ui

@@ -1,0 +1,145 @@
+// The table widget.
+#include "viz/widgets/table.h"
+
+#include <algorithm>
+
+#include "viz/imgui_compat.h"
+#include "viz/text_util.h"
+#include "viz/widgets/basic.h"
+
+namespace vitrine::viz::ui {
+namespace {
+
+constexpr int kMaxCsvRows = 100000;
+
+std::string csv_field(const std::string& s) {
+    if (s.find_first_of(",\"\n") == std::string::npos) return s;
+    std::string out = "\"";
+    for (char c : s) out += c == '"' ? "\"\"" : std::string(1, c);
+    return out + "\"";
+}
+
+std::string copy_text(const Cell& c) { return c.has_number ? full_precision(c.number) : c.text; }
+
+std::string row_text(const TableSpec& s, int row, char separator) {
+    std::string out;
+    for (size_t c = 0; c < s.columns.size(); ++c) {
+        if (c) out += separator;
+        const std::string field = copy_text(s.cell(row, static_cast<int>(c)));
+        out += separator == ',' ? csv_field(field) : field;
+    }
+    return out;
+}
+
+std::string to_csv(const TableSpec& s) {
+    std::string out;
+    for (size_t c = 0; c < s.columns.size(); ++c) out += (c ? "," : "") + csv_field(s.columns[c].title);
+    out += '\n';
+    for (int r = 0; r < std::min(s.n_rows, kMaxCsvRows); ++r) out += row_text(s, r, ',') + '\n';
+    return out;
+}
+
+void draw_header(const TableSpec& s) {
+    FontScope small(Font::small);
+    Color dim(theme().text_dim);
+    ImGui::TableNextRow(ImGuiTableRowFlags_Headers);
+    for (size_t i = 0; i < s.columns.size(); ++i) {
+        const Column& c = s.columns[i];
+        if (!ImGui::TableSetColumnIndex(static_cast<int>(i))) continue;
+        const float room = ImGui::GetContentRegionAvail().x;
+        const std::string shown = elide(c.title, room);
+        if (c.is_number) ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
+        ImGui::TextUnformatted(shown.c_str());
+        if (*c.help) tooltip(c.help);
+        else if (shown != c.title) tooltip(c.title);
+    }
+}
+
+void draw_cell(const TableSpec& s, int row, int column) {
+    const Column& c = s.columns[static_cast<size_t>(column)];
+    const Cell cell = s.cell(row, column);
+    const float room = ImGui::GetContentRegionAvail().x;
+    FontScope font(c.is_number || cell.has_number ? Font::mono : Font::body);
+    if (cell.is_dot) {
+        dot(cell.color, 4);
+        ImGui::SameLine(0, px(6));
+    }
+    const float left = ImGui::GetContentRegionAvail().x;
+    const std::string shown = elide(cell.text, left);
+    if (c.is_number) ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, left - ImGui::CalcTextSize(shown.c_str()).x));
+    ImGui::PushStyleColor(ImGuiCol_Text, cell.color && !cell.is_dot ? cell.color : theme().text);
+    ImGui::TextUnformatted(shown.c_str());
+    ImGui::PopStyleColor();
+    if (registry_is_on()) {
+        const std::string name = std::string(s.id) + "/" + (s.row_name ? s.row_name(row) : std::to_string(row)) + "/" + c.title;
+        mark(name, cell.text);
+        if (cell.has_number) value(name, cell.number);
+    }
+    if (shown != cell.text || (cell.has_number && !s.hover)) tooltip(cell.has_number ? full_precision(cell.number) : cell.text);
+    (void)room;
+}
+
+}  // namespace
+
+Cell Cell::value(double v, const char* unit) {
+    Cell c(format_number(v) + (*unit ? std::string(" ") + unit : ""));
+    c.number = v, c.has_number = true;
+    return c;
+}
+Cell Cell::count(int64_t v) {
+    Cell c(format_count(v));
+    c.number = static_cast<double>(v), c.has_number = true;
+    return c;
+}
+Cell Cell::bytes(uint64_t v) {
+    Cell c(format_bytes(v));
+    c.number = static_cast<double>(v), c.has_number = true;
+    return c;
+}
+Cell Cell::dotted(ImU32 color, std::string t) {
+    Cell c(std::move(t), color);
+    c.is_dot = true;
+    return c;
+}
+
+TableResult table(const TableSpec& s) {
+    TableResult out;
+    ImGuiTableFlags flags = ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_NoSavedSettings | ImGuiTableFlags_SizingStretchProp;
+    if (s.height != 0) flags |= ImGuiTableFlags_ScrollY;
+    const float height = s.height < 0 ? ImGui::GetContentRegionAvail().y : s.height;
+    if (!ImGui::BeginTable(s.id, static_cast<int>(s.columns.size()), flags, {0, height})) return out;
+    for (const Column& c : s.columns)
+        ImGui::TableSetupColumn(c.title, c.width > 0 ? ImGuiTableColumnFlags_WidthFixed : ImGuiTableColumnFlags_WidthStretch,
+                                c.width > 0 ? px(c.width) : 1.0f);
+    ImGui::TableSetupScrollFreeze(0, 1);
+    draw_header(s);
+    ImGuiListClipper clipper;
+    clipper.Begin(s.n_rows);
+    while (clipper.Step())
+        for (int row = clipper.DisplayStart; row < clipper.DisplayEnd; ++row) {
+            ImGui::TableNextRow();
+            ImGui::TableSetColumnIndex(0);
+            ImGui::PushID(row);
+            if (ImGui::Selectable("##row", false, ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowItemOverlap)) out.clicked = row;
+            if (ImGui::IsItemHovered()) {
+                out.hovered = row;
+                if (s.hover) begin_tooltip(), s.hover(row), end_tooltip();
+            }
+            copy_menu("copy", {copy_text(s.cell(row, 0)), row_text(s, row, '\t'), [&] { return to_csv(s); }});
+            if (row == s.selected) {
+                const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
+                ImGui::TableSetBgColor(ImGuiTableBgTarget_RowBg0, with_alpha(theme().hovered, 0.8f));
+                ImGui::GetWindowDrawList()->AddRectFilled({a.x, a.y}, {a.x + px(3), b.y}, theme().accent);
+            }
+            ImGui::SameLine(0, 0);
+            for (int c = 0; c < static_cast<int>(s.columns.size()); ++c) {
+                if (c) ImGui::TableSetColumnIndex(c);
+                draw_cell(s, row, c);
+            }
+            ImGui::PopID();
+        }
+    ImGui::EndTable();
+    return out;
+}
+
+}  // namespace vitrine::viz::ui
