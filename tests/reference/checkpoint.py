@@ -29,8 +29,9 @@ def read_safetensors(path):
 
 
 def write_safetensors(path, arrays):
+    """wide dtypes first, so that every array is aligned to its element size"""
     header, at, blobs = {}, 0, []
-    for name, a in arrays.items():
+    for name, a in sorted(arrays.items(), key=lambda item: -np.asarray(item[1]).itemsize):
         a = np.asarray(a)
         a = np.ascontiguousarray(a).reshape(a.shape)
         header[name] = {"dtype": DTYPE[a.dtype.name], "shape": list(a.shape), "data_offsets": [at, at + a.nbytes]}
