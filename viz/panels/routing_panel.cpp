@@ -1,5 +1,5 @@
 // The Routing view.
-#include "viz/panels.h"
+#include "viz/panel.h"
 #include "viz/widgets/basic.h"
 
 namespace vitrine::viz {
@@ -11,11 +11,15 @@ class RoutingPanel : public Panel {
   public:
     const char* name() const override { return "Routing"; }
     const Help& help() const override { return kHelp; }
-    void draw(const Snapshot&, View&) override { ui::empty_state("Nothing recorded yet", "Ask something to see the model work."); }
+    void draw(const Snapshot&, View&) override {
+        ui::empty_state("Nothing recorded yet", "Ask something to see the model work.");
+    }
 };
 
 }  // namespace
 
-std::unique_ptr<Panel> make_routing_panel() { return std::make_unique<RoutingPanel>(); }
+std::unique_ptr<Panel> make_routing_panel() {
+    return std::make_unique<RoutingPanel>();
+}
 
 }  // namespace vitrine::viz

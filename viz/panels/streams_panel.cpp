@@ -1,5 +1,5 @@
 // The Streams view.
-#include "viz/panels.h"
+#include "viz/panel.h"
 #include "viz/widgets/basic.h"
 
 namespace vitrine::viz {
@@ -11,11 +11,15 @@ class StreamsPanel : public Panel {
   public:
     const char* name() const override { return "Streams"; }
     const Help& help() const override { return kHelp; }
-    void draw(const Snapshot&, View&) override { ui::empty_state("Nothing recorded yet", "Ask something to see the model work."); }
+    void draw(const Snapshot&, View&) override {
+        ui::empty_state("Nothing recorded yet", "Ask something to see the model work.");
+    }
 };
 
 }  // namespace
 
-std::unique_ptr<Panel> make_streams_panel() { return std::make_unique<StreamsPanel>(); }
+std::unique_ptr<Panel> make_streams_panel() {
+    return std::make_unique<StreamsPanel>();
+}
 
 }  // namespace vitrine::viz
