@@ -16,17 +16,14 @@ std::array<ImFont*, kFontCount> g_fonts{};
 float g_font_scale = 1;
 
 // Latin, Greek, Cyrillic, punctuation, sub- and superscripts, arrows, mathematics, shapes: always present.
-const ImWchar kAlways[] = {0x20,   0x17F,  0x192,  0x192,  0x2C6,  0x2DD,  0x300,  0x36F,  0x370,  0x3FF,  0x400,
-                           0x45F,  0x1D40, 0x1D6A, 0x2010, 0x205E, 0x2070, 0x209C, 0x20AC, 0x20AC, 0x2100, 0x214F,
-                           0x2190, 0x21FF, 0x2200, 0x22FF, 0x2300, 0x233F, 0x2500, 0x25FF, 0x2605, 0x2606, 0x2611,
-                           0x2612, 0x2713, 0x2717, 0x27E8, 0x27E9, 0xFFFD, 0xFFFD, 0};
-const ImWchar kMonoExtra[] = {0x20,   0x17F,  0x370,  0x3FF,  0x400,  0x45F,  0x2010, 0x205E, 0x2070,
-                              0x209C, 0x2190, 0x21FF, 0x2200, 0x22FF, 0x2300, 0x233F, 0x2420, 0x2424,
-                              0x2500, 0x25FF, 0x2713, 0x2717, 0xFFFD, 0xFFFD, 0};
+const ImWchar kAlways[] = {0x20,   0x17F,  0x192,  0x192,  0x2C6,  0x2DD,  0x300,  0x36F,  0x370,  0x3FF,  0x400,  0x45F,
+                           0x1D40, 0x1D6A, 0x2010, 0x205E, 0x2070, 0x209C, 0x20AC, 0x20AC, 0x2100, 0x214F, 0x2190, 0x21FF,
+                           0x2200, 0x22FF, 0x2300, 0x233F, 0x2500, 0x25FF, 0x2605, 0x2606, 0x2611, 0x2612, 0x2713, 0x2717,
+                           0x27E8, 0x27E9, 0xFFFD, 0xFFFD, 0};
+const ImWchar kMonoExtra[] = {0x20, 0x17F, 0x370, 0x3FF, 0x400, 0x45F, 0x2010, 0x205E, 0x2070, 0x209C, 0x2190, 0x21FF,
+                              0x2200, 0x22FF, 0x2300, 0x233F, 0x2420, 0x2424, 0x2500, 0x25FF, 0x2713, 0x2717, 0xFFFD, 0xFFFD, 0};
 
-bool is_mono(Font f) {
-    return f == Font::mono || f == Font::mono_small || f == Font::mono_large;
-}
+bool is_mono(Font f) { return f == Font::mono || f == Font::mono_small || f == Font::mono_large; }
 bool is_always(unsigned c, const ImWchar* ranges) {
     for (; ranges[0]; ranges += 2)
         if (c >= ranges[0] && c <= ranges[1]) return true;
@@ -37,22 +34,14 @@ bool is_always(unsigned c, const ImWchar* ranges) {
 
 float font_design_size(Font f) {
     switch (f) {
-        case Font::body:
-            return 15;
-        case Font::small:
-            return 13;
-        case Font::title:
-            return 15;
-        case Font::heading:
-            return 20;
-        case Font::mono:
-            return 14;
-        case Font::mono_small:
-            return 12;
-        case Font::mono_large:
-            return 22;
-        case Font::count:
-            break;
+        case Font::body: return 15;
+        case Font::small: return 13;
+        case Font::title: return 15;
+        case Font::heading: return 20;
+        case Font::mono: return 14;
+        case Font::mono_small: return 12;
+        case Font::mono_large: return 22;
+        case Font::count: break;
     }
     return 15;
 }
@@ -67,8 +56,7 @@ Fonts::Fonts() : seen_(0x10000) {
 }
 
 // fontconfig always answers with something; a substitute is used and named, never refused.
-Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_wanted, int weight,
-                        unsigned code_point) {
+Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_wanted, int weight, unsigned code_point) {
     const auto text = [](const char* s) { return reinterpret_cast<const FcChar8*>(s); };
     FcPattern* want = FcPatternCreate();
     FcPatternAddString(want, FC_FAMILY, text(family));
@@ -92,8 +80,7 @@ Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_w
         if (FcPatternGetString(got, FC_FILE, 0, &s) == FcResultMatch) out.path = reinterpret_cast<const char*>(s);
         FcPatternGetInteger(got, FC_INDEX, 0, &out.index);
         out.index &= 0xffff;  // the upper half is a named instance
-        if (FcPatternGetString(got, FC_FAMILY, 0, &s) != FcResultMatch ||
-            std::strcmp(reinterpret_cast<const char*>(s), family) != 0)
+        if (FcPatternGetString(got, FC_FAMILY, 0, &s) != FcResultMatch || std::strcmp(reinterpret_cast<const char*>(s), family) != 0)
             substitutes_.push_back(std::string(family) + " -> " + (s ? reinterpret_cast<const char*>(s) : "nothing"));
         FcPatternDestroy(got);
     }
@@ -162,15 +149,9 @@ bool Fonts::rebuild_if_needed() {
 
 namespace ui {
 
-ImFont* font(Font f) {
-    return g_fonts[static_cast<int>(f)];
-}
-FontScope::FontScope(Font f) {
-    push_imgui_font(font(f), font_design_size(f) * g_font_scale);
-}
-FontScope::~FontScope() {
-    ImGui::PopFont();
-}
+ImFont* font(Font f) { return g_fonts[static_cast<int>(f)]; }
+FontScope::FontScope(Font f) { push_imgui_font(font(f), font_design_size(f) * g_font_scale); }
+FontScope::~FontScope() { ImGui::PopFont(); }
 
 }  // namespace ui
 }  // namespace vitrine::viz

@@ -1,8 +1,7 @@
 // Fonts: Inter for words, JetBrains Mono for numbers and tokens, Noto CJK for Chinese, found through fontconfig.
 //
-// Before Dear ImGui 1.92 the glyph atlas is fixed, so the code points of arriving text are noted and the atlas is
-// rebuilt between frames when there are new ones (about 20 ms). Code points above U+FFFF can't be drawn: see
-// displayable().
+// Before Dear ImGui 1.92 the glyph atlas is fixed, so the code points of arriving text are noted and the atlas is rebuilt
+// between frames when there are new ones (about 20 ms). Code points above U+FFFF can't be drawn: see displayable().
 #pragma once
 #include <imgui.h>
 
@@ -19,8 +18,8 @@ float font_design_size(Font f);  // [px] at scale 1
 class Fonts {
   public:
     Fonts();
-    void set_scale(float scale);            // font scale x content scale; rebuilt before the next frame
-    void note_text(std::string_view utf8);  // when text arrives, not every frame
+    void set_scale(float scale);                // font scale x content scale; rebuilt before the next frame
+    void note_text(std::string_view utf8);      // when text arrives, not every frame
     // Between frames only. True: the atlas was rebuilt and its texture must be uploaded again (before 1.92).
     bool rebuild_if_needed();
     float scale() const { return scale_; }
@@ -36,8 +35,8 @@ class Fonts {
     File inter_, inter_bold_, mono_, cjk_, symbols_;
     float scale_ = 1;
     bool is_dirty_ = true;
-    std::vector<bool> seen_;         // by code point, from U+0180 up
-    ImVector<ImWchar> seen_ranges_;  // must outlive the atlas's build
+    std::vector<bool> seen_;                    // by code point, from U+0180 up
+    ImVector<ImWchar> seen_ranges_;             // must outlive the atlas's build
     std::vector<std::string> substitutes_;
 };
 

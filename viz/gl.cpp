@@ -21,27 +21,20 @@ std::map<unsigned, Pixels>& null_textures() {
 
 }  // namespace
 
-void set_gl_backend(GlBackend b) {
-    g_backend = b;
-}
-GlBackend gl_backend() {
-    return g_backend;
-}
+void set_gl_backend(GlBackend b) { g_backend = b; }
+GlBackend gl_backend() { return g_backend; }
 
 Texture::~Texture() {
     if (name_ >= kFirstNullName && null_textures().erase(name_)) return;
     if (name_ && g_backend == GlBackend::opengl) glDeleteTextures(1, &name_);
 }
 
-ImTextureID Texture::id() const {
-    return texture_id(name_);
-}
+ImTextureID Texture::id() const { return texture_id(name_); }
 
 void Texture::upload(int width, int height, const uint32_t* rgba, bool is_smooth) {
     if (g_backend == GlBackend::null) {
         if (!name_) name_ = g_next_null_name++;
-        null_textures()[name_] = {width, height,
-                                  std::vector<uint32_t>(rgba, rgba + static_cast<size_t>(width) * height)};
+        null_textures()[name_] = {width, height, std::vector<uint32_t>(rgba, rgba + static_cast<size_t>(width) * height)};
         return;
     }
     GLint before = 0;
@@ -70,8 +63,7 @@ Pixels read_framebuffer(int width, int height) {
     glPixelStorei(GL_PACK_ALIGNMENT, 1);
     glReadPixels(0, 0, width, height, GL_RGBA, GL_UNSIGNED_BYTE, p.rgba.data());
     for (int y = 0; y < height / 2; ++y)
-        std::swap_ranges(p.rgba.begin() + static_cast<ptrdiff_t>(y) * width,
-                         p.rgba.begin() + static_cast<ptrdiff_t>(y + 1) * width,
+        std::swap_ranges(p.rgba.begin() + static_cast<ptrdiff_t>(y) * width, p.rgba.begin() + static_cast<ptrdiff_t>(y + 1) * width,
                          p.rgba.begin() + static_cast<ptrdiff_t>(height - 1 - y) * width);
     for (uint32_t& c : p.rgba) c |= 0xFF000000u;
     return p;

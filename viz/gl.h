@@ -1,5 +1,5 @@
-// The only place that talks to OpenGL: textures of widgets and reading the frame back. With the null backend textures
-// are kept as pixels in memory, so that everything draws headless and a software renderer can show them.
+// The only place that talks to OpenGL: textures of widgets and reading the frame back. With the null backend textures are kept
+// as pixels in memory, so that everything draws headless and a software renderer can show them.
 #pragma once
 #include <imgui.h>
 

@@ -54,26 +54,13 @@ void null_platform_init() {
     const struct {
         int imgui;
         Key key;
-    } map[] = {{ImGuiKey_Tab, Key::kTab},
-               {ImGuiKey_LeftArrow, Key::kLeftArrow},
-               {ImGuiKey_RightArrow, Key::kRightArrow},
-               {ImGuiKey_UpArrow, Key::kUpArrow},
-               {ImGuiKey_DownArrow, Key::kDownArrow},
-               {ImGuiKey_PageUp, Key::kPageUp},
-               {ImGuiKey_PageDown, Key::kPageDown},
-               {ImGuiKey_Home, Key::kHome},
-               {ImGuiKey_End, Key::kEnd},
-               {ImGuiKey_Delete, Key::kDelete},
-               {ImGuiKey_Backspace, Key::kBackspace},
-               {ImGuiKey_Space, Key::kSpace},
-               {ImGuiKey_Enter, Key::kEnter},
-               {ImGuiKey_Escape, Key::kEscape},
-               {ImGuiKey_A, Key::kA},
-               {ImGuiKey_C, Key::kC},
-               {ImGuiKey_V, Key::kV},
-               {ImGuiKey_X, Key::kX},
-               {ImGuiKey_Y, Key::kY},
-               {ImGuiKey_Z, Key::kZ}};
+    } map[] = {{ImGuiKey_Tab, Key::kTab},           {ImGuiKey_LeftArrow, Key::kLeftArrow}, {ImGuiKey_RightArrow, Key::kRightArrow},
+               {ImGuiKey_UpArrow, Key::kUpArrow},   {ImGuiKey_DownArrow, Key::kDownArrow}, {ImGuiKey_PageUp, Key::kPageUp},
+               {ImGuiKey_PageDown, Key::kPageDown}, {ImGuiKey_Home, Key::kHome},           {ImGuiKey_End, Key::kEnd},
+               {ImGuiKey_Delete, Key::kDelete},     {ImGuiKey_Backspace, Key::kBackspace}, {ImGuiKey_Space, Key::kSpace},
+               {ImGuiKey_Enter, Key::kEnter},       {ImGuiKey_Escape, Key::kEscape},       {ImGuiKey_A, Key::kA},
+               {ImGuiKey_C, Key::kC},               {ImGuiKey_V, Key::kV},                 {ImGuiKey_X, Key::kX},
+               {ImGuiKey_Y, Key::kY},               {ImGuiKey_Z, Key::kZ}};
     for (const auto& m : map) io.KeyMap[m.imgui] = native_key(m.key);
 #endif
 #if IMGUI_VERSION_NUM >= 19200

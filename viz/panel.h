@@ -21,15 +21,15 @@ struct View {
     const TokenInfo* token = nullptr;  // the token under the cursor
     Source source = Source::none;
     bool is_dark = true;
-    std::string go_to;  // a panel sets the name of another panel to switch to it
+    std::string go_to;                 // a panel sets the name of another panel to switch to it
 };
 
 class Panel {
   public:
     virtual ~Panel() = default;
-    virtual const char* name() const = 0;  // tab title, unique
+    virtual const char* name() const = 0;               // tab title, unique
     virtual const Help& help() const = 0;
-    virtual ProbeSet probes() const { return 0; }  // wanted while visible, besides the base set
+    virtual ProbeSet probes() const { return 0; }       // wanted while visible, besides the base set
     virtual void draw(const Snapshot& s, View& view) = 0;
 };
 

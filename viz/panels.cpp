@@ -1,14 +1,7 @@
 // The ordered list of panels: the tabs of the window, keys 1 to 9.
-#include "viz/panel.h"
+#include "viz/panels.h"
 
 namespace vitrine::viz {
-
-std::unique_ptr<Panel> make_overview_panel();
-std::unique_ptr<Panel> make_routing_panel();
-std::unique_ptr<Panel> make_attention_panel();
-std::unique_ptr<Panel> make_streams_panel();
-std::unique_ptr<Panel> make_cache_panel();
-std::unique_ptr<Panel> make_model_panel();
 
 std::vector<std::unique_ptr<Panel>> make_panels() {
     std::vector<std::unique_ptr<Panel>> all;

@@ -19,10 +19,10 @@ struct NoticeLine {
 };
 
 struct Snapshot {
-    std::shared_ptr<const ModelInfo> model;            // null: none loaded
-    std::shared_ptr<const Conversation> conversation;  // the finished part; null: none
+    std::shared_ptr<const ModelInfo> model;             // null: none loaded
+    std::shared_ptr<const Conversation> conversation;   // the finished part; null: none
     std::vector<ConversationSummary> conversations;
-    Timeline timeline;  // prompt and generated tokens of the current context
+    Timeline timeline;                                  // prompt and generated tokens of the current context
     std::shared_ptr<const Trace> trace;
     CacheReport cache;
     OpTimesChanged times;
@@ -35,20 +35,19 @@ struct Snapshot {
     int64_t live_turn = 0;
     std::string live_reasoning, live_content;
     std::vector<TokenInfo> live_tokens;
-    uint64_t version = 0;           // grows with every applied report
-    uint64_t timeline_version = 0;  // grows when the timeline is replaced, not when it is appended to
-    double time = 0;                // [s] since start, of this frame
+    uint64_t version = 0;                               // grows with every applied report
+    uint64_t timeline_version = 0;                      // grows when the timeline is replaced, not when it is appended to
+    double time = 0;                                    // [s] since start, of this frame
 
     // Applies one report. Called between frames.
     void apply(Update update);
 };
 
-// The one cursor (window.md): a token, a layer and, where it applies, a head, an expert, an entry, selected once,
-// everywhere.
+// The one cursor (window.md): a token, a layer and, where it applies, a head, an expert, an entry, selected once, everywhere.
 struct Cursor {
     TokenRef token;
     int layer = 0;
-    int head = -1;  // -1: mean over heads
+    int head = -1;       // -1: mean over heads
     int expert = -1, entry = -1;
     bool is_live = true;  // follows the newest token
     TokenRef hover;       // preview; position -1: none

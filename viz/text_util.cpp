@@ -51,12 +51,9 @@ std::string displayable(std::string_view s) {
 std::string token_label(std::string_view s) {
     std::string out;
     for (char c : displayable(s)) {
-        if (c == '\n')
-            out += "\xE2\x86\xB5";
-        else if (c == '\t')
-            out += "\xE2\x86\x92";
-        else
-            out += c;
+        if (c == '\n') out += "\xE2\x86\xB5";
+        else if (c == '\t') out += "\xE2\x86\x92";
+        else out += c;
     }
     return out;
 }
@@ -80,8 +77,7 @@ std::string elide(std::string_view text, float width) {
     const size_t line = text.find('\n');
     const std::string_view first = text.substr(0, line);
     const char *begin = first.data(), *stop = begin + first.size(), *rest = stop;
-    if (line == std::string_view::npos && font->CalcTextSizeA(size, FLT_MAX, 0, begin, stop).x <= width + 0.5f)
-        return std::string(first);
+    if (line == std::string_view::npos && font->CalcTextSizeA(size, FLT_MAX, 0, begin, stop).x <= width + 0.5f) return std::string(first);
     const float dots = font->CalcTextSizeA(size, FLT_MAX, 0, "\xE2\x80\xA6").x;
     if (dots > width) return "";
     font->CalcTextSizeA(size, width - dots, 0, begin, stop, &rest);

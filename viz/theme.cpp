@@ -13,9 +13,7 @@
 namespace vitrine::viz {
 namespace {
 
-constexpr ImU32 rgb(uint32_t hex) {
-    return IM_COL32((hex >> 16) & 255, (hex >> 8) & 255, hex & 255, 255);
-}
+constexpr ImU32 rgb(uint32_t hex) { return IM_COL32((hex >> 16) & 255, (hex >> 8) & 255, hex & 255, 255); }
 
 Theme g_theme = make_theme(true);
 float g_scale = 1;
@@ -68,15 +66,9 @@ ImU32 ramp(const std::array<ImU32, N>& stops, float t) {
 
 }  // namespace
 
-Theme make_theme(bool is_dark) {
-    return is_dark ? dark_theme() : light_theme();
-}
-const Theme& theme() {
-    return g_theme;
-}
-float ui_scale() {
-    return g_scale;
-}
+Theme make_theme(bool is_dark) { return is_dark ? dark_theme() : light_theme(); }
+const Theme& theme() { return g_theme; }
+float ui_scale() { return g_scale; }
 
 void set_theme(const Theme& t, float scale) {
     g_theme = t;
@@ -85,18 +77,12 @@ void set_theme(const Theme& t, float scale) {
 
 ImU32 Theme::kind(CacheKind k) const {
     switch (k) {
-        case CacheKind::window:
-            return window;
-        case CacheKind::csa_entries:
-            return csa;
-        case CacheKind::index_keys:
-            return index_key;
-        case CacheKind::hca_entries:
-            return hca;
-        case CacheKind::compressor_state:
-            return compressor_state;
-        case CacheKind::count:
-            break;
+        case CacheKind::window: return window;
+        case CacheKind::csa_entries: return csa;
+        case CacheKind::index_keys: return index_key;
+        case CacheKind::hca_entries: return hca;
+        case CacheKind::compressor_state: return compressor_state;
+        case CacheKind::count: break;
     }
     return text_dim;
 }
@@ -133,16 +119,12 @@ ImU32 map_color(ColorMap m, float t) {
     if (std::isnan(t)) return 0;
     if (m == ColorMap::magnitude) {
         // Blue to grey to yellow with even steps of lightness: reads the same with any colour vision, after cividis.
-        static const std::array<ImU32, 6> dark = {rgb(0x0B1E38), rgb(0x1F3C6B), rgb(0x565C6C),
-                                                  rgb(0x86816F), rgb(0xBDAB62), rgb(0xFBE54E)};
-        static const std::array<ImU32, 6> light = {rgb(0xF3F0E8), rgb(0xDCCF9A), rgb(0xB3A56F),
-                                                   rgb(0x7F7C74), rgb(0x48567A), rgb(0x0A2A5E)};
+        static const std::array<ImU32, 6> dark = {rgb(0x0B1E38), rgb(0x1F3C6B), rgb(0x565C6C), rgb(0x86816F), rgb(0xBDAB62), rgb(0xFBE54E)};
+        static const std::array<ImU32, 6> light = {rgb(0xF3F0E8), rgb(0xDCCF9A), rgb(0xB3A56F), rgb(0x7F7C74), rgb(0x48567A), rgb(0x0A2A5E)};
         return ramp(g_theme.is_dark ? dark : light, t);
     }
-    static const std::array<ImU32, 5> dark = {rgb(0xB497F0), rgb(0x6C54A3), rgb(0x26272B), rgb(0xA8631A),
-                                              rgb(0xFFB052)};
-    static const std::array<ImU32, 5> light = {rgb(0x4A2D8C), rgb(0x9A85CC), rgb(0xF5F3EE), rgb(0xE9A757),
-                                               rgb(0xA85400)};
+    static const std::array<ImU32, 5> dark = {rgb(0xB497F0), rgb(0x6C54A3), rgb(0x26272B), rgb(0xA8631A), rgb(0xFFB052)};
+    static const std::array<ImU32, 5> light = {rgb(0x4A2D8C), rgb(0x9A85CC), rgb(0xF5F3EE), rgb(0xE9A757), rgb(0xA85400)};
     return ramp(g_theme.is_dark ? dark : light, 0.5f + 0.5f * t);
 }
 
@@ -158,8 +140,7 @@ void color_legend(ColorMap m, float lo, float hi, const char* unit, float width)
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const ImVec2 p = ImGui::GetCursorScreenPos();
     const float h = ImGui::GetTextLineHeight();
-    const std::string left = ui::format_number(lo),
-                      right = ui::format_number(hi) + (unit && *unit ? std::string(" ") + unit : "");
+    const std::string left = ui::format_number(lo), right = ui::format_number(hi) + (unit && *unit ? std::string(" ") + unit : "");
     const float wl = ImGui::CalcTextSize(left.c_str()).x, wr = ImGui::CalcTextSize(right.c_str()).x, gap = px(6);
     const float strip = std::max(px(24), width - wl - wr - 2 * gap);
     dl->AddText(p, g_theme.text_dim, left.c_str());
@@ -184,25 +165,20 @@ void apply_style(const Theme& t, float scale) {
     s.ScaleAllSizes(scale);
     const auto set = [&](ImGuiCol i, ImU32 c) { s.Colors[i] = vec4(c); };
     set(ImGuiCol_Text, t.text), set(ImGuiCol_TextDisabled, t.text_faint), set(ImGuiCol_WindowBg, t.back);
-    set(ImGuiCol_ChildBg, 0), set(ImGuiCol_PopupBg, t.is_dark ? t.raised : t.pane),
-        set(ImGuiCol_Border, t.border_strong);
+    set(ImGuiCol_ChildBg, 0), set(ImGuiCol_PopupBg, t.is_dark ? t.raised : t.pane), set(ImGuiCol_Border, t.border_strong);
     set(ImGuiCol_BorderShadow, 0), set(ImGuiCol_FrameBg, t.raised), set(ImGuiCol_FrameBgHovered, t.hovered);
     set(ImGuiCol_FrameBgActive, t.hovered), set(ImGuiCol_TitleBg, t.pane), set(ImGuiCol_TitleBgActive, t.pane);
     set(ImGuiCol_MenuBarBg, t.back), set(ImGuiCol_ScrollbarBg, 0), set(ImGuiCol_ScrollbarGrab, t.border_strong);
     set(ImGuiCol_ScrollbarGrabHovered, t.text_faint), set(ImGuiCol_ScrollbarGrabActive, t.text_dim);
     set(ImGuiCol_CheckMark, t.text), set(ImGuiCol_SliderGrab, t.text_dim), set(ImGuiCol_SliderGrabActive, t.text);
     set(ImGuiCol_Button, t.raised), set(ImGuiCol_ButtonHovered, t.hovered), set(ImGuiCol_ButtonActive, t.border_strong);
-    set(ImGuiCol_Header, t.hovered), set(ImGuiCol_HeaderHovered, t.hovered),
-        set(ImGuiCol_HeaderActive, t.border_strong);
-    set(ImGuiCol_Separator, t.border), set(ImGuiCol_SeparatorHovered, t.text_faint),
-        set(ImGuiCol_SeparatorActive, t.text_dim);
-    set(ImGuiCol_ResizeGrip, 0), set(ImGuiCol_ResizeGripHovered, t.hovered),
-        set(ImGuiCol_ResizeGripActive, t.border_strong);
+    set(ImGuiCol_Header, t.hovered), set(ImGuiCol_HeaderHovered, t.hovered), set(ImGuiCol_HeaderActive, t.border_strong);
+    set(ImGuiCol_Separator, t.border), set(ImGuiCol_SeparatorHovered, t.text_faint), set(ImGuiCol_SeparatorActive, t.text_dim);
+    set(ImGuiCol_ResizeGrip, 0), set(ImGuiCol_ResizeGripHovered, t.hovered), set(ImGuiCol_ResizeGripActive, t.border_strong);
     set(ImGuiCol_Tab, 0), set(ImGuiCol_TabHovered, t.hovered), set(kColTabSelected, t.raised);
     set(ImGuiCol_PlotLines, t.text), set(ImGuiCol_PlotHistogram, t.text), set(ImGuiCol_TableHeaderBg, t.raised);
     set(ImGuiCol_TableBorderStrong, t.border), set(ImGuiCol_TableBorderLight, t.border), set(ImGuiCol_TableRowBg, 0);
-    set(ImGuiCol_TableRowBgAlt, with_alpha(t.raised, 0.5f)),
-        set(ImGuiCol_TextSelectedBg, with_alpha(t.thinking, 0.35f));
+    set(ImGuiCol_TableRowBgAlt, with_alpha(t.raised, 0.5f)), set(ImGuiCol_TextSelectedBg, with_alpha(t.thinking, 0.35f));
     set(ImGuiCol_DragDropTarget, t.text), set(kColNavCursor, t.text_dim);
     set(ImGuiCol_ModalWindowDimBg, with_alpha(IM_COL32(0, 0, 0, 255), 0.45f));
     ImGui::GetStyle() = s;

@@ -10,20 +10,19 @@ namespace vitrine::viz::fake {
 struct Shape {
     int n_layers = 8, n_experts = 16, n_chosen = 2, n_heads = 8, n_streams = 4;
     int hidden = 256, window = 32, index_topk = 32, hca_ratio = 32, n_hash = 2, n_next = 12;
-    int64_t n_tokens = 400;    // in the timeline
-    int64_t n_recorded = 400;  // the newest ones have records
+    int64_t n_tokens = 400;       // in the timeline
+    int64_t n_recorded = 400;     // the newest ones have records
     bool has_chinese = true;
 };
-Shape typical();  // the seedling's
-Shape huge();     // 61 layers x 384 experts x 1,048,576 tokens; records of the newest 64
+Shape typical();                  // the seedling's
+Shape huge();                     // 61 layers x 384 experts x 1,048,576 tokens; records of the newest 64
 
 std::shared_ptr<const ModelInfo> model_info(const Shape& s);
-// Every base probe of one token, internally consistent: weights and shares sum to 1, mixing matrices are doubly
-// stochastic, chosen entries are the k best index scores. Deterministic in (shape, position).
+// Every base probe of one token, internally consistent: weights and shares sum to 1, mixing matrices are doubly stochastic,
+// chosen entries are the k best index scores. Deterministic in (shape, position).
 std::shared_ptr<const TokenRecord> record(const Shape& s, int64_t position);
 CacheReport cache_report(const Shape& s);
-// A whole snapshot: model, conversation with thinking and siblings, timeline, trace, cache, times, meters, conversation
-// list.
+// A whole snapshot: model, conversation with thinking and siblings, timeline, trace, cache, times, meters, conversation list.
 Snapshot snapshot(const Shape& s);
 // A snapshot with a model and nothing said yet; and one with nothing at all is `Snapshot{}`.
 Snapshot empty_conversation(const Shape& s);

@@ -1,5 +1,5 @@
 // The Cache view.
-#include "viz/panel.h"
+#include "viz/panels.h"
 #include "viz/widgets/basic.h"
 
 namespace vitrine::viz {
@@ -11,15 +11,11 @@ class CachePanel : public Panel {
   public:
     const char* name() const override { return "Cache"; }
     const Help& help() const override { return kHelp; }
-    void draw(const Snapshot&, View&) override {
-        ui::empty_state("Nothing recorded yet", "Ask something to see the model work.");
-    }
+    void draw(const Snapshot&, View&) override { ui::empty_state("Nothing recorded yet", "Ask something to see the model work."); }
 };
 
 }  // namespace
 
-std::unique_ptr<Panel> make_cache_panel() {
-    return std::make_unique<CachePanel>();
-}
+std::unique_ptr<Panel> make_cache_panel() { return std::make_unique<CachePanel>(); }
 
 }  // namespace vitrine::viz

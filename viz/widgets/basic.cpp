@@ -9,12 +9,8 @@
 namespace vitrine::viz::ui {
 namespace {
 
-const char* begin_of(std::string_view s) {
-    return s.data();
-}
-const char* end_of(std::string_view s) {
-    return s.data() + s.size();
-}
+const char* begin_of(std::string_view s) { return s.data(); }
+const char* end_of(std::string_view s) { return s.data() + s.size(); }
 
 // One elided line in the current font and colour; the full text on hover when it was cut.
 void line(std::string_view s, float width, const char* name) {
@@ -45,20 +41,12 @@ Pane::Pane(const char* id, ImVec2 size, ImGuiWindowFlags flags) {
     is_open = begin_child(id, size, true, flags);
     ImGui::PopStyleColor(2);
 }
-Pane::~Pane() {
-    ImGui::EndChild();
-}
+Pane::~Pane() { ImGui::EndChild(); }
 
-Region::Region(const char* id, ImVec2 size, ImGuiWindowFlags flags) {
-    begin_child(id, size, false, flags);
-}
-Region::~Region() {
-    ImGui::EndChild();
-}
+Region::Region(const char* id, ImVec2 size, ImGuiWindowFlags flags) { begin_child(id, size, false, flags); }
+Region::~Region() { ImGui::EndChild(); }
 
-void text(std::string_view s, const char* name) {
-    line(s, ImGui::GetContentRegionAvail().x, name);
-}
+void text(std::string_view s, const char* name) { line(s, ImGui::GetContentRegionAvail().x, name); }
 
 void text_dim(std::string_view s, const char* name) {
     FontScope small(Font::small);
@@ -125,9 +113,7 @@ void section(const char* title, const Help* help) {
     {
         FontScope bold(Font::title);
         const float reserve = help ? ImGui::GetFrameHeight() : 0;
-        text_in(title,
-                std::min(ImGui::CalcTextSize(title).x, std::max(1.0f, ImGui::GetContentRegionAvail().x - reserve)),
-                title);
+        text_in(title, std::min(ImGui::CalcTextSize(title).x, std::max(1.0f, ImGui::GetContentRegionAvail().x - reserve)), title);
     }
     if (help) {
         ImGui::SameLine();
@@ -154,12 +140,9 @@ void badge(Source s) {
     ImDrawList* dl = ImGui::GetWindowDrawList();
     dl->AddRect({p.x, p.y - px(1)}, {end.x, end.y + px(1)}, t.border_strong, h / 2);
     const ImVec2 c{p.x + pad + r, p.y + h / 2};
-    if (s == Source::live)
-        dl->AddCircleFilled(c, r, t.text, 16);
-    else if (s == Source::recorded)
-        dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
-    else
-        dl->AddTriangle({c.x - r, c.y + r}, {c.x + r, c.y + r}, {c.x, c.y - r}, t.text_dim, px(1.5f));
+    if (s == Source::live) dl->AddCircleFilled(c, r, t.text, 16);
+    else if (s == Source::recorded) dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
+    else dl->AddTriangle({c.x - r, c.y + r}, {c.x + r, c.y + r}, {c.x, c.y - r}, t.text_dim, px(1.5f));
     dl->AddText({c.x + r + px(5), p.y}, t.text_dim, word);
     ImGui::Dummy({end.x - p.x, h});
     mark("badge", word);
@@ -171,8 +154,7 @@ void kind_glyph(LayerKind k, bool is_hash) {
     const char text[] = {layer_glyph(k), is_hash ? '#' : ' ', 0};
     ImGui::TextUnformatted(text);
     if (ImGui::IsItemHovered()) {
-        const char* words[] = {"sliding window only", "CSA: compressed sparse attention",
-                               "HCA: heavily compressed attention"};
+        const char* words[] = {"sliding window only", "CSA: compressed sparse attention", "HCA: heavily compressed attention"};
         tooltip(std::string(words[static_cast<int>(k)]) + (is_hash ? "; experts by token hash" : ""));
     }
 }
@@ -183,8 +165,7 @@ bool button(const char* label, const char* name) {
 }
 bool primary_button(const char* label, const char* name) {
     const Theme& t = theme();
-    return colored_button(label, name, t.button, mix(t.button, t.pane, 0.12f), mix(t.button, t.pane, 0.25f),
-                          t.button_text);
+    return colored_button(label, name, t.button, mix(t.button, t.pane, 0.12f), mix(t.button, t.pane, 0.25f), t.button_text);
 }
 bool quiet_button(const char* label, const char* name) {
     const Theme& t = theme();

@@ -40,15 +40,10 @@ std::string format_bytes(uint64_t bytes) {
     double v = static_cast<double>(bytes);
     int u = 0;
     while (v >= 1024 && u < 4) v /= 1024, ++u;
-    return (u == 0       ? std::to_string(bytes)
-            : v >= 999.5 ? format_count(std::llround(v))
-                         : format_number(v)) +
-           " " + units[u];
+    return (u == 0 ? std::to_string(bytes) : v >= 999.5 ? format_count(std::llround(v)) : format_number(v)) + " " + units[u];
 }
 
-std::string format_percent(double fraction) {
-    return format_number(fraction * 100) + " %";
-}
+std::string format_percent(double fraction) { return format_number(fraction * 100) + " %"; }
 
 std::string full_precision(double v) {
     char buffer[40];

@@ -29,18 +29,12 @@ Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
     return w;
 }
 
-bool is_current(const Widget& w) {
-    return w.frame >= ImGui::GetFrameCount() - 1;
-}
+bool is_current(const Widget& w) { return w.frame >= ImGui::GetFrameCount() - 1; }
 
 }  // namespace
 
-void registry_enable(bool is_on) {
-    g_is_on = is_on;
-}
-bool registry_is_on() {
-    return g_is_on;
-}
+void registry_enable(bool is_on) { g_is_on = is_on; }
+bool registry_is_on() { return g_is_on; }
 void registry_clear() {
     g_widgets.clear();
     g_scrolling.clear();
@@ -111,8 +105,7 @@ std::vector<CutText> find_cut_text() {
                 const bool is_in_rows = c.pos.y > cmd.ClipRect.y && a.pos.y < cmd.ClipRect.w;
                 const bool is_cut = (a.pos.x < cmd.ClipRect.z && c.pos.x > cmd.ClipRect.z + 1.5f) ||
                                     (a.pos.x < cmd.ClipRect.x - 1.5f && c.pos.x > cmd.ClipRect.x);
-                if (is_in_rows && is_cut && !is_scrolling(a.pos))
-                    out.push_back({a.pos, list->_OwnerName ? list->_OwnerName : ""});
+                if (is_in_rows && is_cut && !is_scrolling(a.pos)) out.push_back({a.pos, list->_OwnerName ? list->_OwnerName : ""});
             }
         }
     }

@@ -1,5 +1,5 @@
-// The probe registry: when on, every named widget leaves its rectangle, text and number of this frame, so that tests
-// and scripts find widgets by name and read exactly what was drawn. Off (the default) it costs one branch.
+// The probe registry: when on, every named widget leaves its rectangle, text and number of this frame, so that tests and
+// scripts find widgets by name and read exactly what was drawn. Off (the default) it costs one branch.
 #pragma once
 #include <imgui.h>
 
@@ -24,8 +24,7 @@ void registry_enable(bool is_on);
 bool registry_is_on();
 void registry_clear();
 
-// The item drawn last, under a name. Names are paths: "routing/expert/3/weight"; labels of buttons are their words
-// ("Send").
+// The item drawn last, under a name. Names are paths: "routing/expert/3/weight"; labels of buttons are their words ("Send").
 void mark(std::string_view name, std::string_view text = {});
 void mark_rect(std::string_view name, ImVec2 min, ImVec2 max, std::string_view text = {});
 // A number that is on the screen, as it is drawn (full precision).
@@ -38,8 +37,8 @@ std::vector<std::string> widget_names(std::string_view prefix = {});
 // True when some widget's text of the last frame, or text noted by `mark`, contains this.
 bool is_text_shown(std::string_view text);
 
-// Text whose glyphs are cut at the left or right edge of their clip rectangle: what "text never overflows" forbids.
-// Call after ImGui::Render(). Regions that scroll sideways on purpose are noted while drawing with `scrolls_sideways`.
+// Text whose glyphs are cut at the left or right edge of their clip rectangle: what "text never overflows" forbids. Call after
+// ImGui::Render(). Regions that scroll sideways on purpose are noted while drawing with `scrolls_sideways`.
 struct CutText {
     ImVec2 at;
     std::string window;

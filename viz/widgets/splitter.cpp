@@ -8,8 +8,7 @@
 
 namespace vitrine::viz::ui {
 
-float splitter(const char* id, bool is_vertical, float& ratio, float length, float across, float min_first,
-               float min_second) {
+float splitter(const char* id, bool is_vertical, float& ratio, float length, float across, float min_first, float min_second) {
     const float bar = px(kSplitterWidth);
     const float largest = std::max(min_first, length - min_second - bar);
     const float first = std::clamp(ratio * length, min_first, largest);

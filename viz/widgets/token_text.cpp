@@ -12,9 +12,7 @@ namespace {
 
 constexpr int64_t kTokensPerFrame = 20000;
 
-bool ends_line(const TokenInfo& t) {
-    return !t.text.empty() && t.text.back() == '\n';
-}
+bool ends_line(const TokenInfo& t) { return !t.text.empty() && t.text.back() == '\n'; }
 
 void draw_token(const TokenTextSpec& s, int64_t i, ImVec2 a, ImVec2 b, bool is_hovered) {
     const Theme& t = theme();
@@ -31,11 +29,7 @@ void draw_token(const TokenTextSpec& s, int64_t i, ImVec2 a, ImVec2 b, bool is_h
         if (style.is_bracket_begin) dl->AddLine({a.x, y}, {a.x, y + px(4)}, style.bracket, px(1.5f));
         if (style.is_bracket_end) dl->AddLine({b.x - 1, y}, {b.x - 1, y + px(4)}, style.bracket, px(1.5f));
     }
-    const ImU32 ink = style.ink          ? style.ink
-                      : style.fill       ? readable_on(mix(t.pane, style.fill | IM_COL32_A_MASK,
-                                                           static_cast<float>(style.fill >> IM_COL32_A_SHIFT) / 255))
-                      : token.is_special ? t.text_dim
-                                         : t.text;
+    const ImU32 ink = style.ink ? style.ink : style.fill ? readable_on(mix(t.pane, style.fill | IM_COL32_A_MASK, static_cast<float>(style.fill >> IM_COL32_A_SHIFT) / 255)) : token.is_special ? t.text_dim : t.text;
     const std::string label = elide(token_label(token.text), b.x - a.x);
     dl->AddText({a.x + px(1), a.y}, ink, label.c_str());
     if (i == s.selected) dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, t.accent, px(3), 0, px(2));
@@ -80,8 +74,7 @@ TokenTextResult TokenText::draw(const TokenTextSpec& s) {
     if (s.selected != last_selected_) wants_scroll_ = s.follows_selected, last_selected_ = s.selected;
     if (wants_scroll_ && s.selected >= 0 && s.selected < n_laid_out_) {
         const auto it = std::upper_bound(line_begin_.begin(), line_begin_.end(), s.selected) - 1;
-        const float y = static_cast<float>(it - line_begin_.begin()) * line, top = ImGui::GetScrollY(),
-                    room = ImGui::GetWindowHeight();
+        const float y = static_cast<float>(it - line_begin_.begin()) * line, top = ImGui::GetScrollY(), room = ImGui::GetWindowHeight();
         if (y < top + line || y > top + room - 2 * line) ImGui::SetScrollY(std::max(0.0f, y - room / 2));
         wants_scroll_ = false;
     }
@@ -96,8 +89,7 @@ TokenTextResult TokenText::draw(const TokenTextSpec& s) {
         for (int64_t i = line_begin_[static_cast<size_t>(l)]; i < end; ++i) {
             const float w = token_width(s.tokens[static_cast<size_t>(i)], width);
             const ImVec2 a{x, y}, b{x + w - px(0.5f), y + ImGui::GetTextLineHeight()};
-            const bool is_hovered =
-                is_over && mouse.x >= a.x && mouse.x < x + w && mouse.y >= a.y - px(3) && mouse.y < b.y + px(3);
+            const bool is_hovered = is_over && mouse.x >= a.x && mouse.x < x + w && mouse.y >= a.y - px(3) && mouse.y < b.y + px(3);
             if (is_hovered) out.hovered = i;
             draw_token(s, i, a, b, is_hovered);
             x += w;

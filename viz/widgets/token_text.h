@@ -1,6 +1,5 @@
-// Tokens as flowing text, each with a tint, an outline, an underline or a bracket: prompt view, attention's text map.
-// Long texts are laid out a slice per frame and only visible lines are drawn, so a million tokens cost what a screenful
-// costs.
+// Tokens as flowing text, each with a tint, an outline, an underline or a bracket: prompt view, attention's text map. Long
+// texts are laid out a slice per frame and only visible lines are drawn, so a million tokens cost what a screenful costs.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -13,21 +12,21 @@
 namespace vitrine::viz::ui {
 
 struct TokenStyle {
-    ImU32 ink = 0;  // 0: text, or readable on `fill`
+    ImU32 ink = 0;                  // 0: text, or readable on `fill`
     ImU32 fill = 0, outline = 0, underline = 0;
-    ImU32 bracket = 0;                                      // a line above the token ...
+    ImU32 bracket = 0;              // a line above the token ...
     bool is_bracket_begin = false, is_bracket_end = false;  // ... with a tick where the bracket begins and ends
 };
 
 struct TokenTextSpec {
-    const char* id = "tokens";  // registry: "id/<index>" with the token's text, for visible tokens
+    const char* id = "tokens";      // registry: "id/<index>" with the token's text, for visible tokens
     std::span<const TokenInfo> tokens;
-    uint64_t version = 0;  // other than last frame: lay out again (appending needs no new version)
+    uint64_t version = 0;           // other than last frame: lay out again (appending needs no new version)
     std::function<TokenStyle(int64_t)> style;
     std::function<void(int64_t)> hover;  // the tooltip's content
-    int64_t selected = -1;               // outlined in the accent
-    bool follows_selected = true;        // scrolls when `selected` changes
-    float height = 0;                    // 0: what is left
+    int64_t selected = -1;          // outlined in the accent
+    bool follows_selected = true;   // scrolls when `selected` changes
+    float height = 0;               // 0: what is left
 };
 struct TokenTextResult {
     int64_t hovered = -1, clicked = -1;

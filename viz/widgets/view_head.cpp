@@ -1,0 +1,78 @@
+// What every view begins with.
+#include "viz/widgets/view_head.h"
+
+#include <algorithm>
+
+#include "viz/text_util.h"
+#include "viz/widgets/basic.h"
+
+namespace vitrine::viz::ui {
+
+std::string layer_text(const ModelConfig& c, int layer) {
+    if (layer < 0 || layer >= c.n_layers()) return "no layer";
+    static constexpr const char* kKinds[] = {"sliding window", "CSA", "HCA"};
+    const LayerConfig& l = c.layers[layer];
+    return "layer " + std::to_string(layer) + ", " + kKinds[static_cast<int>(l.kind())] +
+           (l.is_hash_routed ? ", hash-routed" : "");
+}
+
+std::string cursor_text(const Snapshot& s, const View& view, bool with_layer) {
+    std::string out;
+    if (view.token) {
+        out = "token " + format_count(view.token->ref.position) + " \"" + token_label(view.token->text) + "\" (" +
+              phase_name(view.token->phase) + ")";
+    } else if (view.cursor.token.position >= 0) {
+        out = "token " + format_count(view.cursor.token.position);
+    } else {
+        out = "no token selected";
+    }
+    if (with_layer && s.model) out += " \xC2\xB7 " + layer_text(s.model->config, view.cursor.layer);
+    return out;
+}
+
+void view_head(const Help& help, const char* title, const Snapshot& s, const View& view, bool with_layer) {
+    section(title, &help);
+    ImGui::SameLine(0, px(12));
+    badge(view.record ? view.source : Source::none);
+    if (view.record && view.source != Source::none) ImGui::SameLine(0, px(12));
+    text_dim(cursor_text(s, view, with_layer), "view/cursor");
+}
+
+bool require_model(const Snapshot& s) {
+    if (s.model) return true;
+    if (s.is_loading)
+        empty_state("Opening the model\xE2\x80\xA6", "Its parts are shown here once the folder is checked.");
+    else
+        empty_state("No model is open",
+                    "Open a folder with a DeepSeek-V4 checkpoint: File > Open, or drop it on the window.");
+    return false;
+}
+
+bool require_record(const Snapshot& s, View& view, ProbeSet probes) {
+    if (!require_model(s)) return false;
+    if (view.record) return true;
+    if (s.timeline.tokens.empty()) {
+        empty_state("Nothing was read yet",
+                    "Ask something in the chat: every token the model reads or writes can be looked into here.");
+    } else if (view.cursor.token.position < 0) {
+        empty_state("No token is selected",
+                    "Click a token in the chat or in the token strip, or press L to follow the newest one.");
+    } else if (s.is_generating) {
+        empty_state("On its way", "This token is being computed; its numbers appear when it is done.");
+    } else if (empty_state("This token's record is not here",
+                           "It was the last token drawn and never read, or it fell out of the trace, which keeps the "
+                           "newest 256 MiB.",
+                           "Compute it again")) {
+        view.commands.send(RecomputeToken{view.cursor.token, base_probes() | probes});
+    }
+    return false;
+}
+
+int64_t timeline_index(const Timeline& t, TokenRef ref) {
+    const auto n = static_cast<int64_t>(t.tokens.size());
+    if (ref.position >= 0 && ref.position < n && t.tokens[ref.position].ref == ref) return ref.position;
+    const auto it = std::find_if(t.tokens.begin(), t.tokens.end(), [ref](const TokenInfo& i) { return i.ref == ref; });
+    return it == t.tokens.end() ? -1 : it - t.tokens.begin();
+}
+
+}  // namespace vitrine::viz::ui

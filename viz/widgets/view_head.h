@@ -1,0 +1,25 @@
+// What every view begins with: its title and help, the badge, the token and layer it shows, and why there is nothing to
+// show.
+#pragma once
+#include <string>
+
+#include "viz/panel.h"
+
+namespace vitrine::viz::ui {
+
+// "token 12 "?" (answer) · layer 4, CSA"
+std::string cursor_text(const Snapshot& s, const View& view, bool with_layer);
+// "layer 4, CSA" and whether experts come from the token id table there.
+std::string layer_text(const ModelConfig& c, int layer);
+
+void view_head(const Help& help, const char* title, const Snapshot& s, const View& view, bool with_layer);
+
+// False after drawing why: no model, nothing read yet, record on its way, record fallen out (offers to compute it
+// again).
+bool require_model(const Snapshot& s);
+bool require_record(const Snapshot& s, View& view, ProbeSet probes);
+
+// The index in the timeline of a token, -1 when it is not in context.
+int64_t timeline_index(const Timeline& t, TokenRef ref);
+
+}  // namespace vitrine::viz::ui
