@@ -3,7 +3,7 @@
 // For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Vectors run along the columns k of both operands, so that no
 // operand is transposed and a result is summed in the same order whatever the number of rows of x and wherever the caller
 // cuts the outputs: per lane over k in steps of one vector, then across lanes by Isa::sum4, then over chunks of kChunkVectors.
-//   few rows of x (up to 4): weights are widened in registers and used at once (the case bound by memory);
+//   few rows of x (up to Isa::kXTile): weights are widened in registers and used at once (the case bound by memory);
 //   more: four weight rows are widened once per chunk into a buffer in the L1 cache and meet all rows of x.
 #pragma once
 #include "engine/device/cpu/kernels.h"
@@ -12,10 +12,10 @@
 namespace vitrine::cpu {
 namespace {
 
-constexpr int kTile = 4;                        // rows of x, and of w, that meet in registers
+constexpr int kTile = 4;                        // rows of w that meet Isa::kXTile rows of x in registers
 constexpr int64_t kXBlockBytes = 384 * 1024;    // packed rows of x that stay in the L2 cache
 
-// Packed x: tiles of up to kTile rows; in a tile, vector v of row i lies at (v * rows + i) * kBytes.
+// Packed x: tiles of up to kXTile rows; in a tile, vector v of row i lies at (v * rows + i) * kBytes.
 template <class C>
 int64_t packed_vectors(int64_t k) {
     return (k + C::kGroup - 1) / C::kGroup * C::kVectors;
@@ -23,9 +23,10 @@ int64_t packed_vectors(int64_t k) {
 
 template <class C>
 void pack_x_rows(const float* x, int64_t ldx, int64_t m, int64_t k, char* out) {
+    constexpr int64_t kRows = C::Isa::kXTile;
     const int64_t n_vectors = packed_vectors<C>(k);
     for (int64_t i = 0; i < m; ++i) {
-        const int64_t tile = i / kTile * kTile, rows = m - tile < kTile ? m - tile : kTile;
+        const int64_t tile = i / kRows * kRows, rows = m - tile < kRows ? m - tile : kRows;
         char* to = out + (tile * n_vectors + i - tile) * C::kBytes;
         const float* from = x + i * ldx;
         typename C::Op v[C::kVectors];
@@ -116,7 +117,7 @@ constexpr int64_t chunk_columns() {
     return static_cast<int64_t>(C::kChunkVectors) / C::kVectors * C::kGroup;
 }
 
-// M <= 4 rows of x, R weight rows at a time.
+// M <= kXTile rows of x, R weight rows at a time.
 template <class C, int M, int R>
 void small_m(const Source& from, const char* x, float* y, int64_t ldy, int64_t o, int64_t n) {
     const PackedMatrix& w = from.w;
@@ -206,20 +207,32 @@ void widen_panel(const Source& from, const Row* rows, int64_t k, int64_t end, ch
     }
 }
 
+template <int N>
+struct Number {
+    static constexpr int value = N;
+};
+// f(Number<rows>) for 1 <= rows <= N.
+template <int N, class F>
+[[gnu::always_inline]] inline void with_rows(int64_t rows, F&& f) {
+    if constexpr (N == 1) {
+        f(Number<1>{});
+    } else if (rows == N) {
+        f(Number<N>{});
+    } else {
+        with_rows<N - 1>(rows, f);
+    }
+}
+
 template <class C>
 void panel_rows(const char* w, const char* x, int64_t all_vectors, int64_t first_vector, int64_t n_vectors, int64_t m, float* y,
                 int64_t ldy, int64_t n) {
-    for (int64_t t = 0; t < m; t += kTile) {
-        const int64_t rows = m - t < kTile ? m - t : kTile;
+    constexpr int64_t kRows = C::Isa::kXTile;
+    for (int64_t t = 0; t < m; t += kRows) {
+        const int64_t rows = m - t < kRows ? m - t : kRows;
         const char* xt = x + (t * all_vectors + first_vector * rows) * C::kBytes;
         float* yt = y + t * ldy;
         const bool is_first = first_vector == 0;
-        switch (rows) {
-            case 1: panel_tile<C, 1>(w, xt, n_vectors, yt, ldy, n, is_first); break;
-            case 2: panel_tile<C, 2>(w, xt, n_vectors, yt, ldy, n, is_first); break;
-            case 3: panel_tile<C, 3>(w, xt, n_vectors, yt, ldy, n, is_first); break;
-            default: panel_tile<C, 4>(w, xt, n_vectors, yt, ldy, n, is_first);
-        }
+        with_rows<kRows>(rows, [&](auto r) { panel_tile<C, r.value>(w, xt, n_vectors, yt, ldy, n, is_first); });
     }
 }
 
@@ -227,8 +240,9 @@ template <class C>
 void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
     const PackedMatrix& w = from.w;
     const int64_t n_vectors = packed_vectors<C>(w.in);
-    int64_t block = kXBlockBytes / (n_vectors * C::kBytes) / kTile * kTile;
-    if (block < 4 * kTile) block = 4 * kTile;
+    constexpr int64_t kRows = C::Isa::kXTile;
+    int64_t block = kXBlockBytes / (n_vectors * C::kBytes) / kRows * kRows;
+    if (block < 16) block = 16;
     if (block > m) block = m;
     char* packed = static_cast<char*>(thread_scratch(kSlotX, static_cast<size_t>(block * n_vectors * C::kBytes)));
     char* panel = static_cast<char*>(thread_scratch(kSlotW, static_cast<size_t>(kTile * C::kChunkVectors * C::kBytes)));
@@ -253,14 +267,9 @@ void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, floa
 template <class C, int kOneRow>
 void packed_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
     const Source from{w, tables()};
-    switch (m) {
-        case 0: return;
-        case 1: return small_gemm<C, 1, kOneRow>(from, x, ldx, y, ldy, o0, o1);
-        case 2: return small_gemm<C, 2, 4>(from, x, ldx, y, ldy, o0, o1);
-        case 3: return small_gemm<C, 3, 4>(from, x, ldx, y, ldy, o0, o1);
-        case 4: return small_gemm<C, 4, 4>(from, x, ldx, y, ldy, o0, o1);
-        default: return large_gemm<C>(from, x, ldx, m, y, ldy, o0, o1);
-    }
+    if (m == 1) return small_gemm<C, 1, kOneRow>(from, x, ldx, y, ldy, o0, o1);
+    if (m > C::Isa::kXTile) return large_gemm<C>(from, x, ldx, m, y, ldy, o0, o1);
+    if (m > 1) with_rows<C::Isa::kXTile>(m, [&](auto r) { small_gemm<C, r.value, kTile>(from, x, ldx, y, ldy, o0, o1); });
 }
 
 // Any format and block size: rows are widened by plain loops, a few at a time, and used as FP32.
@@ -274,10 +283,6 @@ void widened_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m,
         const PackedMatrix some{rows, nullptr, DType::f32, DType::f32, n, w.in};
         packed_gemm<F32, kOneRow>(some, x, ldx, m, y + o, ldy, 0, n);
     }
-}
-
-inline bool has_blocks(const PackedMatrix& w, int rows_at_least, int columns) {
-    return w.block_rows >= rows_at_least && w.block_cols == columns;
 }
 
 }  // namespace

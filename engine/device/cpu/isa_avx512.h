@@ -14,6 +14,7 @@ namespace {
 struct Avx512 {
     using V = __m512;
     static constexpr int kLanes = 16;
+    static constexpr int kXTile = 4;  // 4 x 4 sums, 4 weights and an x: 21 of 32 registers
     static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
     static V zero() { return _mm512_setzero_ps(); }
     static V set1(float x) { return _mm512_set1_ps(x); }
@@ -23,7 +24,9 @@ struct Avx512 {
     static void store_n(void* p, V v, int64_t n) { _mm512_mask_storeu_ps(p, first(n), v); }
     static V add(V a, V b) { return _mm512_add_ps(a, b); }
     static V mul(V a, V b) { return _mm512_mul_ps(a, b); }
-    static V max(V a, V b) { return _mm512_max_ps(a, b); }
+    static V max(V a, V b) { return _mm512_max_ps(a, b); }  // b where either is NaN
+    static V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+    static V div(V a, V b) { return _mm512_div_ps(a, b); }
     static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
     // a where lane < n, else b.
     static V select_n(V a, V b, int64_t n) { return _mm512_mask_blend_ps(first(n), b, a); }
@@ -35,7 +38,7 @@ struct Avx512 {
         return _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
     }
     static V round_int(V v) { return _mm512_roundscale_ps(v, 8); }
-    static V scale_by_power(V v, V power) { return _mm512_scalef_ps(v, power); }
+    static V times_power(V v, V n) { return _mm512_scalef_ps(v, n); }  // v * 2^n, n whole
 
     // Sums of the lanes of four vectors: halves are folded (16 to 8 to 4 lanes), then lanes 0+2 and 1+3, then those two.
     static __m128 sum4(V a, V b, V c, V d) {
@@ -46,6 +49,7 @@ struct Avx512 {
         const V all = add(pairs, _mm512_permute_ps(pairs, 0xb1));
         return _mm512_castps512_ps128(_mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), all));
     }
+    static float sum(V v) { return _mm_cvtss_f32(sum4(v, zero(), zero(), zero())); }
     static float max_lane(V v) { return _mm512_reduce_max_ps(v); }
 };
 
@@ -81,7 +85,6 @@ struct F32Codec : F32Math {
     static void get(Row r, Block, int64_t k, Op* out) { out[0] = Avx512::load(r.data + k * 4); }
     static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) { out[0] = Avx512::load_n(r.data + k * 4, n); }
     static void pack_x(const float* x, Op* out) { out[0] = Avx512::load(x); }
-    static int64_t bytes(int64_t columns) { return columns * 4; }
 };
 
 struct F16Codec : F32Math {
@@ -97,7 +100,6 @@ struct F16Codec : F32Math {
         out[0] = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(Avx512::first(n), r.data + k * 2));
     }
     static void pack_x(const float* x, Op* out) { out[0] = Avx512::load(x); }
-    static int64_t bytes(int64_t columns) { return columns * 2; }
 };
 
 // x in groups of 32 as 16 even, then 16 odd columns: what splitting 32-bit words into halves, or bytes into nibbles, gives.
@@ -123,7 +125,6 @@ struct Bf16Codec : F32Math {
         split(_mm512_maskz_loadu_epi16(first32(n), r.data + k * 2), out);
     }
     static void pack_x(const float* x, Op* out) { pack_even_odd(x, out); }
-    static int64_t bytes(int64_t columns) { return columns * 2; }
 };
 
 // 32 E4M3 codes to floats, times 2^-8: the code's bits moved into an F16 have an exponent bias of 15 instead of 7. The carry out
@@ -168,8 +169,25 @@ struct Fp8Codec : F32Math {
         widen(_mm256_maskz_loadu_epi8(first32(n), r.data + k), b, out);
     }
     static void pack_x(const float* x, Op* out) { out[0] = Avx512::load(x), out[1] = Avx512::load(x + 16); }
-    static int64_t bytes(int64_t columns) { return columns; }
 };
+
+// n <= 64 codes of one block of a cache row, times their scale.
+inline void unpack_fp8(const uint8_t* codes, int64_t n, float scale, float* out) {
+    const __m512 s = _mm512_set1_ps(scale * 256.0f);
+    for (int64_t i = 0; i < n; i += 32) {
+        __m512 v[2];
+        Fp8Codec::widen(_mm256_maskz_loadu_epi8(first32(n - i), codes + i), s, v);
+        Avx512::store_n(out + i, v[0], n - i < 16 ? n - i : 16);
+        if (n - i > 16) Avx512::store_n(out + i + 16, v[1], n - i < 32 ? n - i - 16 : 16);
+    }
+}
+inline void unpack_bf16(const uint8_t* p, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; i += 16) {
+        const int64_t k = n - i < 16 ? n - i : 16;
+        const __m512i v = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(Avx512::first(k), p + 2 * i));
+        Avx512::store_n(out + i, _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), k);
+    }
+}
 
 // E2M1 nibbles with an E8M0 scale per row and 32 columns: a table of 16 scaled values, looked up by permutation.
 struct Fp4Codec : F32Math {
@@ -196,7 +214,6 @@ struct Fp4Codec : F32Math {
         widen(_mm_maskz_loadu_epi8(Avx512::first((n + 1) / 2), r.data + k / 2), b, out);
     }
     static void pack_x(const float* x, Op* out) { pack_even_odd(x, out); }
-    static int64_t bytes(int64_t columns) { return (columns + 1) / 2; }
 };
 
 }  // namespace

@@ -10,6 +10,7 @@ std::vector<const Kernels*> runnable_kernels() {
     std::vector<const Kernels*> list{&scalar_kernels()};
 #if defined(__x86_64__)
     const Features& has = features();
+    if (has.avx2) list.push_back(&avx2_kernels());
     if (has.avx512) list.push_back(&avx512_kernels());
     if (has.avx512_bf16) list.push_back(&avx512_bf16_kernels());
 #endif

@@ -108,11 +108,11 @@ void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, fl
     switch (w.dtype) {
         case DType::bf16: return packed_gemm<Bf16Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
         case DType::f8_e4m3:
-            if (has_blocks(w, 1, 128) && w.scale_dtype == DType::f8_e8m0)
+            if (w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
                 return packed_gemm<Fp8Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         case DType::fp4_e2m1:
-            if (has_blocks(w, 1, 32) && w.block_rows == 1) return packed_gemm<Fp4Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
+            if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         default: break;
     }

@@ -84,7 +84,7 @@ void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, con
         for (int64_t h = 0; h < n_heads; ++h) {
             float score = dot(q + h * d, key, d);
             if (bf16_scores) score = round_bf16(score);
-            const float term = w[h] * (score > 0 ? score : 0.0f);
+            const float term = w[h] * (score < 0 ? 0.0f : score);
             sum += bf16_scores ? round_bf16(term) : term;
         }
         scores[s] = bf16_scores ? round_bf16(sum) : sum;

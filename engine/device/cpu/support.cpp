@@ -1,6 +1,7 @@
 // Processor features by cpuid, conversion tables, scratch memory.
 #include "engine/device/cpu/support.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <new>
 
@@ -94,6 +95,8 @@ const Tables& tables() {
     static const Tables* t = make_tables();
     return *t;
 }
+
+float exp_any(float x) { return std::exp(x); }
 
 void* thread_scratch(int slot, size_t bytes) {
     thread_local Scratch scratch;

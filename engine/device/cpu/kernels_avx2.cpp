@@ -1,0 +1,13 @@
+// Kernels for AVX2 with FMA and F16C, all FP32.
+#include "engine/device/cpu/isa_avx2.h"
+#include "engine/device/cpu/fp32_table_impl.h"
+#include "engine/device/cpu/kernel_tables.h"
+
+namespace vitrine::cpu {
+
+const Kernels& avx2_kernels() {
+    static const Kernels table = fp32_table("avx2");
+    return table;
+}
+
+}  // namespace vitrine::cpu
