@@ -1,9 +1,9 @@
 #!/bin/bash
-# Speed of Vitrine beside llama.cpp on the `mid` model (BF16), in turn in one run, as ratios. Run by hand on a quiet machine.
+# Speed of Vitrine beside llama.cpp on the `mid` model (BF16), in turn in one run, as ratios. By hand, on a quiet machine.
 #   peer.sh VITRINE WORK_FOLDER [--chroot DIR] [--deep] [--rounds N]
-# WORK_FOLDER gets mid-hf (for Vitrine) and mid.gguf (for llama.cpp) on the first run: 2 GB. llama.cpp comes from Debian sid
-# (libllama-dev libggml-dev python3-gguf g++), here or in a chroot DIR where WORK_FOLDER is bound to /box. --deep adds depths 16,896 and
-# 65,536: several minutes.
+# WORK_FOLDER gets mid-hf (for Vitrine) and mid.gguf (for llama.cpp) on the first run: 2 GB. llama.cpp comes from Debian
+# sid (libllama-dev libggml-dev python3-gguf g++), here or in a chroot DIR where WORK_FOLDER is bound to /box. --deep adds
+# depths 16,896 and 65,536: several minutes.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,6s/^# //p' "$0"; exit 2; }
 vitrine=$(realpath "$1"); work=$(realpath -m "$2"); shift 2
@@ -25,7 +25,8 @@ cp "$here/llama_perf.cpp" "$here/../reference/gen_dsv4.py" "$work/"
 [ -e "$work/mid-hf/model.safetensors" ] || in_box 'python3 gen_dsv4.py --preset mid --hf mid-hf'
 threads=$(nproc)
 bench() { "$vitrine" bench -m "$work/mid-hf" --numerics "$1" --context "$2" --json > "$out/vitrine-$1-$2-$3.json"; }
-echo "load before: $(cut -d' ' -f1-3 /proc/loadavg), $threads threads, $rounds rounds; $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2)"
+echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $threads threads, $rounds rounds"
+echo "load before: $(cut -d' ' -f1-3 /proc/loadavg)"
 for r in $(seq "$rounds"); do
     in_box "./llama_perf -m mid.gguf -p 512 -n 128 -d 0 -j $threads" > "$out/llama-512-$r.txt"
     bench reference 512 "$r"

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """peer_ratios.py FOLDER: reads what peer.sh left there (llama.cpp's text, Vitrine's JSON) and prints medians, ratios and the bars."""
+
 import glob
 import json
 import os
@@ -50,7 +51,9 @@ def main():
         speed = vitrine(folder, numerics, 512, "decode.tokens_per_s")
         if speed is None:
             continue
-        prefill, read = vitrine(folder, numerics, 512, "prefill.tokens_per_s"), vitrine(folder, numerics, 512, "read_gb_per_s")
+        prefill, read = vitrine(folder, numerics, 512, "prefill.tokens_per_s"), vitrine(
+            folder, numerics, 512, "read_gb_per_s"
+        )
         used = speed * vitrine(folder, numerics, 512, "decode.bytes_per_token") / 1e9
         print(f"{numerics}" + ("" if numerics == "reference" else " (no bar but the depth one; shown beside)"))
         line("decode at 512 / llama.cpp", ratio(speed, tg), 1.6, f"{speed:.1f} and {tg:.1f} tokens/s")
@@ -59,7 +62,12 @@ def main():
         deep, far = (vitrine(folder, numerics, n, "decode.tokens_per_s") for n in (16896, 65536))
         peer = llama(folder, 16896, r"tg\d+")
         line("decode at 16,896 / llama.cpp", ratio(deep, peer), 2.0, f"{deep or 0:.1f} and {peer or 0:.1f} tokens/s")
-        line("decode at 65,536 / at 512", ratio(far, speed), 0.85 if numerics == "reference" else 0.75, f"{far or 0:.1f} and {speed:.1f} tokens/s")
+        line(
+            "decode at 65,536 / at 512",
+            ratio(far, speed),
+            0.85 if numerics == "reference" else 0.75,
+            f"{far or 0:.1f} and {speed:.1f} tokens/s",
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Knows F64, F32, F16, BF16, I64, I32, U8, FP8 E4M3 with E8M0 or F32 block scales (5.3) and FP4 experts (5.4), the official tensor
 names (7.1) and those of a transformers export (0.4 on 7.2). Needs numpy only.
 """
+
 import json
 import os
 import struct
@@ -12,8 +13,19 @@ import numpy as np
 
 from formats import E2M1, E4M3, E8M0
 
-NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
-         "F8_E4M3": "u1", "F8_E8M0": "u1"}
+NUMPY = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "F8_E4M3": "u1",
+    "F8_E8M0": "u1",
+}
 DTYPE = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 
 
@@ -22,10 +34,12 @@ def read_safetensors(path):
     with open(path, "rb") as f:
         data = f.read()
     size = struct.unpack("<Q", data[:8])[0]
-    header, body = json.loads(data[8: 8 + size]), memoryview(data)[8 + size:]
+    header, body = json.loads(data[8 : 8 + size]), memoryview(data)[8 + size :]
     header.pop("__metadata__", None)
-    return {name: (t["dtype"], np.frombuffer(body[slice(*t["data_offsets"])], NUMPY[t["dtype"]]).reshape(t["shape"]))
-            for name, t in header.items()}
+    return {
+        name: (t["dtype"], np.frombuffer(body[slice(*t["data_offsets"])], NUMPY[t["dtype"]]).reshape(t["shape"]))
+        for name, t in header.items()
+    }
 
 
 def write_safetensors(path, arrays):
@@ -56,7 +70,11 @@ def widen(dtype, a):
 def official_name(name):
     name = name.removeprefix("model.").replace("embed_tokens.", "embed.").replace("hc_head.hc_", "hc_head_")
     name = name.replace("lm_head.", "head.").replace(".weight_scale_inv", ".scale")
-    return name.removesuffix(".attn.norm.weight") + ".attn.kv_norm.weight" if name.endswith(".attn.norm.weight") else name
+    return (
+        name.removesuffix(".attn.norm.weight") + ".attn.kv_norm.weight"
+        if name.endswith(".attn.norm.weight")
+        else name
+    )
 
 
 def read_tensors(folder):
@@ -101,6 +119,7 @@ def rope_frequencies(rope, theta, scaling):
 
     def correction(beta):
         return rope * np.log(length / (2 * np.pi * beta)) / (2 * np.log(theta))
+
     lo = max(np.floor(correction(scaling["beta_fast"])), 0)
     hi = min(np.ceil(correction(scaling["beta_slow"])), rope - 1)
     ramp = np.clip((i - lo) / (hi - lo + (0.001 if lo == hi else 0)), 0, 1)
@@ -112,11 +131,26 @@ def read_config(folder):
     with open(os.path.join(folder, "config.json")) as f:
         j = json.load(f)
     c = SimpleNamespace(
-        layers=j["num_hidden_layers"], width=j["hidden_size"], vocab=j["vocab_size"], heads=j["num_attention_heads"], head=j["head_dim"],
-        streams=j["hc_mult"], sinkhorn=j["hc_sinkhorn_iters"], hc_eps=j["hc_eps"], eps=j["rms_norm_eps"], groups=j["o_groups"],
-        window=j["sliding_window"], index_heads=j["index_n_heads"], index_head=j["index_head_dim"], index_topk=j["index_topk"],
-        experts=j["n_routed_experts"], chosen=j["num_experts_per_tok"], route_scale=j["routed_scaling_factor"], limit=j["swiglu_limit"],
-        mtp=j.get("num_nextn_predict_layers", 0))
+        layers=j["num_hidden_layers"],
+        width=j["hidden_size"],
+        vocab=j["vocab_size"],
+        heads=j["num_attention_heads"],
+        head=j["head_dim"],
+        streams=j["hc_mult"],
+        sinkhorn=j["hc_sinkhorn_iters"],
+        hc_eps=j["hc_eps"],
+        eps=j["rms_norm_eps"],
+        groups=j["o_groups"],
+        window=j["sliding_window"],
+        index_heads=j["index_n_heads"],
+        index_head=j["index_head_dim"],
+        index_topk=j["index_topk"],
+        experts=j["n_routed_experts"],
+        chosen=j["num_experts_per_tok"],
+        route_scale=j["routed_scaling_factor"],
+        limit=j["swiglu_limit"],
+        mtp=j.get("num_nextn_predict_layers", 0),
+    )
     c.rope = j["qk_rope_head_dim"] if "qk_rope_head_dim" in j else round(j["partial_rotary_factor"] * c.head)
     parameters = j.get("rope_parameters") or {}
     if "compress_ratios" in j:
@@ -124,8 +158,12 @@ def read_config(folder):
     else:
         c.ratios = [{"sliding_attention": 0, **j["compress_rates"]}[t] for t in j["layer_types"]]
     hashed = j.get("num_hash_layers")
-    c.hashed = [t == "hash_moe" for t in j["mlp_layer_types"]] if hashed is None else [i < hashed for i in range(c.layers)]
+    c.hashed = (
+        [t == "hash_moe" for t in j["mlp_layer_types"]] if hashed is None else [i < hashed for i in range(c.layers)]
+    )
     compress = parameters.get("compress", {})
     c.plain_rope = rope_frequencies(c.rope, j.get("rope_theta") or parameters["main"]["rope_theta"], None)
-    c.compress_rope = rope_frequencies(c.rope, j.get("compress_rope_theta") or compress["rope_theta"], compress or j.get("rope_scaling"))
+    c.compress_rope = rope_frequencies(
+        c.rope, j.get("compress_rope_theta") or compress["rope_theta"], compress or j.get("rope_scaling")
+    )
     return c

@@ -5,6 +5,7 @@ With --model the FP64 model (FP32 angles) is run with GOT's choices of experts a
 otherwise, the relative gap that decided is printed: up to 1e-5 is a near-tie and excused. Exit 1 if a gap is larger, or if GOT's logits
 are off by more than 1e-3 anywhere (from the forced model's; without --model, from EXPECTED's).
 """
+
 import argparse
 import sys
 
@@ -42,8 +43,10 @@ def other_choices(model, hooks, forced):
 
 def report(what, expected, got):
     off = np.abs(expected - got).max(1)
-    print(f"{what}: max |difference| {off.max():.2e} at {off.argmax()}, median {np.median(off):.1e}, over {BAR:g} at {(off > BAR).sum()} of "
-          f"{len(off)} positions, argmax equal at {(expected.argmax(1) == got.argmax(1)).mean():.2%}")
+    print(
+        f"{what}: max |difference| {off.max():.2e} at {off.argmax()}, median {np.median(off):.1e}, over {BAR:g} at {(off > BAR).sum()} of "
+        f"{len(off)} positions, argmax equal at {(expected.argmax(1) == got.argmax(1)).mean():.2%}"
+    )
     return off.max() > BAR
 
 
@@ -61,13 +64,22 @@ def main():
         model = Model(a.model, fp32_angles=True)
         free, _ = model.forward(expected["input_ids"])
         failed = report(f"{a.expected} against the FP64 model", free, expected["logits"])
-        forced = {k: v.astype(int) for k, v in got.items() if k.endswith(("hook_topk", "router_indices"))
-                  and not (k.endswith("indices") and model.config.hashed[int(k.split(".")[1])])}
+        forced = {
+            k: v.astype(int)
+            for k, v in got.items()
+            if k.endswith(("hook_topk", "router_indices"))
+            and not (k.endswith("indices") and model.config.hashed[int(k.split(".")[1])])
+        }
         logits, hooks = model.forward(expected["input_ids"], forced)
-        failed |= report(f"{a.got} against the FP64 model with its {len(forced)} layers of choices forced", logits, got["logits"])
+        failed |= report(
+            f"{a.got} against the FP64 model with its {len(forced)} layers of choices forced", logits, got["logits"]
+        )
         for t, name, gap in other_choices(model, hooks, forced):
             failed |= gap > NEAR_TIE
-            print(f"  position {t} {name}: another choice, relative gap {gap:.1e}: " + ("near-tie" if gap <= NEAR_TIE else "ERROR"))
+            print(
+                f"  position {t} {name}: another choice, relative gap {gap:.1e}: "
+                + ("near-tie" if gap <= NEAR_TIE else "ERROR")
+            )
     sys.exit(1 if failed else 0)
 
 

@@ -3,15 +3,16 @@
 Every rounding is round-to-nearest-even straight from FP64, subnormals and the sign of zero included, so no result
 depends on a detour through FP32. Scales are powers of two; a last block may be short and has its own scale.
 """
+
 import numpy as np
 
 
 def round_to(x, mantissa_bits, min_exponent):
     """x rounded to `mantissa_bits` bits after the leading one; below 2^min_exponent the spacing stays fixed."""
     x = np.asarray(x, np.float64)
-    _, e = np.frexp(x)                                     # x = m * 2^e with 0.5 <= |m| < 1
+    _, e = np.frexp(x)  # x = m * 2^e with 0.5 <= |m| < 1
     step = np.maximum(e - 1, min_exponent) - mantissa_bits
-    return np.ldexp(np.rint(np.ldexp(x, -step)), step)     # both ldexp are exact in this range; rint is half-to-even
+    return np.ldexp(np.rint(np.ldexp(x, -step)), step)  # both ldexp are exact in this range; rint is half-to-even
 
 
 def bf16(x):
@@ -33,8 +34,13 @@ def ceil_log2(x):
     return np.where(m == 0.5, e - 1, e)
 
 
-E4M3 = np.array([(1 - 2 * (b >> 7)) * ((b & 7) * 2.0**-9 if not b >> 3 & 15 else (1 + (b & 7) / 8) * 2.0 ** ((b >> 3 & 15) - 7))
-                 for b in range(256)])
+E4M3 = np.array(
+    [
+        (1 - 2 * (b >> 7))
+        * ((b & 7) * 2.0**-9 if not b >> 3 & 15 else (1 + (b & 7) / 8) * 2.0 ** ((b >> 3 & 15) - 7))
+        for b in range(256)
+    ]
+)
 E4M3[[0x7F, 0xFF]] = np.nan
 E4M3[0x80] = -0.0
 E8M0 = np.array([2.0 ** (b - 127) for b in range(255)] + [np.nan])
@@ -50,7 +56,7 @@ def quantise(x, size, rounder, largest, floor):
     codes, exponents = np.empty_like(x), []
     for b in blocks_of(x.shape[-1], size):
         amax = np.maximum(np.abs(x[..., b]).max(-1), floor)
-        k = ceil_log2(amax / largest)                      # exact: amax is BF16, so only largest*2^k lands on a power of two
+        k = ceil_log2(amax / largest)  # exact: amax is BF16, so only largest*2^k lands on a power of two
         codes[..., b] = rounder(np.ldexp(x[..., b], -k[..., None]))
         exponents.append(k)
     return codes, np.stack(exponents, -1)
@@ -63,8 +69,8 @@ def dequantise(codes, exponents, size):
     return out
 
 
-FP8_FLOOR = float(np.float32(1e-4))                        # amax is kept above this (3.3, 3.8)
-FP4_FLOOR = 6 * 2.0**-126                                  # 4.6.4
+FP8_FLOOR = float(np.float32(1e-4))  # amax is kept above this (3.3, 3.8)
+FP4_FLOOR = 6 * 2.0**-126  # 4.6.4
 
 
 def fp8_blocks(x, size):
@@ -125,15 +131,15 @@ def pack_entry(x, rope):
     c = x.shape[-1]
     codes, k = fp8_blocks(x[..., : c - rope], 64)
     out = np.zeros((*x.shape[:-1], entry_bytes(c, rope)), np.uint8)
-    parts = np.concatenate([fp8_bytes(codes), bf16_bytes(x[..., c - rope:]), (k + 127).astype(np.uint8)], -1)
+    parts = np.concatenate([fp8_bytes(codes), bf16_bytes(x[..., c - rope :]), (k + 127).astype(np.uint8)], -1)
     out[..., : parts.shape[-1]] = parts
     return out
 
 
 def unpack_entry(b, c, rope):
     u, n = c - rope, -(-(c - rope) // 64)
-    main = dequantise(E4M3[b[..., :u]], b[..., u + 2 * rope: u + 2 * rope + n].astype(int) - 127, 64)
-    rotated = np.ascontiguousarray(b[..., u: u + 2 * rope]).view("<u2").astype(np.uint32) << 16
+    main = dequantise(E4M3[b[..., :u]], b[..., u + 2 * rope : u + 2 * rope + n].astype(int) - 127, 64)
+    rotated = np.ascontiguousarray(b[..., u : u + 2 * rope]).view("<u2").astype(np.uint32) << 16
     return np.concatenate([main, rotated.view(np.float32).astype(np.float64)], -1)
 
 
@@ -146,4 +152,4 @@ def pack_index_key(x):
 
 def unpack_index_key(b, size):
     n = np.stack([b[..., : size // 2] & 15, b[..., : size // 2] >> 4], -1).reshape(*b.shape[:-1], size)
-    return dequantise(E2M1[n], b[..., size // 2:].astype(int) - 127, 32)
+    return dequantise(E2M1[n], b[..., size // 2 :].astype(int) - 127, 32)

@@ -4,6 +4,7 @@
 Needs the checkpoints tests/golden/{flashlike,prolike,official}. Two runs give the same files on one machine; on another the last
 bits of exp, cos and sums may differ.
 """
+
 import os
 import sys
 
@@ -14,15 +15,50 @@ import tiny15
 from checkpoint import read_safetensors, widen, write_safetensors
 from model import Model
 
-REFERENCE_HOOKS = ("hook_out", "mlp.hook_router_indices", "mlp.hook_router_logits", "attn.indexer.hook_topk", "attn.indexer.hook_scores",
-                   "attn.hook_window_raw", "attn.hook_window_bytes", "attn.compressor.hook_raw", "attn.compressor.hook_bytes",
-                   "attn.indexer.hook_key_raw", "attn.indexer.hook_key_bytes")
-EXACT_HOOKS = ("hook_out", "attn_hc.hook_out", "attn_hc.hook_pre", "attn_hc.hook_post", "attn_hc.hook_comb", "mlp_hc.hook_out",
-               "mlp_hc.hook_pre", "mlp_hc.hook_post", "mlp_hc.hook_comb", "hook_attn_out", "attn.compressor.hook_out",
-               "attn.indexer.hook_topk", "mlp.hook_router_logits", "mlp.hook_router_indices", "mlp.hook_router_weights")
-EXTRA_HOOKS = ("attn.indexer.hook_scores", "attn.hook_shares", "attn.hook_shares_head", "attn.compressor.hook_weights",
-               "attn_hc.hook_sigma", "mlp_hc.hook_sigma", "hook_gain_fwd", "hook_gain_bwd", "hook_gain_fwd_mean", "hook_gain_fwd_max",
-               "hook_gain_bwd_mean", "hook_gain_bwd_max")
+REFERENCE_HOOKS = (
+    "hook_out",
+    "mlp.hook_router_indices",
+    "mlp.hook_router_logits",
+    "attn.indexer.hook_topk",
+    "attn.indexer.hook_scores",
+    "attn.hook_window_raw",
+    "attn.hook_window_bytes",
+    "attn.compressor.hook_raw",
+    "attn.compressor.hook_bytes",
+    "attn.indexer.hook_key_raw",
+    "attn.indexer.hook_key_bytes",
+)
+EXACT_HOOKS = (
+    "hook_out",
+    "attn_hc.hook_out",
+    "attn_hc.hook_pre",
+    "attn_hc.hook_post",
+    "attn_hc.hook_comb",
+    "mlp_hc.hook_out",
+    "mlp_hc.hook_pre",
+    "mlp_hc.hook_post",
+    "mlp_hc.hook_comb",
+    "hook_attn_out",
+    "attn.compressor.hook_out",
+    "attn.indexer.hook_topk",
+    "mlp.hook_router_logits",
+    "mlp.hook_router_indices",
+    "mlp.hook_router_weights",
+)
+EXTRA_HOOKS = (
+    "attn.indexer.hook_scores",
+    "attn.hook_shares",
+    "attn.hook_shares_head",
+    "attn.compressor.hook_weights",
+    "attn_hc.hook_sigma",
+    "mlp_hc.hook_sigma",
+    "hook_gain_fwd",
+    "hook_gain_bwd",
+    "hook_gain_fwd_mean",
+    "hook_gain_fwd_max",
+    "hook_gain_bwd_mean",
+    "hook_gain_bwd_max",
+)
 
 
 def compact(a):
@@ -46,7 +82,13 @@ def add_stream_measures(hooks, layers):
             P = B if P is None else B @ P
         for name, axis in (("hook_gain_fwd", 2), ("hook_gain_bwd", 1)):
             gain = np.abs(P).sum(axis).max(1)
-            hooks.update({f"blocks.{i}.{name}": gain, f"blocks.{i}.{name}_mean": gain.mean()[None], f"blocks.{i}.{name}_max": gain.max()[None]})
+            hooks.update(
+                {
+                    f"blocks.{i}.{name}": gain,
+                    f"blocks.{i}.{name}_mean": gain.mean()[None],
+                    f"blocks.{i}.{name}_max": gain.max()[None],
+                }
+            )
 
 
 def save(path, arrays):
@@ -61,8 +103,15 @@ def format_vectors():
     grid = np.concatenate([fmt.E4M3[~np.isnan(fmt.E4M3)], fmt.E2M1])
     grid = np.unique(np.abs(grid))
     ties = np.concatenate([grid, (grid[1:] + grid[:-1]) / 2, [2.0**-133, 2.0**-126, 3.0e38, 447, 449, 1e4]])
-    near = np.concatenate([ties, np.nextafter(ties, np.inf).astype(np.float32), np.float32(rng.standard_normal(500) * 2.0 ** rng.integers(-12, 10, 500)),
-                           1 + (np.arange(1, 64) * 2.0**-9), 1 + np.arange(1, 64) * 2.0**-9 + 2.0**-20])
+    near = np.concatenate(
+        [
+            ties,
+            np.nextafter(ties, np.inf).astype(np.float32),
+            np.float32(rng.standard_normal(500) * 2.0 ** rng.integers(-12, 10, 500)),
+            1 + (np.arange(1, 64) * 2.0**-9),
+            1 + np.arange(1, 64) * 2.0**-9 + 2.0**-20,
+        ]
+    )
     x = np.concatenate([near, -near]).astype(np.float32).astype(np.float64)
     out.update({"round.input": x, "round.bf16": fmt.bf16(x), "round.fp8": fmt.fp8(x), "round.fp4": fmt.fp4(x)})
 
@@ -76,23 +125,38 @@ def format_vectors():
         r[7] = np.where(np.arange(size) == size // 2, 450.0, r[7] * 1e-3)
         r[8] *= 2.0**100
         return fmt.bf16(r)
+
     for c, rope in ((512, 64), (128, 32), (32, 8), (16, 8), (104, 8), (73, 8)):
         raw = rows(c)
         packed = fmt.pack_entry(raw, rope)
         value = fmt.unpack_entry(packed, c, rope)
-        assert (value == np.concatenate([fmt.fake_fp8(raw[:, : c - rope], 64), raw[:, c - rope:]], 1)).all()
-        out.update({f"entry.{c}.{rope}.raw": raw, f"entry.{c}.{rope}.bytes": packed, f"entry.{c}.{rope}.values": value})
+        assert (value == np.concatenate([fmt.fake_fp8(raw[:, : c - rope], 64), raw[:, c - rope :]], 1)).all()
+        out.update(
+            {f"entry.{c}.{rope}.raw": raw, f"entry.{c}.{rope}.bytes": packed, f"entry.{c}.{rope}.values": value}
+        )
     for size in (128, 64, 16, 8):
         raw = rows(size)
         packed = fmt.pack_index_key(raw)
         value = fmt.unpack_index_key(packed, size)
         assert (value == fmt.fake_fp4(raw)).all()
-        out.update({f"index_key.{size}.raw": raw, f"index_key.{size}.bytes": packed, f"index_key.{size}.values": value,
-                    f"hadamard.{size}.output": fmt.bf16(fmt.hadamard(raw))})
+        out.update(
+            {
+                f"index_key.{size}.raw": raw,
+                f"index_key.{size}.bytes": packed,
+                f"index_key.{size}.values": value,
+                f"hadamard.{size}.output": fmt.bf16(fmt.hadamard(raw)),
+            }
+        )
     raw = rows(300)
     codes, k = fmt.fp8_blocks(raw, 128)
-    out.update({"activation.raw": raw, "activation.codes": fmt.fp8_bytes(codes), "activation.scales": (k + 127).astype(np.uint8),
-                "activation.values": fmt.fake_fp8(raw, 128)})
+    out.update(
+        {
+            "activation.raw": raw,
+            "activation.codes": fmt.fp8_bytes(codes),
+            "activation.scales": (k + 127).astype(np.uint8),
+            "activation.values": fmt.fake_fp8(raw, 128),
+        }
+    )
     return {k: compact(v) for k, v in out.items()}
 
 
@@ -116,7 +180,9 @@ def reference(golden, name, tokens):
 
 
 def main():
-    golden = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden")
+    golden = (
+        sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden")
+    )
     tiny15.write(f"{golden}/tiny15")
     tiny15.write(f"{golden}/smooth15", **tiny15.SMOOTH)
     ids = {"tiny15": tiny15.tokens(), "smooth15": tiny15.tokens(100)}
@@ -126,7 +192,9 @@ def main():
         ids[name] = widen(*read_safetensors(f"{golden}/{name}/golden.safetensors")["input_ids"])
         _, hooks = Model(f"{golden}/{name}").forward(ids[name])
         add_stream_measures(hooks, 1 + max(int(k.split(".")[1]) for k in hooks))
-        save(f"{golden}/exact_extra/{name}.safetensors", {"input_ids": compact(ids[name]), **pick(hooks, EXTRA_HOOKS)})
+        save(
+            f"{golden}/exact_extra/{name}.safetensors", {"input_ids": compact(ids[name]), **pick(hooks, EXTRA_HOOKS)}
+        )
     save(f"{golden}/reference/formats.safetensors", format_vectors())
     for name in ids:
         reference(golden, name, ids[name][:160] if name == "official" else ids[name])

@@ -12,6 +12,7 @@ specification leaves a choice:
 - every sum the specification keeps in FP32 (GEMM accumulators, Z, mixing, pooling, router, logits) is FP64 here.
 All selections: highest first, ties to the lowest index.
 """
+
 import numpy as np
 
 import formats as fmt
@@ -34,8 +35,8 @@ def rotate(x, position, frequencies, sign=1.0):
     angle = np.asarray(position, frequencies.dtype)[..., None] * frequencies
     cos, sin = np.cos(angle.astype(np.float64)), sign * np.sin(angle.astype(np.float64))
     y, at = x.copy(), x.shape[-1] - 2 * len(frequencies)
-    a, b = x[..., at::2], x[..., at + 1::2]
-    y[..., at::2], y[..., at + 1::2] = a * cos - b * sin, a * sin + b * cos
+    a, b = x[..., at::2], x[..., at + 1 :: 2]
+    y[..., at::2], y[..., at + 1 :: 2] = a * cos - b * sin, a * sin + b * cos
     return y
 
 
@@ -108,11 +109,13 @@ class Model:
         c, n = self.config, self.config.streams
         m, base, scale = self.mix_factors(X, p)
         pre = sigmoid(m[:, :n] * scale[0] + base[:n]) + c.hc_eps
-        post = 2 * sigmoid(m[:, n: 2 * n] * scale[1] + base[n: 2 * n])
-        comb = sinkhorn((m[:, 2 * n:] * scale[2] + base[2 * n:]).reshape(-1, n, n), c.sinkhorn, c.hc_eps)
+        post = 2 * sigmoid(m[:, n : 2 * n] * scale[1] + base[n : 2 * n])
+        comb = sinkhorn((m[:, 2 * n :] * scale[2] + base[2 * n :]).reshape(-1, n, n), c.sinkhorn, c.hc_eps)
         u = self.bf16(np.einsum("tj,tjd->td", pre, X))
         F = sublayer(u)
-        H.update({f"{hook}.hook_pre": pre, f"{hook}.hook_post": post, f"{hook}.hook_comb": comb, f"{hook}.hook_out": u})
+        H.update(
+            {f"{hook}.hook_pre": pre, f"{hook}.hook_post": post, f"{hook}.hook_comb": comb, f"{hook}.hook_out": u}
+        )
         return F, self.bf16(post[:, :, None] * F[:, None, :] + np.einsum("tjk,tjd->tkd", comb, X))
 
     # ---- attention ----
@@ -151,7 +154,7 @@ class Model:
         w = self.bf16(x @ self.weights[p + ".weights_proj.weight"].T)
         w = self.bf16(w * (c.index_head**-0.5 * c.index_heads**-0.5))
         dots = np.maximum(self.bf16(np.einsum("thd,sd->ths", q, keys)), 0)
-        scores = self.bf16(self.bf16(w[:, :, None] * dots).sum(1)) + 0.0       # -0 becomes 0
+        scores = self.bf16(self.bf16(w[:, :, None] * dots).sum(1)) + 0.0  # -0 becomes 0
         scores = np.where(np.arange(len(keys)) < count[:, None], scores, -np.inf)
         picks = top(scores, min(c.index_topk, len(keys)))
         return scores, np.where(np.take_along_axis(scores, picks, 1) > -np.inf, picks, -1)
@@ -186,7 +189,9 @@ class Model:
         P = np.exp(score - top_score)
         sink = np.exp(w[p + ".attn_sink"][:, None] - top_score)
         Z = P.sum(-1, keepdims=True) + sink
-        H["attn.hook_shares_head"] = np.concatenate([P[..., :T].sum(-1, keepdims=True), P[..., T:].sum(-1, keepdims=True), sink], -1) / Z
+        H["attn.hook_shares_head"] = (
+            np.concatenate([P[..., :T].sum(-1, keepdims=True), P[..., T:].sum(-1, keepdims=True), sink], -1) / Z
+        )
         H["attn.hook_shares"] = H["attn.hook_shares_head"].mean(1)
         o = self.rope(self.bf16(np.einsum("thk,kd->thd", self.bf16(P), keys) / Z), t[:, None], f, -1.0)
         group = w[p + ".wo_a.weight"].reshape(c.groups, -1, c.heads // c.groups * c.head)
@@ -221,11 +226,21 @@ class Model:
     # ---- whole model ----
     def block(self, X, p, ratio, hashed, ids, forced):
         H = {}
-        F, X = self.site(X, p + "hc_attn", "attn_hc", H, lambda u: self.attention(
-            self.norm(u, p + "attn_norm.weight"), p + "attn", ratio, H, forced))
+        F, X = self.site(
+            X,
+            p + "hc_attn",
+            "attn_hc",
+            H,
+            lambda u: self.attention(self.norm(u, p + "attn_norm.weight"), p + "attn", ratio, H, forced),
+        )
         H["hook_attn_out"] = F
-        F, X = self.site(X, p + "hc_ffn", "mlp_hc", H, lambda u: self.moe(
-            self.norm(u, p + "ffn_norm.weight"), p + "ffn", hashed, ids, H, forced))
+        F, X = self.site(
+            X,
+            p + "hc_ffn",
+            "mlp_hc",
+            H,
+            lambda u: self.moe(self.norm(u, p + "ffn_norm.weight"), p + "ffn", hashed, ids, H, forced),
+        )
         H["hook_mlp_out"], H["hook_out"] = F, X
         return X, H
 

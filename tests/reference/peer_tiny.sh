@@ -1,10 +1,11 @@
 #!/bin/bash
-# Compares `vitrine dump` with transformers (FP32, eager) and the FP64 model on a 30 M-parameter random model, YaRN 16, 1,500 tokens.
+# Compares `vitrine dump` with transformers (FP32, eager) and the FP64 model: 30 M random parameters, YaRN 16, 1,500 tokens.
 #   peer_tiny.sh VITRINE WORK_FOLDER [PYTHON_WITH_TRANSFORMERS...]
-# The last words are the command that runs Python where torch and transformers are (default python3; a chroot works if WORK_FOLDER and
-# this folder are visible under the same paths there). Without them the FP64 model alone is the judge. Run by hand: takes minutes.
+# The last words are the command that runs Python where torch and transformers are (default python3; a chroot works if
+# WORK_FOLDER and this folder are visible under the same paths there). Without them the FP64 model alone is the judge.
+# Run by hand: takes minutes.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,5s/^# //p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,6s/^# //p' "$0"; exit 2; }
 vitrine=$(realpath "$1"); work=$(realpath -m "$2"); shift 2
 python=("${@:-python3}")
 here=$(dirname "$(realpath "$0")")
@@ -21,7 +22,8 @@ if [ ! -e "$model/hf_logits.safetensors" ] && "${python[@]}" -c 'import transfor
 import json, numpy, sys
 from checkpoint import write_safetensors
 ids = numpy.array(json.load(open(sys.argv[1])), numpy.int32)
-write_safetensors(sys.argv[3], dict(input_ids=ids, logits=numpy.fromfile(sys.argv[2], numpy.float32).reshape(len(ids), -1)))" \
+logits = numpy.fromfile(sys.argv[2], numpy.float32).reshape(len(ids), -1)
+write_safetensors(sys.argv[3], dict(input_ids=ids, logits=logits))" \
         "$model/ids.json" "$work/hf.f32" "$model/hf_logits.safetensors"
 fi
 if [ ! -e "$model/hf_logits.safetensors" ]; then
@@ -32,7 +34,8 @@ from checkpoint import write_safetensors
 from model import Model
 ids = numpy.array(json.load(open(sys.argv[1] + '/ids.json')), numpy.int32)
 logits, _ = Model(sys.argv[1], fp32_angles=True).forward(ids)
-write_safetensors(sys.argv[2], dict(input_ids=ids, logits=logits.astype(numpy.float32)))" "$model" "$work/fp64_logits.safetensors"
+write_safetensors(sys.argv[2], dict(input_ids=ids, logits=logits.astype(numpy.float32)))" \
+        "$model" "$work/fp64_logits.safetensors"
     expected=$work/fp64_logits.safetensors
 fi
 "$vitrine" dump -m "$model" --numerics exact --tokens "$model/ids.json" --out "$work/vitrine.safetensors"
