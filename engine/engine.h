@@ -21,8 +21,10 @@
 
 namespace vitrine {
 
+namespace text {
 class Tokenizer;
 struct ChatFormat;
+}  // namespace text
 struct OpTimes;
 class Session;
 
@@ -43,8 +45,8 @@ class Engine {
     Numerics numerics() const;
     // Sessions made before keep their numerics; make new ones. Error(bad_input) when the model can't run in it.
     void set_numerics(Numerics n);
-    const Tokenizer* tokenizer() const;    // nullptr when the folder has none
-    const ChatFormat& chat_format() const;
+    const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none
+    const text::ChatFormat& chat_format() const;
     Watch& watch();
     OpTimes& op_times();
     std::unique_ptr<Session> new_session();

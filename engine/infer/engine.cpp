@@ -1,0 +1,100 @@
+// The engine: a loaded model, its numerics, and what it tells about itself.
+#include "engine/infer/engine_impl.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "engine/model/config.h"
+#include "engine/text/chat.h"
+#include "engine/text/tokenizer.h"
+
+namespace vitrine {
+namespace {
+
+constexpr int64_t kContextLimit = int64_t{1} << 20;
+
+std::vector<std::vector<float>> router_bias(const ModelConfig& c, const ModelWeights& w) {
+    std::vector<std::vector<float>> bias(c.n_layers());
+    for (int l = 0; l < c.n_layers(); ++l) {
+        if (c.layers[l].is_hash_routed) continue;
+        bias[l].resize(c.n_experts);
+        w.blocks[l].ffn.bias.widen_row(0, bias[l].data());
+    }
+    return bias;
+}
+
+ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
+    ModelInfo i;
+    i.folder = folder;
+    i.name = std::filesystem::path(folder).lexically_normal().filename().string();
+    if (i.name.empty()) i.name = std::filesystem::path(folder).lexically_normal().parent_path().filename().string();
+    i.config = e.config;
+    i.numerics = e.numerics;
+    i.n_threads = e.pool.n_threads();
+    i.kernels = cpu::kernels().name;
+    i.tensors = e.weights.tensors;
+    i.warnings = e.weights.warnings;
+    i.n_params = e.weights.n_params;
+    i.n_active_params = e.weights.n_active_params;
+    i.weight_bytes = e.weights.bytes;
+    i.has_tokenizer = e.tokenizer != nullptr;
+    i.effort_release = e.chat_format.source;
+    i.router_bias = router_bias(e.config, e.weights);
+    return i;
+}
+
+}  // namespace
+
+Engine::Engine() = default;
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOptions& options) {
+    const auto start = std::chrono::steady_clock::now();
+    install_mapping_guard();
+    ParsedConfig parsed = read_config(folder);
+    if (options.numerics == Numerics::reference) throw_if_any(validate_reference(parsed.config, folder + "/config.json"));
+    int n_threads = options.n_threads > 0 ? options.n_threads : static_cast<int>(std::thread::hardware_concurrency());
+    n_threads = std::clamp(n_threads, 1, 256);
+
+    std::unique_ptr<Engine> engine(new Engine);
+    engine->impl_ = std::make_unique<Impl>(n_threads);
+    Impl& e = *engine->impl_;
+    e.config = parsed.config;
+    e.numerics = options.numerics;
+    e.max_context = options.max_context > 0 ? options.max_context : std::min(parsed.config.max_position, kContextLimit);
+    if (e.max_context > kContextLimit)
+        throw Error(ErrorKind::bad_input, "context of " + std::to_string(e.max_context) + " tokens: expected at most " +
+                                              std::to_string(kContextLimit));
+    e.weights = load_weights(folder, e.config);
+    e.weights.warnings.insert(e.weights.warnings.begin(), parsed.warnings.begin(), parsed.warnings.end());
+    if (std::filesystem::exists(folder + "/tokenizer.json")) {
+        e.tokenizer = text::Tokenizer::load(folder + "/tokenizer.json");
+        e.chat_format = text::load_chat_format(folder);
+    }
+    e.info = describe(e, folder);
+    e.info.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    return engine;
+}
+
+const ModelConfig& Engine::config() const { return impl_->config; }
+const ModelInfo& Engine::info() const { return impl_->info; }
+Numerics Engine::numerics() const { return impl_->numerics; }
+const text::Tokenizer* Engine::tokenizer() const { return impl_->tokenizer.get(); }
+const text::ChatFormat& Engine::chat_format() const { return impl_->chat_format; }
+Watch& Engine::watch() { return impl_->watch; }
+OpTimes& Engine::op_times() { return impl_->times; }
+
+void Engine::set_numerics(Numerics n) {
+    if (n == Numerics::reference) throw_if_any(validate_reference(impl_->config, impl_->info.folder + "/config.json"));
+    impl_->numerics = impl_->info.numerics = n;
+}
+
+std::unique_ptr<Session> Engine::new_session() {
+    std::unique_ptr<Session> s(new Session);
+    s->impl_ = std::make_unique<Session::Impl>(*impl_);
+    return s;
+}
+
+}  // namespace vitrine

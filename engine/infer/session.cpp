@@ -1,0 +1,221 @@
+// A session: feeding tokens in chunks, going back, forking, and where its records go.
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/reader.h"
+#include "engine/infer/engine_impl.h"
+#include "engine/infer/sampler.h"
+
+namespace vitrine {
+namespace {
+
+constexpr int64_t kKeepEvery = 2048;                      // tokens between kept states in a long prefill
+constexpr uint64_t kStateBudget = uint64_t{256} << 20;    // [bytes] of kept states
+constexpr int kNextTokens = 32;                           // recorded alternatives
+
+// Fills trace records and forwards to another sink with absolute positions.
+class RecordSink : public ProbeSink {
+  public:
+    RecordSink(int n_tokens, bool records, int64_t position, ProbeSink* next) : records_(records), position_(position), next_(next) {
+        if (records_) builder_.begin(n_tokens);
+    }
+    void put(int token, Probe p, int layer, const float* data, int rows, int cols) override { both(token, p, layer, data, rows, cols); }
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override { both(token, p, layer, data, rows, cols); }
+    std::shared_ptr<const TokenRecord> finish(int token) { return builder_.finish(token); }
+
+  private:
+    template <class T>
+    void both(int token, Probe p, int layer, const T* data, int rows, int cols) {
+        if (records_) builder_.put(token, p, layer, data, rows, cols);
+        if (next_) next_->put(static_cast<int>(position_) + token, p, layer, data, rows, cols);
+    }
+    RecordBuilder builder_;
+    bool records_;
+    int64_t position_;
+    ProbeSink* next_;
+};
+
+bool wants_all_logits(const Ctx& ctx) {
+    return ctx.wants(kLogits) || ctx.wants(kNextIds) || ctx.wants(kNextProbs) || ctx.wants(kNextEntropy);
+}
+
+void publish_logits(const Ctx& ctx, const Tensor& logits_TV) {
+    const auto v = static_cast<int>(logits_TV.dim(1));
+    if (ctx.wants(kLogits)) ctx.publish(kLogits, logits_TV, 1, v);
+    if (!ctx.wants(kNextIds) && !ctx.wants(kNextProbs) && !ctx.wants(kNextEntropy)) return;
+    for (int64_t t = 0; t < logits_TV.dim(0); ++t) {
+        const int token = static_cast<int>(t);
+        const NextTokens n = next_tokens({logits_TV.row<float>(t), static_cast<size_t>(v)}, kNextTokens);
+        const auto k = static_cast<int>(n.ids.size());
+        if (ctx.wants(kNextIds)) ctx.probes->put(token, kNextIds, -1, n.ids.data(), 1, k);
+        if (ctx.wants(kNextProbs)) ctx.probes->put(token, kNextProbs, -1, n.probabilities.data(), 1, k);
+        if (ctx.wants(kNextEntropy)) ctx.probes->put(token, kNextEntropy, -1, &n.entropy, 1, 1);
+    }
+}
+
+}  // namespace
+
+Session::Session() = default;
+Session::~Session() = default;
+
+void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop) {
+    const auto n = static_cast<int64_t>(ids.size());
+    const bool records = trace != nullptr;
+    RecordSink out(static_cast<int>(n), records, cache.length, sink);
+    const Arena::Scope scratch(engine.arena);
+    Ctx ctx{engine.arena, engine.pool, numerics, nullptr, &out, stop, &engine.times, -1};
+    Watch watched;  // the set is read once a chunk, so that a record holds the same probes in every layer
+    watched.set(records || sink ? engine.watch.get() : kNoProbes);
+    ctx.watch = &watched;
+    const Segment segment{&cache, 0, n, cache.length};
+    const Batch batch{ids, {&segment, 1}};
+    const bool all = wants_all_logits(ctx);
+    Tensor logits_TV;
+    try {
+        logits_TV = forward(ctx, engine.config, engine.weights, batch, all ? LogitRows::all : LogitRows::last);
+        throw_if_mapping_failed();
+    } catch (...) {
+        cache.truncate(cache.length);  // gives back what the abandoned chunk grew
+        throw;
+    }
+    if (all) publish_logits(ctx, logits_TV);
+    const float* last = logits_TV.row<float>(logits_TV.dim(0) - 1);
+    logits.assign(last, last + logits_TV.dim(1));
+    if (records)
+        for (int64_t i = 0; i < n; ++i) trace->put(branch, cache.length + i, out.finish(static_cast<int>(i)));
+    cache.length += n;
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+}
+
+uint64_t Session::Impl::states_bytes() const {
+    uint64_t n = 0;
+    for (const auto& s : states) n += s.bytes();
+    return n;
+}
+
+void Session::Impl::keep_state() {
+    if (cache.length == 0 || (!states.empty() && states.back().length == cache.length)) return;
+    states.push_back(cache.save());
+    state_logits.push_back(logits);
+    // Thinned: the state whose neighbours are closest goes first, the newest stays.
+    while (states_bytes() > kStateBudget && states.size() > 1) {
+        size_t worst = 0;
+        int64_t gap = INT64_MAX;
+        for (size_t i = 0; i + 1 < states.size(); ++i) {
+            const int64_t before = i == 0 ? 0 : states[i - 1].length, g = states[i + 1].length - before;
+            if (g < gap) gap = g, worst = i;
+        }
+        states.erase(states.begin() + static_cast<std::ptrdiff_t>(worst));
+        state_logits.erase(state_logits.begin() + static_cast<std::ptrdiff_t>(worst));
+    }
+}
+
+// Feeds tokens whose records exist already: nothing is published.
+void Session::Impl::feed_quietly(std::span<const int32_t> ids, std::stop_token stop) {
+    const auto saved_trace = std::exchange(trace, nullptr);
+    const auto saved_sink = std::exchange(sink, nullptr);
+    try {
+        for (size_t at = 0; at < ids.size(); at += kMaxChunk)
+            feed(ids.subspan(at, std::min<size_t>(kMaxChunk, ids.size() - at)), stop);
+    } catch (...) {
+        trace = saved_trace;
+        sink = saved_sink;
+        throw;
+    }
+    trace = saved_trace;
+    sink = saved_sink;
+}
+
+void Session::Impl::go_back_to(int64_t n) {
+    while (!states.empty() && states.back().length > n) states.pop_back(), state_logits.pop_back();
+    const std::vector<int32_t> kept(tokens.begin(), tokens.begin() + n);
+    if (cache.can_truncate_to(n)) {
+        cache.truncate(n);
+    } else if (!states.empty()) {
+        cache.restore(states.back());
+    } else {
+        cache = SequenceCache(engine.config, numerics);
+    }
+    tokens.resize(static_cast<size_t>(cache.length));
+    logits.clear();
+    if (!states.empty() && states.back().length == cache.length) logits = state_logits.back();
+    if (cache.length < n) feed_quietly({kept.data() + cache.length, static_cast<size_t>(n - cache.length)}, {});
+}
+
+void Session::Impl::need_logits() {
+    if (!logits.empty() || tokens.empty()) return;
+    const int32_t last = tokens.back();
+    go_back_to(cache.length - 1);
+    feed_quietly({&last, 1}, {});
+}
+
+int64_t Session::length() const { return impl_->cache.length; }
+const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
+int64_t Session::max_context() const { return impl_->engine.max_context; }
+
+void Session::append(std::span<const int32_t> ids, std::stop_token stop, const std::function<void(int64_t)>& progress) {
+    Impl& s = *impl_;
+    const int vocab = s.engine.config.vocab_size;
+    for (size_t i = 0; i < ids.size(); ++i)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            throw Error(ErrorKind::bad_input, "token " + std::to_string(i) + " has id " + std::to_string(ids[i]) +
+                                                  ": expected an id in [0, " + std::to_string(vocab - 1) + "]");
+    const auto n = static_cast<int64_t>(ids.size());
+    if (s.cache.length + n > s.engine.max_context)
+        throw Error(ErrorKind::bad_input, "the prompt does not fit: " + std::to_string(s.cache.length + n) +
+                                              " tokens, the context holds at most " + std::to_string(s.engine.max_context));
+    for (int64_t done = 0; done < n;) {
+        if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+        const int64_t chunk = std::min(kMaxChunk, n - done);
+        s.feed(ids.subspan(static_cast<size_t>(done), static_cast<size_t>(chunk)), stop);
+        done += chunk;
+        if (n > 1 && s.cache.length / kKeepEvery != (s.cache.length - chunk) / kKeepEvery) s.keep_state();
+        if (progress) progress(done);
+    }
+}
+
+std::span<const float> Session::logits() const {
+    impl_->need_logits();
+    VITRINE_ASSERT(!impl_->logits.empty());
+    return impl_->logits;
+}
+
+void Session::rewind(int64_t n) {
+    VITRINE_ASSERT(n >= 0 && n <= length());
+    if (impl_->trace) impl_->trace->cut(impl_->branch, n);
+    if (n < length()) impl_->go_back_to(n);
+}
+
+int64_t Session::reuse_prefix(std::span<const int32_t> ids) {
+    const auto& mine = impl_->tokens;
+    const auto limit = static_cast<int64_t>(std::min(mine.size(), ids.empty() ? 0 : ids.size() - 1));
+    int64_t n = 0;
+    while (n < limit && mine[n] == ids[n]) ++n;
+    rewind(n);
+    return n;
+}
+
+std::unique_ptr<Session> Session::fork() const {
+    std::unique_ptr<Session> s(new Session);
+    s->impl_ = std::make_unique<Impl>(*impl_);
+    s->impl_->trace = nullptr;
+    s->impl_->sink = nullptr;
+    return s;
+}
+
+void Session::keep_state() { impl_->keep_state(); }
+
+CacheReport Session::cache_report() const {
+    CacheReport r = impl_->cache.report(impl_->engine.config);
+    r.snapshot_bytes = impl_->states_bytes();
+    return r;
+}
+
+void Session::record_to(std::shared_ptr<Trace> trace, uint64_t branch) {
+    impl_->trace = std::move(trace);
+    impl_->branch = branch;
+}
+
+void Session::publish_to(ProbeSink* sink) { impl_->sink = sink; }
+
+}  // namespace vitrine

@@ -1,0 +1,59 @@
+// Attention sub-layers: one variant per layer kind, listed in table.cpp, sharing the query, key and output paths.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "engine/model/kv_cache.h"
+#include "engine/model/weights.h"
+#include "engine/ops/attend/attend.h"
+#include "engine/ops/ctx.h"
+#include "engine/ops/rope/rope.h"
+
+namespace vitrine {
+
+// Consecutive positions of one sequence: rows [begin, end) of the batch.
+struct Segment {
+    SequenceCache* cache;
+    int64_t begin, end, position;
+};
+
+// What every attention variant is given besides x [T, D].
+struct AttentionInput {
+    const AttentionWeights& w;
+    const ModelConfig& c;
+    int layer;
+    std::span<const Segment> segments;
+    const RopeAngles& angles;                     // of this layer's kind, for the batch's positions
+    const std::vector<double>& frequencies;       // the same, for entries
+    const Tensor& forced_entries_Tk;              // i32 [T, k], -1 = none; empty: the indexer chooses
+};
+
+using AttentionFn = Tensor (*)(Ctx&, const Tensor& x_TD, const AttentionInput&);
+Tensor sliding_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+AttentionFn attention_for(LayerKind kind);
+
+// ---- the shared paths (v4-spec 3.2, 3.3, 3.7)
+struct Queries {
+    Tensor qr_TQ;   // normed low-rank query, shared with the indexer
+    Tensor q_THC;   // per-head normed and rotated
+};
+Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+// Makes the window rows of the batch and writes them to the rings.
+void key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+// De-rotation, grouped output projection: o [T, H, c] -> [T, D].
+Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in);
+// The window part of each token's key list.
+std::vector<KeyList> window_keys(const Segment& s, const AttentionInput& in);
+// Rows [begin, end) of x as a tensor.
+Tensor segment_rows(const Tensor& x, const Segment& s);
+// Rows of angles for a segment.
+RopeAngles segment_angles(const RopeAngles& a, const Segment& s);
+// New main entries of a segment: compressed, published, written to the cache.
+void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const AttentionInput& in);
+// Core attention of every segment into one o [T, H, c].
+Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
+                       const std::vector<std::vector<KeyList>>& keys_by_segment);
+
+}  // namespace vitrine

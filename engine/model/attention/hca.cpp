@@ -1,0 +1,22 @@
+// Heavily compressed attention: the window, the sink, and every entry that is complete (v4-spec 3.5, 4.2).
+#include "engine/model/attention/attention.h"
+
+namespace vitrine {
+
+Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const Queries q = query_path(ctx, x_TD, in);
+    key_path(ctx, x_TD, in);
+    const int ratio = in.c.layers[in.layer].ratio;
+    std::vector<std::vector<KeyList>> keys;
+    for (const Segment& s : in.segments) {
+        append_entries(ctx, x_TD, s, in);
+        const EntryStore& entries = s.cache->layers[in.layer].entries;
+        keys.push_back(window_keys(s, in));
+        // An entry is visible to the very token that completes its block.
+        for (int64_t t = 0; t < s.end - s.begin; ++t)
+            for (int64_t i = 0; i < (s.position + t + 1) / ratio; ++i) keys.back()[t].rows.push_back(entries.row(i));
+    }
+    return output_path(ctx, attend_segments(ctx, q.q_THC, in, keys), in);
+}
+
+}  // namespace vitrine

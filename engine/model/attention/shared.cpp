@@ -1,0 +1,102 @@
+// The paths that every attention variant shares: queries, window keys, entries, output.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/model/attention/attention.h"
+#include "engine/ops/compress/compress.h"
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
+
+namespace vitrine {
+
+Tensor segment_rows(const Tensor& x, const Segment& s) {
+    Shape shape = x.shape;
+    shape.n[0] = s.end - s.begin;
+    const int64_t row_bytes = x.count() / x.dim(0) * static_cast<int64_t>(dtype_bits(x.dtype)) / 8;
+    return {static_cast<std::byte*>(x.data) + s.begin * row_bytes, x.dtype, shape};
+}
+
+RopeAngles segment_angles(const RopeAngles& a, const Segment& s) {
+    return {segment_rows(a.cos, s), segment_rows(a.sin, s)};
+}
+
+Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const ModelConfig& c = in.c;
+    Queries q;
+    {
+        const OpTimer timer(ctx, OpKind::linear);
+        q.qr_TQ = linear(ctx, x_TD, in.w.wq_a);
+    }
+    q.qr_TQ = rmsnorm(ctx, q.qr_TQ, in.w.q_norm, c.rms_norm_eps);
+    {
+        const OpTimer timer(ctx, OpKind::linear);
+        q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
+    }
+    rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
+    apply_rope(ctx, q.q_THC, in.angles);
+    return q;
+}
+
+void key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const ModelConfig& c = in.c;
+    Tensor kv_TC;
+    {
+        const OpTimer timer(ctx, OpKind::linear);
+        kv_TC = linear(ctx, x_TD, in.w.wkv);
+    }
+    kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
+    apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles);
+    for (const Segment& s : in.segments)
+        for (int64_t t = s.begin; t < s.end; ++t)
+            s.cache->store_entry(kv_TC.row<float>(t), s.cache->layers[in.layer].window.row(s.position + t - s.begin));
+}
+
+std::vector<KeyList> window_keys(const Segment& s, const AttentionInput& in) {
+    std::vector<KeyList> keys(s.end - s.begin);
+    const RowRing& ring = s.cache->layers[in.layer].window;
+    for (int64_t i = 0; i < s.end - s.begin; ++i) {
+        const int64_t t = s.position + i;
+        for (int64_t p = std::max<int64_t>(0, t - in.c.sliding_window + 1); p <= t; ++p) keys[i].rows.push_back(ring.row(p));
+        keys[i].n_window = static_cast<int64_t>(keys[i].rows.size());
+    }
+    return keys;
+}
+
+void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const AttentionInput& in) {
+    const int ratio = in.c.layers[in.layer].ratio;
+    LayerCache& cache = s.cache->layers[in.layer];
+    const NewEntries e = compress(ctx, segment_rows(x_TD, s), s.position, in.w.compressor, ratio, in.c.head_dim,
+                                  in.frequencies, in.c.rms_norm_eps, cache.compressor);
+    for (int64_t i = 0; i < e.n; ++i) {
+        s.cache->store_entry(e.entries_ND.row<float>(i), cache.entries.writable_row(e.first + i));
+        // The token that completed the entry carries its record.
+        const auto token = static_cast<int>(s.begin + (e.first + i + 1) * ratio - 1 - s.position);
+        const auto n_slots = static_cast<int>(e.weights_NS.dim(1));
+        if (ctx.wants(kEntry)) ctx.probes->put(token, kEntry, in.layer, e.entries_ND.row<float>(i), 1, in.c.head_dim);
+        if (ctx.wants(kEntryWeights)) ctx.probes->put(token, kEntryWeights, in.layer, e.weights_NS.row<float>(i), 1, n_slots);
+    }
+}
+
+Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
+                       const std::vector<std::vector<KeyList>>& keys_by_segment) {
+    Tensor sinks = ctx.arena.make(DType::f32, {in.c.n_heads});
+    in.w.sink.widen_row(0, sinks.f32());
+    if (in.segments.size() == 1)
+        return attend(ctx, q_THC, keys_by_segment[0], in.segments[0].cache->entry_format, sinks, 0);
+    Tensor o_THC = ctx.arena.make(DType::f32, q_THC.shape);
+    for (size_t i = 0; i < in.segments.size(); ++i) {
+        const Segment& s = in.segments[i];
+        const Tensor o = attend(ctx, segment_rows(q_THC, s), keys_by_segment[i], s.cache->entry_format, sinks, s.begin);
+        std::memcpy(o_THC.row<float>(s.begin), o.data, static_cast<size_t>(o.count()) * sizeof(float));
+    }
+    return o_THC;
+}
+
+Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in) {
+    apply_rope(ctx, o_THC, in.angles, -1);
+    const OpTimer timer(ctx, OpKind::linear);
+    const Tensor y = grouped_linear(ctx, o_THC.reshaped({o_THC.dim(0), o_THC.dim(1) * o_THC.dim(2)}), in.w.wo_a, in.c.o_groups);
+    return linear(ctx, y, in.w.wo_b);
+}
+
+}  // namespace vitrine

@@ -1,0 +1,14 @@
+// Sliding-window attention: the last `sliding_window` positions and the sink (v4-spec 3).
+#include "engine/model/attention/attention.h"
+
+namespace vitrine {
+
+Tensor sliding_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const Queries q = query_path(ctx, x_TD, in);
+    key_path(ctx, x_TD, in);
+    std::vector<std::vector<KeyList>> keys;
+    for (const Segment& s : in.segments) keys.push_back(window_keys(s, in));
+    return output_path(ctx, attend_segments(ctx, q.q_THC, in, keys), in);
+}
+
+}  // namespace vitrine

@@ -1,0 +1,152 @@
+// One sequence's cache: rings, entry blocks, kept states, and the count of their bytes.
+#include "engine/model/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/device/cpu/formats.h"
+
+namespace vitrine {
+
+RowRing::RowRing(int64_t row_bytes, int64_t needed_rows)
+    : row_bytes_(row_bytes), capacity_(needed_rows + kRollbackSlack + kMaxChunk), needed_(needed_rows) {
+    data_.resize(static_cast<size_t>(row_bytes_ * capacity_));
+}
+
+std::string RowRing::save(int64_t length) const {
+    std::string s;
+    if (row_bytes_ == 0) return s;
+    for (int64_t p = std::max<int64_t>(0, length - needed_ - kRollbackSlack); p < length; ++p)
+        s.append(reinterpret_cast<const char*>(row(p)), static_cast<size_t>(row_bytes_));
+    return s;
+}
+
+void RowRing::restore(int64_t length, const std::string& rows) {
+    if (row_bytes_ == 0) return;
+    const int64_t n = static_cast<int64_t>(rows.size()) / row_bytes_;
+    for (int64_t i = 0; i < n; ++i)
+        std::memcpy(row(length - n + i), rows.data() + i * row_bytes_, static_cast<size_t>(row_bytes_));
+}
+
+std::byte* EntryStore::writable_row(int64_t i) {
+    const auto block = static_cast<size_t>(i / kEntriesPerBlock);
+    while (blocks_.size() <= block) blocks_.push_back(std::make_shared<Block>(kEntriesPerBlock * row_bytes_));
+    if (blocks_[block].use_count() > 1) blocks_[block] = std::make_shared<Block>(*blocks_[block]);
+    return blocks_[block]->data() + i % kEntriesPerBlock * row_bytes_;
+}
+
+void EntryStore::drop_from(int64_t n_entries) {
+    blocks_.resize(std::min<size_t>(blocks_.size(), (n_entries + kEntriesPerBlock - 1) / kEntriesPerBlock));
+}
+
+SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics) {
+    const bool packed = numerics == Numerics::reference;
+    entry_format = {packed, config.head_dim, config.rope_dim};
+    index_format = {packed, config.index_head_dim};
+    for (const LayerConfig& l : config.layers) {
+        LayerCache c;
+        c.window = RowRing(entry_format.row_bytes(), config.sliding_window - 1);
+        if (l.ratio > 0) {
+            const int64_t o = l.kind() == LayerKind::csa ? 2 : 1;
+            c.compressor = RowRing(2 * o * config.head_dim * 4, o * l.ratio);
+            c.entries = EntryStore(entry_format.row_bytes());
+            if (l.kind() == LayerKind::csa) {
+                c.index_compressor = RowRing(2 * o * config.index_head_dim * 4, o * l.ratio);
+                c.index_keys = EntryStore(index_format.row_bytes());
+            }
+        }
+        layers.push_back(std::move(c));
+        ratios_.push_back(l.ratio);
+    }
+}
+
+void SequenceCache::truncate(int64_t n) {
+    VITRINE_ASSERT(can_truncate_to(n));
+    length = n;
+    for (size_t i = 0; i < layers.size(); ++i) {
+        if (ratios_[i] == 0) continue;
+        layers[i].entries.drop_from(n / ratios_[i]);
+        layers[i].index_keys.drop_from(n / ratios_[i]);
+    }
+}
+
+void SequenceCache::will_write_to(int64_t end) {
+    VITRINE_ASSERT(end <= length + kMaxChunk);
+    oldest_ = std::max(oldest_, end - kRollbackSlack - kMaxChunk);
+}
+
+void SequenceCache::store_entry(const float* entry, std::byte* row) const {
+    if (entry_format.is_packed) cpu::pack_entry(entry_format, entry, row);
+    else std::memcpy(row, entry, static_cast<size_t>(entry_format.row_bytes()));
+}
+
+void SequenceCache::store_index_key(const float* key, std::byte* row) const {
+    if (index_format.is_packed) cpu::pack_index_key(index_format, key, row);
+    else std::memcpy(row, key, static_cast<size_t>(index_format.row_bytes()));
+}
+
+uint64_t SequenceCache::State::bytes() const {
+    uint64_t n = sizeof *this;
+    for (const auto& r : rings)
+        for (const auto& s : r) n += s.size();
+    return n;
+}
+
+SequenceCache::State SequenceCache::save() const {
+    State s{length, {}, {}};
+    for (const LayerCache& l : layers) {
+        s.rings.push_back({l.window.save(length), l.compressor.save(length), l.index_compressor.save(length)});
+        s.stores.push_back({l.entries, l.index_keys});
+    }
+    return s;
+}
+
+void SequenceCache::restore(const State& s) {
+    length = s.length;
+    oldest_ = std::max<int64_t>(0, length - kRollbackSlack);
+    for (size_t i = 0; i < layers.size(); ++i) {
+        layers[i].window.restore(length, s.rings[i][0]);
+        layers[i].compressor.restore(length, s.rings[i][1]);
+        layers[i].index_compressor.restore(length, s.rings[i][2]);
+        layers[i].entries = s.stores[i][0];
+        layers[i].index_keys = s.stores[i][1];
+    }
+}
+
+CacheReport SequenceCache::report(const ModelConfig& config) const {
+    CacheReport r;
+    r.n_tokens = length;
+    const bool packed = entry_format.is_packed;
+    const uint64_t entry = entry_row_bytes(config.head_dim, config.rope_dim, packed);
+    const uint64_t key = index_key_row_bytes(config.index_head_dim, packed);
+    const auto index = [](CacheKind k) { return static_cast<int>(k); };
+    const auto ring = [](uint64_t rows, uint64_t row) { return (rows + kRollbackSlack + kMaxChunk) * row; };
+    const auto blocks = [](int64_t n, uint64_t row) {
+        return static_cast<uint64_t>((n + kEntriesPerBlock - 1) / kEntriesPerBlock * kEntriesPerBlock) * row;
+    };
+    for (size_t i = 0; i < layers.size(); ++i) {
+        const LayerCache& l = layers[i];
+        const LayerConfig& lc = config.layers[i];
+        const bool is_csa = lc.kind() == LayerKind::csa;
+        LayerCacheBytes b;
+        b.n_window_rows = std::min<int64_t>(length, config.sliding_window);
+        b.allocated[index(CacheKind::window)] = l.window.bytes();
+        b.expected[index(CacheKind::window)] = ring(config.sliding_window - 1, entry);
+        if (lc.ratio > 0) {
+            b.n_entries = length / lc.ratio;
+            const CacheKind kind = is_csa ? CacheKind::csa_entries : CacheKind::hca_entries;
+            b.allocated[index(kind)] = l.entries.bytes();
+            b.expected[index(kind)] = blocks(b.n_entries, entry);
+            b.allocated[index(CacheKind::index_keys)] = l.index_keys.bytes();
+            b.expected[index(CacheKind::index_keys)] = is_csa ? blocks(b.n_entries, key) : 0;
+            const uint64_t o = is_csa ? 2 : 1, rows = o * lc.ratio;
+            b.allocated[index(CacheKind::compressor_state)] = l.compressor.bytes() + l.index_compressor.bytes();
+            b.expected[index(CacheKind::compressor_state)] =
+                ring(rows, 8 * o * config.head_dim) + (is_csa ? ring(rows, 8 * o * config.index_head_dim) : 0);
+        }
+        r.layers.push_back(b);
+    }
+    return r;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,39 @@
+// The model: one forward pass from token ids to logits, for decode, chunked prefill and several sequences at once.
+#pragma once
+#include <span>
+
+#include "engine/model/attention/attention.h"
+#include "engine/model/weights.h"
+
+namespace vitrine {
+
+// Choices put in the place of the router's and the indexer's, by layer: replay, interventions, comparisons. Empty: free.
+struct Forced {
+    std::vector<Tensor> experts_TK;       // [L] of i32 [T, K], or empty tensors
+    std::vector<Tensor> entries_Tk;       // [L] of i32 [T, k], -1 = no pick, or empty tensors
+};
+
+struct Batch {
+    std::span<const int32_t> tokens;      // [T], each in [0, V)
+    std::span<const Segment> segments;    // tile [0, T); a segment starts at its cache's length, at most kMaxChunk long
+    const Forced* forced = nullptr;
+};
+
+// Positions and angles of a batch, made once for all layers.
+struct BatchAngles {
+    std::vector<double> window_f, compressed_f;
+    RopeAngles window, compressed;
+};
+BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch);
+
+// One block: streams X [T, N, D] to the streams after it. Writes layer `l` of the caches.
+Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
+             const BatchAngles& angles);
+
+enum class LogitRows { last, all };       // of each segment
+
+// Runs the batch, leaves its rows and entries in the caches (their `length` is the caller's to advance), and returns logits:
+// [segments, V] or [T, V], FP32. Throws Error(cancelled) when ctx.stop is requested; the caches' committed part is untouched.
+Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows);
+
+}  // namespace vitrine

@@ -1,0 +1,22 @@
+// Core attention: each query token against its window rows and its compressed entries in one softmax with a sink (v4-spec 3.6).
+#pragma once
+#include <vector>
+
+#include "engine/model/kv_cache.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// The keys of one query token: pointers to cache rows, window rows first (oldest to newest), then entries ascending.
+struct KeyList {
+    std::vector<const void*> rows;
+    int64_t n_window = 0;
+    std::vector<int32_t> column;  // for probes: entry i of the list goes to this column; empty: i itself
+};
+
+// q [T, H, c] rotated queries of one segment, keys[t] for token t, sinks [H]. Returns o [T, H, c], still rotated.
+// The sink only enlarges the denominator. `row0`: batch row of the first token, for probes.
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, const cpu::EntryFormat& format,
+              const Tensor& sinks_H, int64_t row0);
+
+}  // namespace vitrine

@@ -1,0 +1,22 @@
+// Token-level compression: pooling of K rows by per-channel softmax weights into entries (v4-spec 4.1 to 4.4).
+#pragma once
+#include "engine/model/kv_cache.h"
+#include "engine/model/weights.h"
+#include "engine/ops/ctx.h"
+#include "engine/ops/rope/rope.h"
+
+namespace vitrine {
+
+// Entries that the tokens of one segment completed. Empty when there are none.
+struct NewEntries {
+    int64_t first = 0, n = 0;   // indices in the sequence
+    Tensor entries_ND;          // pooled, normed, rotated at the first token of its block; not yet in the cache's format
+    Tensor weights_NS;          // pooling weights, mean over channels; S = o*r slots, the previous block's first
+};
+
+// x [T, D] are the normed inputs of positions [position, position + T). Writes the K | S rows to the ring (S includes ape) and
+// pools every block that became complete. `reference`: the entry is rounded to BF16 before its norm, after it and after RoPE.
+NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const CompressorWeights& w, int ratio, int entry_size,
+                    const std::vector<double>& frequencies, double eps, RowRing& ring);
+
+}  // namespace vitrine

@@ -1,0 +1,13 @@
+// Embedding rows, expanded to N equal residual streams (v4-spec 2.1).
+#pragma once
+#include <span>
+
+#include "engine/model/param.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// ids (each in [0, V)) -> X [T, N, D]. No scaling. `reference`: BF16 values.
+Tensor embed_streams(Ctx& ctx, const Param& table_VD, std::span<const int32_t> ids, int n_streams);
+
+}  // namespace vitrine

@@ -1,0 +1,129 @@
+// Manifold-constrained hyper-connections: coefficients, Sinkhorn, collapse and mixing.
+#include "engine/ops/hyper/hyper.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize.h"
+
+namespace vitrine {
+namespace {
+
+float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+// m = (fn . vec(X)) * rsqrt(mean(x^2) + eps): the factor is applied after the product (v4-spec 2.2, step 2).
+Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn, double eps) {
+    const int64_t n_tokens = x_TND.dim(0), width = x_TND.dim(1) * x_TND.dim(2), n_out = fn.shape[0];
+    Tensor m = linear(ctx, x_TND.reshaped({n_tokens, width}), fn, {.quantise_input = false, .round_output = false});
+    ctx.pool.parallel_for(n_tokens, 16, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            const float* x = x_TND.row<float>(t);
+            const float sum = cpu::kernels().dot(x, x, width);
+            const float r = 1.0f / std::sqrt(sum / static_cast<float>(width) + static_cast<float>(eps));
+            for (int64_t i = 0; i < n_out; ++i) m.row<float>(t)[i] *= r;
+        }
+    });
+    return m;
+}
+
+// y = sum_j a[j] X[j]
+void collapse(const float* x_ND, const float* a, int64_t n, int64_t d, float* y) {
+    for (int64_t i = 0; i < d; ++i) y[i] = a[0] * x_ND[i];
+    for (int64_t j = 1; j < n; ++j) cpu::kernels().axpy(a[j], x_ND + j * d, y, d);
+}
+
+}  // namespace
+
+template <class T>
+void sinkhorn(T* comb, int n, int iters, T eps) {
+    const auto columns = [&] {
+        for (int k = 0; k < n; ++k) {
+            T sum = 0;
+            for (int j = 0; j < n; ++j) sum += comb[j * n + k];
+            for (int j = 0; j < n; ++j) comb[j * n + k] /= sum + eps;
+        }
+    };
+    for (int j = 0; j < n; ++j) {
+        T* row = comb + j * n;
+        const T top = *std::max_element(row, row + n);
+        T sum = 0;
+        for (int k = 0; k < n; ++k) sum += row[k] = std::exp(row[k] - top);
+        for (int k = 0; k < n; ++k) row[k] = row[k] / sum + eps;
+    }
+    columns();
+    for (int i = 1; i < iters; ++i) {
+        for (int j = 0; j < n; ++j) {
+            T sum = 0;
+            for (int k = 0; k < n; ++k) sum += comb[j * n + k];
+            for (int k = 0; k < n; ++k) comb[j * n + k] /= sum + eps;
+        }
+        columns();
+    }
+}
+template void sinkhorn<float>(float*, int, int, float);
+template void sinkhorn<double>(double*, int, int, double);
+
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
+    const OpTimer timer(ctx, OpKind::hyper);
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
+    const auto eps = static_cast<float>(c.hc_eps);
+    const Tensor m = projections(ctx, x_TND, w.fn, c.rms_norm_eps);
+    Tensor base = ctx.arena.make(DType::f32, {w.base.shape.count()}), scale = ctx.arena.make(DType::f32, {3});
+    w.base.widen_row(0, base.f32());
+    w.scale.widen_row(0, scale.f32());
+    const float *b = base.f32(), *s = scale.f32();
+    HyperSite site{ctx.arena.make(DType::f32, {n_tokens, d}), ctx.arena.make(DType::f32, {n_tokens, n}),
+                   ctx.arena.make(DType::f32, {n_tokens, n}), ctx.arena.make(DType::f32, {n_tokens, n, n})};
+    ctx.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            const float* z = m.row<float>(t);
+            float *pre = site.pre_TN.row<float>(t), *post = site.post_TN.row<float>(t), *comb = site.comb_TNN.row<float>(t);
+            for (int64_t j = 0; j < n; ++j) {
+                pre[j] = sigmoid(z[j] * s[0] + b[j]) + eps;
+                post[j] = 2 * sigmoid(z[n + j] * s[1] + b[n + j]);
+            }
+            for (int64_t i = 0; i < n * n; ++i) comb[i] = z[2 * n + i] * s[2] + b[2 * n + i];
+            sinkhorn(comb, static_cast<int>(n), c.hc_sinkhorn_iters, eps);
+            collapse(x_TND.row<float>(t), pre, n, d, site.u_TD.row<float>(t));
+        }
+    });
+    round_output(ctx, site.u_TD);
+    return site;
+}
+
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD) {
+    const OpTimer timer(ctx, OpKind::hyper);
+    const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
+    Tensor y_TND = ctx.arena.make(DType::f32, x_TND.shape);
+    ctx.pool.parallel_for(x_TND.dim(0), 8, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            const float *x = x_TND.row<float>(t), *f = f_TD.row<float>(t);
+            const float *post = site.post_TN.row<float>(t), *comb = site.comb_TNN.row<float>(t);
+            for (int64_t k = 0; k < n; ++k) {
+                float* y = y_TND.row<float>(t) + k * d;
+                for (int64_t i = 0; i < d; ++i) y[i] = post[k] * f[i];
+                for (int64_t j = 0; j < n; ++j) cpu::kernels().axpy(comb[j * n + k], x + j * d, y, d);
+            }
+        }
+    });
+    round_output(ctx, y_TND);
+    return y_TND;
+}
+
+Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
+    const OpTimer timer(ctx, OpKind::hyper);
+    const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
+    const Tensor m = projections(ctx, x_TND, w.fn, c.rms_norm_eps);
+    Tensor y_TD = ctx.arena.make(DType::f32, {x_TND.dim(0), d});
+    for (int64_t t = 0; t < x_TND.dim(0); ++t) {
+        float* pre = m.row<float>(t);
+        for (int64_t j = 0; j < n; ++j)
+            pre[j] = sigmoid(pre[j] * w.scale.value(0) + w.base.value(j)) + static_cast<float>(c.hc_eps);
+        collapse(x_TND.row<float>(t), pre, n, d, y_TD.row<float>(t));
+    }
+    round_output(ctx, y_TD);
+    return y_TD;
+}
+
+}  // namespace vitrine

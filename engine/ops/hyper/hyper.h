@@ -1,0 +1,28 @@
+// Manifold-constrained hyper-connections: how N residual streams enter and leave a sub-layer (v4-spec 2.2, 2.4).
+#pragma once
+#include "engine/model/weights.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+struct HyperSite {
+    Tensor u_TD;       // collapsed input of the sub-layer, before its norm
+    Tensor pre_TN;     // sigma(.) + eps
+    Tensor post_TN;    // 2 sigma(.)
+    Tensor comb_TNN;   // C[from][to], doubly stochastic up to Sinkhorn's remaining error
+};
+
+// Coefficients and collapsed input of one site from the streams X [T, N, D]. FP32 throughout; u is rounded in `reference`.
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
+
+// X'[k] = post[k] F + sum_j C[j][k] X[j]: C transposed acts on the streams as they were before the site.
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD);
+
+// The final collapse: y = sum_j (sigma(m_j scale + base_j) + eps) X[j].
+Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
+
+// Softmax over columns plus eps, a column step, then (iters - 1) row and column steps; in place on C [n, n].
+template <class T>
+void sinkhorn(T* comb, int n, int iters, T eps);
+
+}  // namespace vitrine

@@ -1,0 +1,134 @@
+// The lightning indexer: queries, scores, selection.
+#include "engine/ops/index/index.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <numeric>
+
+#include "engine/device/cpu/formats.h"
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize.h"
+
+namespace vitrine {
+namespace {
+
+// Rotated queries [T, H, D]; `reference`: Hadamard, then FP4.
+Tensor index_queries(Ctx& ctx, const Tensor& qr_TQ, const IndexerWeights& w, const ModelConfig& c, const RopeAngles& angles) {
+    const int64_t n_tokens = qr_TQ.dim(0), n_heads = c.index_n_heads, d = c.index_head_dim;
+    const Tensor q = linear(ctx, qr_TQ, w.wq_b).reshaped({n_tokens, n_heads, d});
+    apply_rope(ctx, q, angles);
+    if (ctx.is_reference())
+        ctx.pool.parallel_for(n_tokens * n_heads, 16, [&](int64_t h0, int64_t h1) {
+            for (int64_t h = h0; h < h1; ++h) {
+                hadamard(q.f32() + h * d, static_cast<int>(d));
+                simulate_fp4(q.f32() + h * d, static_cast<int>(d));
+            }
+        });
+    return q;
+}
+
+// Signed head weights [T, H]; both scales are folded in.
+Tensor head_weights(Ctx& ctx, const Tensor& x_TD, const IndexerWeights& w, const ModelConfig& c) {
+    const Tensor v = linear(ctx, x_TD, w.weights_proj, {.quantise_input = false});
+    const auto f = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.index_head_dim) * c.index_n_heads));
+    for (float& x : v.span<float>()) x *= f;
+    round_output(ctx, v);
+    return v;
+}
+
+void publish_choice(Ctx& ctx, int token, const float* scores, const std::vector<int32_t>& ranked, float left_out, int64_t n,
+                    int64_t k) {
+    std::vector<int32_t> ids(ranked);
+    std::vector<float> values;
+    for (int32_t i : ranked) values.push_back(scores[i]);
+    const float cut[2] = {values.empty() ? -INFINITY : values.back(), left_out};
+    ids.resize(k, -1);
+    values.resize(k, -INFINITY);
+    const int nk = static_cast<int>(k);
+    if (ctx.wants(kIndexTopk)) ctx.probes->put(token, kIndexTopk, ctx.layer, ids.data(), 1, nk);
+    if (ctx.wants(kIndexTopkScores)) ctx.probes->put(token, kIndexTopkScores, ctx.layer, values.data(), 1, nk);
+    if (ctx.wants(kIndexCut)) ctx.probes->put(token, kIndexCut, ctx.layer, cut, 1, 2);
+    if (ctx.wants(kIndexScores)) ctx.probes->put(token, kIndexScores, ctx.layer, scores, 1, static_cast<int>(n));
+}
+
+}  // namespace
+
+void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
+                float* left_out) {
+    const auto better = [scores](int32_t a, int32_t b) {
+        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+    };
+    std::vector<int32_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    if (k < n) {
+        std::nth_element(order.begin(), order.begin() + k, order.end(), better);  // order[k]: the best one left out
+        if (left_out) *left_out = scores[order[k]];
+        order.resize(k);
+    } else if (left_out) {
+        *left_out = -INFINITY;
+    }
+    if (ranked) {
+        *ranked = order;
+        std::sort(ranked->begin(), ranked->end(), better);
+    }
+    chosen = std::move(order);
+    std::sort(chosen.begin(), chosen.end());
+}
+
+Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int64_t position, int64_t row0,
+                         const IndexerWeights& w, const ModelConfig& c, const RopeAngles& angles, const EntryStore& keys,
+                         const cpu::IndexKeyFormat& format, const Tensor& forced_TK) {
+    const int64_t n_tokens = qr_TQ.dim(0), k = c.index_topk, n_heads = c.index_n_heads, d = c.index_head_dim;
+    Selection s;
+    s.chosen.resize(n_tokens);
+    if (!forced_TK.empty()) {
+        for (int64_t t = 0; t < n_tokens; ++t) {
+            const int32_t* f = forced_TK.row<int32_t>(t);
+            std::copy_if(f, f + forced_TK.dim(1), std::back_inserter(s.chosen[t]), [](int32_t i) { return i >= 0; });
+            std::sort(s.chosen[t].begin(), s.chosen[t].end());
+        }
+        return s;
+    }
+    const auto visible = [&](int64_t t) { return (position + t + 1) / 4; };
+    const bool watched = ctx.wants(kIndexTopk) || ctx.wants(kIndexTopkScores) || ctx.wants(kIndexCut) || ctx.wants(kIndexScores);
+    if (!watched && visible(n_tokens - 1) <= k) {
+        for (int64_t t = 0; t < n_tokens; ++t) {
+            s.chosen[t].resize(visible(t));
+            std::iota(s.chosen[t].begin(), s.chosen[t].end(), 0);
+        }
+        return s;
+    }
+    const Tensor q = index_queries(ctx, qr_TQ, w, c, angles), hw = head_weights(ctx, x_TD, w, c);
+    const OpTimer timer(ctx, OpKind::index);
+    const int64_t n_max = visible(n_tokens - 1);
+    if (n_max == 0) {
+        for (int64_t t = 0; t < n_tokens && watched; ++t)
+            publish_choice(ctx, static_cast<int>(row0 + t), nullptr, {}, -INFINITY, 0, k);
+        return s;
+    }
+    Tensor scores_TS = ctx.arena.make(DType::f32, {n_tokens, n_max});
+    const int64_t n_blocks = (n_max + kEntriesPerBlock - 1) / kEntriesPerBlock;
+    ctx.pool.parallel_for(n_tokens * n_blocks, n_tokens == 1 ? 4 : 8, [&](int64_t p0, int64_t p1) {
+        for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
+            const int64_t t = p / n_blocks, s0 = p % n_blocks * kEntriesPerBlock;
+            const int64_t n = std::min(kEntriesPerBlock, visible(t) - s0);
+            if (n > 0)
+                cpu::kernels().index_scores(format, keys.row(s0), n, q.f32() + t * n_heads * d, hw.row<float>(t), n_heads,
+                                            ctx.is_reference(), scores_TS.row<float>(t) + s0);
+        }
+    });
+    ctx.check_stop();
+    if (watched) s.ranked.resize(n_tokens);
+    std::vector<float> left_out(n_tokens);
+    ctx.pool.parallel_for(n_tokens, 1, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t)
+            choose_top(scores_TS.row<float>(t), visible(t), std::min(k, visible(t)), s.chosen[t],
+                       watched ? &s.ranked[t] : nullptr, &left_out[t]);
+    });
+    for (int64_t t = 0; t < n_tokens && watched; ++t)
+        publish_choice(ctx, static_cast<int>(row0 + t), scores_TS.row<float>(t), s.ranked[t], left_out[t], visible(t), k);
+    return s;
+}
+
+}  // namespace vitrine

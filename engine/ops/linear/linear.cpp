@@ -1,0 +1,72 @@
+// Linear layers on packed weights: the split over threads and the numerics around the kernels.
+#include "engine/ops/linear/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/ops/quantize/quantize.h"
+
+namespace vitrine {
+
+void linear_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy,
+                 int64_t o0, int64_t o1) {
+    const auto& k = cpu::kernels();
+    // In `reference` every activation is representable in BF16, so BF16 products are exact.
+    (ctx.is_reference() ? k.gemm_bf16 : k.gemm)(w, x, ldx, m, y, ldy, o0, o1);
+}
+
+int64_t linear_grain(const cpu::PackedMatrix& w, int64_t m) {
+    // About 64 KiB of weights or 2 M multiply-adds a piece, in multiples of 16 rows.
+    const int64_t row_bytes = std::max<int64_t>(1, w.in * static_cast<int64_t>(dtype_bits(w.dtype)) / 8);
+    const int64_t by_bytes = (64 << 10) / row_bytes;
+    const int64_t by_work = (int64_t{2} << 20) / std::max<int64_t>(1, w.in * m);
+    return std::max<int64_t>(16, (m > 1 ? std::max<int64_t>(by_work, 64) : by_bytes) / 16 * 16);
+}
+
+Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w) {
+    const bool is_quantised = w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1;
+    if (!ctx.is_reference() || !is_quantised) return x_TI;
+    Tensor q = ctx.arena.make(DType::f32, x_TI.shape);
+    std::memcpy(q.data, x_TI.data, static_cast<size_t>(x_TI.count()) * sizeof(float));
+    simulate_fp8_rows(ctx, q, 128);
+    return q;
+}
+
+Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options) {
+    const cpu::PackedMatrix& w = w_OI.view;
+    const int64_t m = x_TI.count() / w.in;
+    VITRINE_ASSERT(m * w.in == x_TI.count());
+    const Tensor x = options.quantise_input ? quantised_input(ctx, x_TI, w) : x_TI;
+    Tensor y = ctx.arena.make(DType::f32, {m, w.out});
+    const float* xp = x.f32();
+    float* yp = y.f32();
+    const int64_t grain = linear_grain(w, m);
+    ctx.pool.parallel_for(w.out, grain, [&](int64_t o0, int64_t o1) {
+        if (!ctx.stop.stop_requested()) linear_rows(ctx, w, xp, w.in, m, yp, w.out, o0, o1);
+    });
+    ctx.check_stop();
+    if (options.round_output) round_output(ctx, y);
+    return y;
+}
+
+Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups) {
+    const cpu::PackedMatrix& w = w_GOI.view;
+    const int64_t m = x_TGI.count() / (w.in * groups), group_out = w.out / groups, ldx = w.in * groups;
+    VITRINE_ASSERT(group_out * groups == w.out && m * ldx == x_TGI.count());
+    Tensor y = ctx.arena.make(DType::f32, {m, w.out});
+    const float* xp = x_TGI.f32();
+    float* yp = y.f32();
+    const int64_t grain = std::min(linear_grain(w, m), group_out), pieces = (group_out + grain - 1) / grain;
+    ctx.pool.parallel_for(groups * pieces, 1, [&](int64_t p0, int64_t p1) {
+        for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
+            const int64_t g = p / pieces, o0 = g * group_out + p % pieces * grain;
+            const int64_t o1 = std::min(o0 + grain, (g + 1) * group_out);
+            linear_rows(ctx, w, xp + g * w.in, ldx, m, yp, w.out, o0, o1);
+        }
+    });
+    ctx.check_stop();
+    round_output(ctx, y);
+    return y;
+}
+
+}  // namespace vitrine

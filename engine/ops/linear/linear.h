@@ -1,0 +1,31 @@
+// Linear layers on packed weights: y = W x, W [out, in] in any of the file's formats (v4-spec 3.8, 5.3, 5.4).
+#pragma once
+#include "engine/model/param.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+struct LinearOptions {
+    // `reference`, FP8 and FP4 weights only: quantise x to FP8 per row and 128 columns with a power-of-two scale first.
+    bool quantise_input = true;
+    // `reference`: round y to BF16. False for the products that the specification keeps in FP32 (mHC, compressors, gate, head).
+    bool round_output = true;
+};
+
+// x [T, in] -> y [T, out], FP32 accumulation.
+Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options = {});
+
+// Block-diagonal: x [T, g*in], W [g*out, in] -> y [T, g*out]; group i of x meets rows i*out..(i+1)*out of W. Never quantises x.
+Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups);
+
+// Rows [o0, o1) of y = W x for m rows, on the calling thread: what `linear` and the expert GEMM are made of.
+void linear_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy,
+                 int64_t o0, int64_t o1);
+
+// Output rows per parallel piece: a function of the shape alone.
+int64_t linear_grain(const cpu::PackedMatrix& w, int64_t m);
+
+// x as the FP8 linear sees it (a copy in the arena), or x itself when nothing is quantised.
+Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w);
+
+}  // namespace vitrine

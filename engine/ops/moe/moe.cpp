@@ -1,0 +1,158 @@
+// The mixture of experts as grouped GEMMs.
+#include "engine/ops/moe/moe.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/device/cpu/formats.h"
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize.h"
+
+namespace vitrine {
+namespace {
+
+struct Group {                 // the rows one expert works on
+    const ExpertWeights* expert;
+    int64_t begin, end;        // slots: rows of the gathered arrays
+};
+
+struct Slot {
+    int64_t token;
+    float weight;
+};
+
+struct Piece {                 // output rows [o0, o1) of one group
+    const Group* group;
+    int64_t o0, o1;
+};
+
+struct Plan {
+    std::vector<Slot> slots;             // grouped by expert, ascending; the shared expert's last
+    std::vector<Group> groups;
+    std::vector<int64_t> slots_of_token;  // [T, K+1] in ascending expert order, shared last
+};
+
+Plan make_plan(const Routing& r, const MoeWeights& w, int64_t n_tokens, int64_t k, int64_t n_experts) {
+    Plan p;
+    std::vector<int64_t> start(n_experts + 1, 0);
+    const int32_t* chosen = r.indices_TK.as<int32_t>();
+    for (int64_t i = 0; i < n_tokens * k; ++i) ++start[chosen[i] + 1];
+    for (int64_t e = 0; e < n_experts; ++e) start[e + 1] += start[e];
+    p.slots.resize(n_tokens * (k + 1));
+    p.slots_of_token.resize(n_tokens * (k + 1));
+    std::vector<int64_t> next(start.begin(), start.end() - 1);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+        int64_t* mine = p.slots_of_token.data() + t * (k + 1);
+        for (int64_t j = 0; j < k; ++j) {
+            const int64_t slot = next[chosen[t * k + j]]++;
+            p.slots[slot] = {t, r.weights_TK.f32()[t * k + j]};
+            mine[j] = slot;
+        }
+        std::sort(mine, mine + k);
+        p.slots[n_tokens * k + t] = {t, 1.0f};
+        mine[k] = n_tokens * k + t;
+    }
+    for (int64_t e = 0; e < n_experts; ++e)
+        if (start[e + 1] > start[e]) p.groups.push_back({&w.experts[e], start[e], start[e + 1]});
+    if (!w.shared.w1.empty()) p.groups.push_back({&w.shared, n_tokens * k, n_tokens * (k + 1)});
+    return p;
+}
+
+std::vector<Piece> cut(const std::vector<Group>& groups, const Param ExpertWeights::*matrix) {
+    std::vector<Piece> pieces;
+    for (const Group& g : groups) {
+        const auto& view = (g.expert->*matrix).view;
+        const int64_t grain = linear_grain(view, g.end - g.begin);
+        for (int64_t o = 0; o < view.out; o += grain) pieces.push_back({&g, o, std::min(o + grain, view.out)});
+    }
+    return pieces;
+}
+
+}  // namespace
+
+Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
+    const OpTimer timer(ctx, OpKind::moe);
+    const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = c.n_experts_per_tok;
+    const Plan plan = make_plan(routing, w, n_tokens, k, c.n_experts);
+    const auto n_slots = static_cast<int64_t>(plan.slots.size());
+    const int64_t width = std::max(c.expert_width, c.shared_width());
+    const auto limit = static_cast<float>(c.swiglu_limit);
+    const bool is_reference = ctx.is_reference();
+
+    // Quantised once for all experts, then gathered by expert.
+    const Tensor xq_TD = quantised_input(ctx, x_TD, w.experts[0].w1.view);
+    Tensor x_SD = n_tokens == 1 ? xq_TD : ctx.arena.make(DType::f32, {n_slots, d});
+    if (n_tokens > 1)
+        ctx.pool.parallel_for(n_slots, 16, [&](int64_t s0, int64_t s1) {
+            for (int64_t s = s0; s < s1; ++s)
+                std::memcpy(x_SD.row<float>(s), xq_TD.row<float>(plan.slots[s].token), d * sizeof(float));
+        });
+    const auto input = [&](const Group& g) { return n_tokens == 1 ? x_SD.f32() : x_SD.row<float>(g.begin); };
+
+    Tensor h_SI = ctx.arena.make(DType::f32, {n_slots, width}), u_SI = ctx.arena.make(DType::f32, {n_slots, width});
+    const auto up = cut(plan.groups, &ExpertWeights::w1);
+    ctx.pool.parallel_for(static_cast<int64_t>(up.size()), 1, [&](int64_t p0, int64_t p1) {
+        for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
+            const auto [g, o0, o1] = up[p];
+            const int64_t m = g->end - g->begin;
+            float *hp = h_SI.row<float>(g->begin), *uptr = u_SI.row<float>(g->begin);
+            linear_rows(ctx, g->expert->w1.view, input(*g), d, m, hp, width, o0, o1);
+            linear_rows(ctx, g->expert->w3.view, input(*g), d, m, uptr, width, o0, o1);
+            for (int64_t s = g->begin; s < g->end; ++s) {
+                float *h = h_SI.row<float>(s), *u = u_SI.row<float>(s);
+                for (int64_t i = o0; i < o1; ++i) {
+                    float gate = h[i], lin = u[i];
+                    if (is_reference) gate = cpu::round_bf16(gate), lin = cpu::round_bf16(lin);
+                    gate = std::min(gate, limit);
+                    lin = std::clamp(lin, -limit, limit);
+                    const float y = plan.slots[s].weight * (gate / (1.0f + std::exp(-gate))) * lin;
+                    h[i] = is_reference ? cpu::round_bf16(y) : y;
+                }
+            }
+        }
+    });
+    ctx.check_stop();
+    for (const Group& g : plan.groups) {  // no copy: the hidden rows are ours
+        const auto& view = g.expert->w2.view;
+        if (!is_reference || (view.dtype != DType::f8_e4m3 && view.dtype != DType::fp4_e2m1)) continue;
+        for (int64_t s = g.begin; s < g.end; ++s)
+            simulate_fp8_rows(ctx, {h_SI.row<float>(s), DType::f32, {1, view.in}}, 128);
+    }
+
+    Tensor y_SD = ctx.arena.make(DType::f32, {n_slots, d});
+    const auto down = cut(plan.groups, &ExpertWeights::w2);
+    ctx.pool.parallel_for(static_cast<int64_t>(down.size()), 1, [&](int64_t p0, int64_t p1) {
+        for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
+            const auto [g, o0, o1] = down[p];
+            linear_rows(ctx, g->expert->w2.view, h_SI.row<float>(g->begin), width, g->end - g->begin,
+                        y_SD.row<float>(g->begin), d, o0, o1);
+        }
+    });
+    ctx.check_stop();
+    round_output(ctx, y_SD);
+
+    Tensor y_TD = ctx.arena.make(DType::f32, {n_tokens, d});
+    const bool wants_norms = ctx.wants(kMlpNorms);
+    Tensor norms_T2 = ctx.arena.make(DType::f32, {n_tokens, 2});
+    const bool has_shared = !w.shared.w1.empty();
+    ctx.pool.parallel_for(n_tokens, 16, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            float* y = y_TD.row<float>(t);
+            const int64_t* mine = plan.slots_of_token.data() + t * (k + 1);
+            std::memcpy(y, y_SD.row<float>(mine[0]), d * sizeof(float));
+            for (int64_t j = 1; j < k; ++j) cpu::kernels().axpy(1.0f, y_SD.row<float>(mine[j]), y, d);
+            const float* shared = has_shared ? y_SD.row<float>(mine[k]) : nullptr;
+            if (wants_norms) {
+                norms_T2.row<float>(t)[0] = std::sqrt(cpu::kernels().dot(y, y, d));
+                norms_T2.row<float>(t)[1] = shared ? std::sqrt(cpu::kernels().dot(shared, shared, d)) : 0;
+            }
+            if (shared) cpu::kernels().axpy(1.0f, shared, y, d);
+        }
+    });
+    if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);
+    round_output(ctx, y_TD);
+    return y_TD;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,14 @@
+// RMSNorm: y = w * x / sqrt(mean(x^2) + eps), FP32 inside (v4-spec 2.3, 3.2).
+#pragma once
+#include "engine/model/param.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// Over the last dimension of x [T, D]; weight [D]. `reference`: y is rounded to BF16.
+Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
+
+// Without a weight, over each head of x [T, H, C], in place. `reference`: computed in FP32, one rounding at the end.
+void rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
+
+}  // namespace vitrine

@@ -1,0 +1,24 @@
+// Rotary position embedding on the last R dimensions, interleaved pairs, with YaRN's frequencies (v4-spec 3.4).
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/base/config/model_config.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// f_i of the angle t*f_i, i < R/2. Compressed layers have their own base and, if configured, YaRN; there is no magnitude factor.
+std::vector<double> rope_frequencies(const ModelConfig& c, bool is_compressed_layer);
+
+// cos and sin of t*f_i for a list of positions, made once per forward pass: [n, R/2] each.
+struct RopeAngles {
+    Tensor cos, sin;
+};
+RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies);
+
+// Rotates the last R of the C dimensions of x [T, H, C] in place by angle row t (sign -1: back). `reference`: result rounded.
+void apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
+
+}  // namespace vitrine
