@@ -1,5 +1,6 @@
 // The weights of one model by role: what v4.cpp reads. Filled from a checkpoint by load_weights.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,8 @@ struct CompressorWeights {  // o = 2 for ratio 4, else 1; D = entry size
 };
 
 struct IndexerWeights {
-    Param wq_b;             // [index heads · index dim, q_lora]
-    Param weights_proj;     // [index heads, d]
+    Param wq_b;          // [index heads · index dim, q_lora]
+    Param weights_proj;  // [index heads, d]
     CompressorWeights compressor;
 };
 
@@ -32,13 +33,13 @@ struct AttentionWeights {
 };
 
 struct ExpertWeights {
-    Param w1, w2, w3;       // gate [I,d], down [d,I], up [I,d]
+    Param w1, w2, w3;  // gate [I,d], down [d,I], up [I,d]
 };
 
 struct MoeWeights {
-    Param gate;             // [E, d]
-    Param bias;             // [E], score-routed layers
-    Param tid2eid;          // [V, K] i64 or i32, hash-routed layers (values checked against E at load)
+    Param gate;     // [E, d]
+    Param bias;     // [E], score-routed layers
+    Param tid2eid;  // [V, K] i64 or i32, hash-routed layers (values checked against E at load)
     std::vector<ExpertWeights> experts;
     ExpertWeights shared;
 };
@@ -50,7 +51,7 @@ struct BlockWeights {
     MoeWeights ffn;
 };
 
-struct MtpWeights {         // recognised and checked; used by speculative decoding and training
+struct MtpWeights {  // recognised and checked; used by speculative decoding and training
     BlockWeights block;
     Param e_proj, h_proj, enorm, hnorm, norm;
     HyperWeights hc_head;
@@ -61,14 +62,29 @@ struct ModelWeights {
     HyperWeights hc_head;
     std::vector<BlockWeights> blocks;
     std::vector<MtpWeights> mtp;
-    std::vector<TensorInfo> tensors;        // in file order by name
-    std::vector<std::string> warnings;      // unknown tensors, NaN/Inf counts
-    int64_t n_params = 0, n_active_params = 0;  // trunk with embedding and head; active per token
-    uint64_t bytes = 0;
+    std::vector<TensorInfo> tensors;    // in file order by name
+    std::vector<std::string> warnings;  // unknown tensors, NaN/Inf counts
+    int64_t n_params = 0;               // trunk with embedding and head, without scales and tables (v4-spec 1.5)
+    int64_t n_active_params = 0;  // read per token: without the embedding table and the experts that are not chosen
+    uint64_t bytes = 0;           // of all tensors in use, scales and mtp included
 };
 
-// Maps names of either layout (official, transformers save_pretrained 5.17 and 5.12) to roles, checks *all* dtypes and shapes
-// against the config and lists every mismatch at once, before any use.
+// Maps names of either layout (official, transformers save_pretrained 5.17 and 5.12) to roles, checks *all* dtypes and
+// shapes against the config and lists every mismatch at once, before any use. Reads headers and small tensors only.
+// Storage: F32, F16, BF16 anywhere; F8_E4M3 with `.scale` (F8_E8M0 or F32, one per 128x128) in attention, expert and
+// mtp projections; I8 nibbles with F8_E8M0 per 32 columns in routed experts; I64 or I32 in tid2eid.
 ModelWeights load_weights(const std::string& folder, const ModelConfig& config);
+
+// Every tensor that is in use, in a fixed order.
+void for_each_param(const ModelWeights& w, const std::function<void(const Param&)>& visit);
+
+struct WeightScan {  // what is not an ordinary number in one tensor, after its scale is applied
+    std::string name;
+    int64_t n_values = 0, n_nan = 0, n_inf = 0;
+    double mean = 0, max_abs = 0;  // of the finite values
+};
+WeightScan scan_param(const Param& p);
+// All tensors: reads the whole file (`inspect`). `keep_going` is asked between tensors.
+std::vector<WeightScan> scan_weights(const ModelWeights& w, const std::function<bool()>& keep_going = nullptr);
 
 }  // namespace vitrine

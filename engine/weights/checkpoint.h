@@ -22,6 +22,8 @@ struct RawTensor {
     std::shared_ptr<const MappedFile> file;
 };
 
+std::string shape_text(const std::vector<int64_t>& shape);  // "[512, 1024]"
+
 // Parses one safetensors file with the limits of docs (header 100 MB, rank 8, exact cover of the data section, no
 // duplicate names). Throws Error naming file, tensor, byte offset, found, expected.
 std::vector<RawTensor> read_safetensors(const std::string& path);

@@ -21,12 +21,6 @@ const DType* find_dtype(std::string_view name) {
     return nullptr;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-    std::string s = "[";
-    for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-    return s + "]";
-}
-
 uint64_t bytes_of(DType t, const std::vector<int64_t>& shape) {
     Checked n = dtype_bits(t) / 8;  // all of kFileTypes are whole bytes
     // A product with an empty dimension is empty, however large the others are.
@@ -188,6 +182,12 @@ class HeaderParser {
 };
 
 }  // namespace
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string s = "[";
+    for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+    return s + "]";
+}
 
 std::vector<RawTensor> read_safetensors(const std::shared_ptr<const MappedFile>& file) {
     const std::string& path = file->path();

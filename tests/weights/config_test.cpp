@@ -10,7 +10,8 @@ const std::string kRoot = VITRINE_SOURCE_DIR;
 
 std::string schedule(const ModelConfig& c) {
     std::string s;
-    for (const LayerConfig& l : c.layers) s += l.is_hash_routed ? static_cast<char>(layer_glyph(l.kind()) | 0x20) : layer_glyph(l.kind());
+    for (const LayerConfig& l : c.layers)
+        s += l.is_hash_routed ? static_cast<char>(layer_glyph(l.kind()) | 0x20) : layer_glyph(l.kind());
     return s;
 }
 
@@ -41,7 +42,8 @@ TEST(Config, OfficialForm) {
 }
 
 TEST(Config, WritesWhatItReads) {
-    for (const char* name : {"/tests/golden/flashlike", "/tests/golden/prolike", "/tests/golden/official", "/assets/models/seedling"}) {
+    for (const char* name :
+         {"/tests/golden/flashlike", "/tests/golden/prolike", "/tests/golden/official", "/assets/models/seedling"}) {
         const ModelConfig c = read_config(kRoot + name).config;
         const std::string text = config_to_json(c);
         const ParsedConfig again = parse_config(text, "again");
