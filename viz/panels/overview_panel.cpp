@@ -1,21 +1,264 @@
-// The Overview view.
+// Overview: the selected token at a glance, one quiet tile per view, and what the model would say next.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "viz/gl.h"
 #include "viz/panels.h"
+#include "viz/readings/attention.h"
+#include "viz/readings/router.h"
+#include "viz/readings/streams.h"
+#include "viz/text_util.h"
+#include "viz/widgets/bars.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/heatmap.h"
+#include "viz/widgets/line_plot.h"
+#include "viz/widgets/view_head.h"
 
 namespace vitrine::viz {
 namespace {
 
-constexpr Help kHelp = {"", "", "", "", ""};
+constexpr Help kHelp = {
+    "The selected token at a glance: which experts every layer chose, where its attention went, how the streams mixed, "
+    "what the cache "
+    "holds, and which tokens would come next.",
+    "Each tile is the essence of the view it is named after: click it to go there. The bars below are the most "
+    "probable next tokens at "
+    "temperature 1; the entropy says how undecided the model was (0: certain).",
+    "p = softmax(logits);  H = -\xCE\xA3 p ln p [nat]",
+    "DeepSeek-V4 report 2",
+    "Step through an answer with the left and right keys and watch where the entropy jumps.",
+};
 
-class OverviewPanel : public Panel {
+class OverviewPanel final : public Panel {
   public:
     const char* name() const override { return "Overview"; }
     const Help& help() const override { return kHelp; }
-    void draw(const Snapshot&, View&) override { ui::empty_state("Nothing recorded yet", "Ask something to see the model work."); }
+    void draw(const Snapshot& s, View& view) override;
+
+  private:
+    void read(const Snapshot& s, const View& view);
+    void tile(const char* title, ImVec2 size, View& view, const std::function<void()>& body);
+    void draw_routing(const Snapshot& s, const View& view);
+    void draw_attention(const Snapshot& s, const View& view);
+    void draw_streams(const View& view);
+    void draw_cache(const Snapshot& s);
+    void draw_next(const Snapshot& s, View& view);
+    std::string next_label(const Snapshot& s, int32_t id);
+
+    std::shared_ptr<const TokenRecord> record_;
+    const ModelInfo* model_ = nullptr;
+    std::vector<RouterReading> routers_;
+    std::vector<AttentionReading> attention_;
+    StreamsReading streams_;
+    ui::LinePlot plot_;
 };
+
+void OverviewPanel::read(const Snapshot& s, const View& view) {
+    if (record_ == view.record && model_ == s.model.get()) return;
+    record_ = view.record, model_ = s.model.get();
+    routers_.clear(), attention_.clear();
+    const int64_t position = view.token ? view.token->ref.position : view.cursor.token.position;
+    for (int l = 0; l < model_->config.n_layers(); ++l) {
+        routers_.push_back(read_router(*record_, *model_, l));
+        attention_.push_back(read_attention(*record_, *model_, l, position, -1));
+    }
+    streams_ = read_streams(*record_, *model_);
+}
+
+// A pane that is a button as a whole: its items only hover, a click anywhere goes to the view.
+void OverviewPanel::tile(const char* title, ImVec2 size, View& view, const std::function<void()>& body) {
+    ui::Pane pane((std::string("overview-") + title).c_str(), size,
+                  ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+    const bool is_hovered = ImGui::IsWindowHovered(ImGuiHoveredFlags_ChildWindows);
+    {
+        ui::FontScope bold(Font::title);
+        ui::text(title);
+    }
+    ImVec2 low = ImGui::GetWindowPos(), high{low.x + ImGui::GetWindowWidth(), low.y + ImGui::GetWindowHeight()};
+    if (is_hovered) {
+        const char* words = "open \xE2\x86\x92";
+        const float w = ImGui::CalcTextSize(words).x;
+        ImGui::GetWindowDrawList()->AddText({high.x - w - px(14), low.y + px(9)}, theme().text_dim, words);
+        ImGui::GetWindowDrawList()->AddRect(low, high, theme().border_strong, ImGui::GetStyle().ChildRounding);
+        if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) view.go_to = title;
+    }
+    ui::mark_rect(std::string("overview/") + title, low, high, title);
+    body();
+}
+
+void OverviewPanel::draw(const Snapshot& s, View& view) {
+    ui::view_head(kHelp, "Overview", s, view, true);
+    if (!ui::require_record(s, view, probes())) return;
+    read(s, view);
+    const ImVec2 room = ImGui::GetContentRegionAvail(), spacing = ImGui::GetStyle().ItemSpacing;
+    const float next = std::clamp(room.y * 0.34f, px(150), px(300));
+    const ImVec2 size{std::floor((room.x - spacing.x) / 2), std::floor((room.y - next - 2 * spacing.y) / 2)};
+    tile("Routing", size, view, [&] { draw_routing(s, view); });
+    ImGui::SameLine(0, spacing.x);
+    tile("Attention", {0, size.y}, view, [&] { draw_attention(s, view); });
+    tile("Streams", size, view, [&] { draw_streams(view); });
+    ImGui::SameLine(0, spacing.x);
+    tile("Cache", {0, size.y}, view, [&] { draw_cache(s); });
+    ui::Pane pane("overview-next", {0, 0});
+    draw_next(s, view);
+}
+
+// Layers as rows, experts as columns, a filled cell where chosen; the weight is the ink's strength.
+void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
+    const ModelConfig& c = s.model->config;
+    const int layer = std::clamp(view.cursor.layer, 0, c.n_layers() - 1);
+    std::string experts;
+    for (const ChosenExpert& e : routers_[layer].chosen)
+        experts += (experts.empty() ? "" : ", ") + std::to_string(e.expert) + " (" + ui::format_number(e.weight) + ")";
+    ui::text_dim("layer " + std::to_string(layer) + " chose expert " + experts +
+                     (routers_[layer].is_hash ? ", by token id" : ""),
+                 "overview/routing/line");
+    const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
+    const float w = room.x / static_cast<float>(c.n_experts),
+                h = std::max(1.0f, room.y) / static_cast<float>(c.n_layers());
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const float inset = std::min({px(1.5f), w * 0.15f, h * 0.15f});
+    for (int l = 0; l < c.n_layers(); ++l) {
+        const float y = p.y + h * static_cast<float>(l);
+        dl->AddRectFilled({p.x, y + inset}, {p.x + room.x, y + h - inset},
+                          l == layer ? theme().hovered : theme().raised, px(2));
+        for (const ChosenExpert& e : routers_[l].chosen) {
+            const float x = p.x + w * static_cast<float>(e.expert),
+                        strength = std::clamp(e.weight / static_cast<float>(c.routed_scaling_factor), 0.0f, 1.0f);
+            // At least two pixels wide: with 384 experts a choice must still be seen.
+            dl->AddRectFilled({x + inset, y + inset}, {std::max(x + w - inset, x + px(2)), y + h - inset},
+                              with_alpha(theme().text, 0.35f + 0.65f * strength), px(2));
+        }
+    }
+    ImGui::Dummy({room.x, std::max(1.0f, room.y)});
+}
+
+void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
+    const ModelConfig& c = s.model->config;
+    const int layer = std::clamp(view.cursor.layer, 0, c.n_layers() - 1);
+    const AttentionReading& r = attention_[layer];
+    std::string line = "layer " + std::to_string(layer) + ": window " + ui::format_percent(r.window);
+    if (r.kind != LayerKind::sliding)
+        line += std::string(r.kind == LayerKind::csa ? ", CSA " : ", HCA ") + ui::format_percent(r.compressed);
+    ui::text_dim(line + ", sink " + ui::format_percent(r.sink), "overview/attention/line");
+    const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
+    const float h = std::max(1.0f, room.y) / static_cast<float>(c.n_layers()), inset = std::min(px(1.5f), h * 0.15f);
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    for (int l = 0; l < c.n_layers(); ++l) {
+        const float y = p.y + h * static_cast<float>(l);
+        float x = p.x;
+        const std::pair<float, ImU32> parts[] = {{attention_[l].window, theme().window},
+                                                 {attention_[l].compressed, theme().kind(attention_[l].kind)},
+                                                 {attention_[l].sink, theme().sink}};
+        for (const auto& [share, color] : parts) {
+            const float w = room.x * std::max(0.0f, share);
+            if (w > 0.3f)
+                dl->AddRectFilled({x, y + inset}, {x + w - (w > px(3) ? 1.0f : 0.0f), y + h - inset},
+                                  with_alpha(color, l == layer ? 1.0f : 0.75f), px(2));
+            x += w;
+        }
+    }
+    ImGui::Dummy({room.x, std::max(1.0f, room.y)});
+}
+
+void OverviewPanel::draw_streams(const View& view) {
+    if (streams_.sites.empty()) {
+        ui::text_dim("not recorded");
+        return;
+    }
+    ui::text_dim(mixing_sentence(streams_), "overview/streams/line");
+    std::vector<double> sigma2;
+    for (const MixingSite& site : streams_.sites) sigma2.push_back(site.stats.sigma2);
+    const ui::Series series[] = {{.name = "\xCF\x83\xE2\x82\x82", .color = theme().text, .y = sigma2}};
+    ui::PlotSpec spec;
+    spec.id = "overview/sigma2";
+    spec.series = series;
+    spec.y_label = "";
+    spec.has_legend = false;
+    spec.y_lo = 0, spec.y_hi = 1;
+    spec.is_integer_x = true;
+    spec.x_label = "\xCF\x83\xE2\x82\x82 by layer: 1 keeps streams apart, 0 mixes them";
+    spec.x_text = [this](double x) {
+        return std::to_string(
+            streams_.sites[static_cast<size_t>(std::clamp(x, 0.0, static_cast<double>(streams_.sites.size()) - 1))]
+                .layer);
+    };
+    spec.selected_x = 2.0 * view.cursor.layer, spec.has_selected_x = true;
+    plot_.draw(spec);
+}
+
+void OverviewPanel::draw_cache(const Snapshot& s) {
+    const auto held = s.cache.allocated();
+    const double n = static_cast<double>(s.cache.n_tokens);
+    ui::text_dim(
+        ui::format_bytes(s.cache.total()) + " for " + ui::format_count(s.cache.n_tokens) + " tokens" +
+            (n > 0 ? ", " + ui::format_bytes(static_cast<uint64_t>(static_cast<double>(s.cache.total()) / n)) + " each"
+                   : ""),
+        "overview/cache/line");
+    ui::value("overview/cache/total", static_cast<double>(s.cache.total()));
+    std::vector<ui::Share> parts;
+    for (int k = 0; k < kCacheKinds; ++k)
+        parts.push_back({cache_kind_name(static_cast<CacheKind>(k)), static_cast<double>(held[k]),
+                         theme().kind(static_cast<CacheKind>(k))});
+    const float row = ImGui::GetTextLineHeight() + px(6);
+    ui::stacked_bar("overview/cache", parts, ImGui::GetContentRegionAvail().x, px(16), 0, "B");
+    ImGui::Dummy({0, px(2)});
+    ui::FontScope small(Font::small);
+    for (const ui::Share& p : parts) {
+        if (ImGui::GetContentRegionAvail().y < row) break;
+        ui::dot(p.color, 4);
+        ImGui::SameLine(0, px(6));
+        ui::text_in(p.name, px(130));
+        ImGui::SameLine(0, px(6));
+        ui::text_mono(ui::format_bytes(static_cast<uint64_t>(p.value)));
+    }
+}
+
+std::string OverviewPanel::next_label(const Snapshot& s, int32_t id) {
+    // The snapshot has no vocabulary: a token that occurred anywhere in the conversation is shown by its text, others
+    // by id.
+    const auto it = std::find_if(s.timeline.tokens.rbegin(), s.timeline.tokens.rend(),
+                                 [id](const TokenInfo& t) { return t.id == id; });
+    return it == s.timeline.tokens.rend() ? "id " + std::to_string(id) : "\"" + token_label(it->text) + "\"";
+}
+
+void OverviewPanel::draw_next(const Snapshot& s, View& view) {
+    ui::section("Next token");
+    const auto ids = record_->ints(kNextIds);
+    const auto probabilities = record_->floats(kNextProbs);
+    const auto entropy = record_->floats(kNextEntropy);
+    if (ids.empty() || probabilities.data.size() != ids.data.size()) {
+        ui::text_dim("not recorded for this token");
+        return;
+    }
+    if (!entropy.empty()) {
+        ImGui::SameLine(0, px(14));
+        ui::label_number("entropy", entropy[0], "nat", "overview/entropy");
+    }
+    const int64_t at = ui::timeline_index(s.timeline, view.cursor.token);
+    const auto n_tokens = static_cast<int64_t>(s.timeline.tokens.size());
+    const int32_t came = at >= 0 && at + 1 < n_tokens ? s.timeline.tokens[at + 1].id : -1;
+    if (came >= 0) {
+        ImGui::SameLine(0, px(14));
+        ui::text_dim("then came \"" + token_label(s.timeline.tokens[at + 1].text) + "\"");
+    }
+    ui::BarsSpec spec;
+    spec.id = "overview/next";
+    spec.values = probabilities.data;
+    spec.value_name = "probability";
+    spec.lo = 0, spec.hi = 1;
+    spec.label = [&](int i) { return next_label(s, ids[i]) + (ids[i] == came ? " \xE2\x97\x82" : ""); };
+    spec.color = [&](int i) { return ids[i] == came ? theme().answer : theme().text_dim; };
+    spec.hover = [&](int i) { ImGui::Text("token id %d, %s", ids[i], ui::format_percent(probabilities[i]).c_str()); };
+    spec.height = ImGui::GetContentRegionAvail().y;
+    ui::horizontal_bars(spec, std::min(px(200), ImGui::GetContentRegionAvail().x * 0.35f));
+}
 
 }  // namespace
 
-std::unique_ptr<Panel> make_overview_panel() { return std::make_unique<OverviewPanel>(); }
+std::unique_ptr<Panel> make_overview_panel() {
+    return std::make_unique<OverviewPanel>();
+}
 
 }  // namespace vitrine::viz
