@@ -35,7 +35,7 @@ RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::
     ctx.pool.parallel_for(n, 16, [&](int64_t r0, int64_t r1) {
         for (int64_t r = r0; r < r1; ++r)
             for (int64_t i = 0; i < half; ++i) {
-                const double angle = static_cast<double>(positions[r]) * frequencies[i];
+                const double angle = static_cast<float>(positions[r]) * static_cast<float>(frequencies[i]);
                 a.cos.row<float>(r)[i] = static_cast<float>(std::cos(angle));
                 a.sin.row<float>(r)[i] = static_cast<float>(std::sin(angle));
             }

@@ -12,7 +12,9 @@ namespace vitrine {
 // f_i of the angle t*f_i, i < R/2. Compressed layers have their own base and, if configured, YaRN; there is no magnitude factor.
 std::vector<double> rope_frequencies(const ModelConfig& c, bool is_compressed_layer);
 
-// cos and sin of t*f_i for a list of positions, made once per forward pass: [n, R/2] each.
+// cos and sin of t*f_i for a list of positions, made once per forward pass: [n, R/2] each. The angle is the FP32 product of the
+// FP32 numbers t and f_i, as both the official code and the Hugging Face implementation form it: at long range its rounding is
+// part of what the model was trained with, and with FP64 angles near-ties of the indexer fall differently from position 1,000 on.
 struct RopeAngles {
     Tensor cos, sin;
 };

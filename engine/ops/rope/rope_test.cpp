@@ -51,13 +51,14 @@ TEST(Rope, RotatesInterleavedPairsOfTheLastDimensions) {
     for (int i = 0; i < 4; ++i) EXPECT_NEAR(x.f32()[2 + i], i + 1, 1e-6);
 }
 
-// At a million tokens the angle still has its digits: the product is made in double.
-TEST(Rope, AnglesKeepTheirDigitsAtOneMillion) {
+// The angle is the FP32 product that both references form; its cosine is then exact to FP32.
+TEST(Rope, AnglesAreSinglePrecisionProducts) {
     test::OpFixture f;
     const int64_t positions[] = {1048575};
     const auto frequencies = rope_frequencies(flash(), true);
     const RopeAngles a = rope_angles(f.ctx, positions, frequencies);
-    EXPECT_NEAR(a.cos.f32()[1], std::cos(1048575.0 * frequencies[1]), 1e-7);
+    const float angle = 1048575.0f * static_cast<float>(frequencies[1]);
+    EXPECT_NEAR(a.cos.f32()[1], std::cos(static_cast<double>(angle)), 1e-7);
     EXPECT_NEAR(a.sin.f32()[0], std::sin(1048575.0), 1e-7);
 }
 

@@ -1,0 +1,171 @@
+// Sessions: any chunking, rollback, fork and edit give the logits of a fresh whole pass; the cache's bytes are what they say.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/error.h"
+#include "engine/engine.h"
+#include "tests/support/vectors.h"
+
+namespace vitrine {
+namespace {
+
+// flashlike: windows of 16, CSA and HCA with interpolated frequencies.
+struct Fixture {
+    std::unique_ptr<Engine> engine = Engine::load(test::golden_path("flashlike"), {});
+    std::vector<int32_t> ids;
+    std::vector<std::vector<float>> whole;  // logits at every position, token by token
+
+    explicit Fixture(int n_tokens = 700) {
+        const auto golden = test::int_list(test::load_arrays(test::golden_path("flashlike/golden.safetensors")).at("input_ids"));
+        for (int i = 0; i < n_tokens; ++i) ids.push_back(golden[(i * 7 + i / 50) % golden.size()]);
+        auto s = engine->new_session();
+        for (int32_t id : ids) {
+            s->append({&id, 1});
+            whole.emplace_back(s->logits().begin(), s->logits().end());
+        }
+    }
+    double distance(Session& s) const {  // from the whole pass, at the session's last token
+        const auto& want = whole.at(s.length() - 1);
+        double d = 0;
+        for (size_t i = 0; i < want.size(); ++i) d = std::max<double>(d, std::abs(want[i] - s.logits()[i]));
+        return d;
+    }
+    std::span<const int32_t> part(int64_t begin, int64_t end) const { return std::span(ids).subspan(begin, end - begin); }
+};
+
+Fixture& fixture() {
+    static Fixture f;
+    return f;
+}
+
+TEST(Session, AnyChunkingGivesTheSameLogits) {
+    Fixture& f = fixture();
+    double worst = 0;
+    for (int64_t chunk : {1, 2, 3, 4, 5, 7, 16, 17, 31, 64, 100, 128, 255, 256, 700}) {
+        auto s = f.engine->new_session();
+        for (int64_t at = 0; at < 700; at += chunk) {
+            s->append(f.part(at, std::min<int64_t>(at + chunk, 700)));
+            worst = std::max(worst, f.distance(*s));
+        }
+    }
+    std::printf("largest difference between chunkings: %.2g\n", worst);
+    EXPECT_LE(worst, 1e-4);
+}
+
+TEST(Session, RollbackToAnyPositionThenGoingOn) {
+    Fixture& f = fixture();
+    double worst = 0;
+    for (int64_t back : {0, 1, 2, 3, 4, 5, 15, 16, 17, 127, 300, 511, 512, 599, 600, 636, 660, 698, 699}) {
+        auto s = f.engine->new_session();
+        s->append(f.part(0, 700));
+        s->rewind(back);
+        ASSERT_EQ(s->length(), back);
+        if (back > 0) worst = std::max(worst, f.distance(*s));
+        for (int64_t t = back; t < std::min<int64_t>(back + 40, 700); ++t) {
+            s->append(f.part(t, t + 1));
+            worst = std::max(worst, f.distance(*s));
+        }
+        EXPECT_TRUE(s->cache_report().is_consistent());
+    }
+    EXPECT_LE(worst, 1e-4);
+}
+
+// Another continuation in between leaves nothing behind: window rows, compressor rows, entries, index keys.
+TEST(Session, RejectedDraftsLeaveNoTrace) {
+    Fixture& f = fixture();
+    auto s = f.engine->new_session();
+    s->append(f.part(0, 333));
+    const std::vector<int32_t> other(60, 5);
+    for (int64_t t = 333; t < 460; ++t) {
+        s->append(std::span(other).subspan(0, 1 + (t * 13) % 59));
+        s->rewind(t);
+        s->append(f.part(t, t + 1));
+        ASSERT_LE(f.distance(*s), 1e-4) << "token " << t;
+    }
+}
+
+TEST(Session, ForksAreIndependent) {
+    Fixture& f = fixture();
+    auto a = f.engine->new_session();
+    a->append(f.part(0, 401));
+    auto b = a->fork();
+    const std::vector<int32_t> other(150, 9);
+    b->append(other);
+    a->append(f.part(401, 520));
+    EXPECT_LE(f.distance(*a), 1e-4);
+    b->rewind(401);
+    b->append(f.part(401, 430));
+    EXPECT_LE(f.distance(*b), 1e-4);
+    EXPECT_TRUE(a->cache_report().is_consistent());
+    EXPECT_TRUE(b->cache_report().is_consistent());
+}
+
+TEST(Session, AnEditedTurnReusesTheLongestCommonPrefix) {
+    Fixture& f = fixture();
+    auto s = f.engine->new_session();
+    std::vector<int32_t> first(f.ids.begin(), f.ids.begin() + 650);
+    for (int i = 300; i < 650; ++i) first[i] = (first[i] + 1) % 257;
+    s->append(first);
+    s->keep_state();
+    EXPECT_EQ(s->reuse_prefix(f.part(0, 500)), 300);
+    s->append(f.part(300, 500));
+    EXPECT_LE(f.distance(*s), 1e-4);
+    EXPECT_EQ(s->reuse_prefix(f.part(0, 500)), 499);  // one token is always left to feed
+}
+
+TEST(Session, CancelLeavesTheSessionAtAWholeChunk) {
+    Fixture& f = fixture();
+    auto s = f.engine->new_session();
+    std::stop_source stop;
+    EXPECT_THROW(s->append(f.part(0, 700), stop.get_token(), [&](int64_t done) { if (done >= 512) stop.request_stop(); }), Error);
+    EXPECT_EQ(s->length(), 512);
+    EXPECT_TRUE(s->cache_report().is_consistent());
+    s->append(f.part(512, 700));
+    EXPECT_LE(f.distance(*s), 1e-4);
+}
+
+TEST(Session, ThreadsDoNotChangeTheBits) {
+    Fixture& f = fixture();
+    std::vector<std::vector<float>> logits;
+    for (int threads : {1, 2, 3}) {
+        auto engine = Engine::load(test::golden_path("flashlike"), {.n_threads = threads});
+        auto s = engine->new_session();
+        s->append(f.part(0, 333));
+        s->append(f.part(333, 334));
+        logits.emplace_back(s->logits().begin(), s->logits().end());
+    }
+    EXPECT_EQ(logits[0], logits[1]);
+    EXPECT_EQ(logits[0], logits[2]);
+}
+
+TEST(Session, CacheBytesEqualTheFormulaAndGrowWithUse) {
+    for (Numerics n : {Numerics::exact, Numerics::reference}) {
+        auto engine = Engine::load(test::golden_path("flashlike"), {.numerics = n});
+        auto s = engine->new_session();
+        uint64_t before = s->cache_report().total();
+        for (int i = 0; i < 3; ++i) {
+            s->append(fixture().part(i * 200, i * 200 + 200));
+            const CacheReport r = s->cache_report();
+            EXPECT_TRUE(r.is_consistent());
+            EXPECT_GE(r.total(), before);
+            before = r.total();
+        }
+    }
+}
+
+TEST(Session, BadIdsAndFullContextAreRefusedBeforeAnythingIsFed) {
+    auto engine = Engine::load(test::golden_path("flashlike"), {.max_context = 100});
+    auto s = engine->new_session();
+    const std::vector<int32_t> bad{1, 2, 257};
+    EXPECT_THROW(s->append(bad), Error);
+    EXPECT_EQ(s->length(), 0);
+    EXPECT_THROW(s->append(fixture().part(0, 101)), Error);
+    EXPECT_EQ(s->length(), 0);
+    s->append(fixture().part(0, 100));
+    EXPECT_THROW(s->append(fixture().part(0, 1)), Error);
+}
+
+}  // namespace
+}  // namespace vitrine
