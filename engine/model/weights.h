@@ -69,6 +69,12 @@ struct ModelWeights {
     uint64_t bytes = 0;           // of all tensors in use, scales and mtp included
 };
 
+// The two counts above from the config alone.
+struct ParamCount {
+    int64_t total = 0, active = 0;
+};
+ParamCount count_params(const ModelConfig& config);
+
 // Maps names of either layout (official, transformers save_pretrained 5.17 and 5.12) to roles, checks *all* dtypes and
 // shapes against the config and lists every mismatch at once, before any use. Reads headers and small tensors only.
 // Storage: F32, F16, BF16 anywhere; F8_E4M3 with `.scale` (F8_E8M0 or F32, one per 128x128) in attention, expert and

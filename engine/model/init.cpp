@@ -1,0 +1,320 @@
+// Random-weight checkpoints: a plan of all tensors, cut into shards, written tensor by tensor.
+#include "engine/model/init.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "engine/base/json.h"
+#include "engine/base/rng.h"
+#include "engine/device/cpu/formats.h"
+#include "engine/model/config.h"
+#include "engine/model/roles.h"
+#include "engine/weights/checkpoint.h"
+#include "engine/weights/quantize.h"
+
+namespace vitrine {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kShardBytes = 2'000'000'000;
+
+// ---- values
+// -------------------------------------------------------------------------------------------------------------------
+
+// Nearly normal with mean 0 and deviation 1: the sum of the four 16-bit parts of one random word. Only integer
+// arithmetic and one product, so the numbers are the same everywhere; bounded by 3.5.
+float rough_normal(uint64_t bits) {
+    const auto sum =
+        static_cast<int32_t>((bits & 0xFFFF) + (bits >> 16 & 0xFFFF) + (bits >> 32 & 0xFFFF) + (bits >> 48));
+    return static_cast<float>(sum - 131070) * (1.0f / 37837.227f);  // 65536 / sqrt(3)
+}
+
+struct Draw {
+    float deviation, mean = 0;
+    bool is_bf16 = true;  // rounded to BF16 in every format
+};
+
+// Deviations that keep activations near 1 with every mechanism at work: routers and poolings that choose, sinks and
+// mixing matrices that differ.
+Draw draw_of(const std::string& name, const Shape& shape) {
+    const auto ends = [&](const char* s) { return name.ends_with(s); };
+    const auto has = [&](const char* s) { return name.find(s) != std::string::npos; };
+    const bool is_head = has("hc_head");
+    if (ends("_fn")) return {1 / std::sqrt(static_cast<float>(shape[1])), 0, false};
+    if (ends("_base")) return {is_head ? 0.5f : 0.7f, 0, false};
+    if (ends("_scale")) return {0.1f, is_head ? 1.0f : 0.8f, false};
+    if (ends("attn_sink")) return {1, 0, false};
+    if (ends(".ape")) return {0.5f, 0, false};
+    if (ends("gate.bias")) return {0.1f, 0, false};
+    if (ends("kv_norm.weight") || (ends("attn.compressor.norm.weight"))) return {0.2f, 1.5f};
+    if (ends("indexer.compressor.norm.weight")) return {0.2f, 1};
+    if (shape.rank == 1) return {0.1f, 1};  // the other norms
+    if (name == "embed.weight") return {1};
+    const bool is_stronger = has(".ffn.") || has(".wo_") || ends("wgate.weight");
+    const float gain = name == "head.weight" ? 2 : is_stronger ? 1.5f : 1;
+    return {gain / std::sqrt(static_cast<float>(shape[1]))};
+}
+
+void fill(const CounterRng& rng, const Draw& draw, uint64_t first, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; ++i)
+        out[i] = draw.mean + draw.deviation * rough_normal(rng.bits(first + static_cast<uint64_t>(i)));
+    if (draw.is_bf16)
+        for (int64_t i = 0; i < n; ++i) out[i] = cpu::round_bf16(out[i]);
+}
+
+// ---- the plan
+// -----------------------------------------------------------------------------------------------------------------
+
+struct Job {
+    std::string name;
+    Shape shape;
+    Storage storage;
+    TensorPlan data;
+    TensorPlan scale;  // no name: none
+    uint64_t bytes() const { return data.bytes() + (scale.name.empty() ? 0 : scale.bytes()); }
+    // Large elements first, so that every tensor is aligned; F32 scales follow their F8 data while offsets are
+    // multiples of 4.
+    int order() const {
+        if (scale.name.empty()) return data.dtype == DType::i64 ? 0 : data.dtype == DType::f32 ? 1 : 2;
+        return scale.dtype == DType::f32 ? 3 : 4;
+    }
+};
+
+std::vector<int64_t> dims(const Shape& s) {
+    return {s.n.begin(), s.n.begin() + s.rank};
+}
+
+Job plan_job(const std::string& name, const Shape& shape, Storage storage, WeightsFormat format) {
+    Job j{name, shape, storage, {name, DType::f32, dims(shape)}, {}};
+    const bool packs = format == WeightsFormat::fp8 || format == WeightsFormat::official;
+    if (storage == Storage::table) {
+        j.data.dtype = DType::i64;
+    } else if (packs && (storage == Storage::matrix || storage == Storage::expert)) {
+        const bool is_fp4 = storage == Storage::expert && format == WeightsFormat::official;
+        const int64_t rows = is_fp4 ? 1 : 128, cols = is_fp4 ? 32 : 128;
+        j.data.dtype = is_fp4 ? DType::i8 : DType::f8_e4m3;
+        if (is_fp4) j.data.shape[1] /= 2;
+        j.scale.name = name.substr(0, name.size() - 6) + "scale";  // ".weight" to ".scale"
+        j.scale.dtype = storage == Storage::expert && !is_fp4 ? DType::f32 : DType::f8_e8m0;
+        j.scale.shape = {(shape[0] + rows - 1) / rows, (shape[1] + cols - 1) / cols};
+    } else if (format != WeightsFormat::f32 && draw_of(name, shape).is_bf16) {
+        j.data.dtype = DType::bf16;
+    }
+    return j;
+}
+
+std::vector<std::vector<Job>> plan_shards(const ModelConfig& c, WeightsFormat format) {
+    std::vector<std::vector<Job>> shards(1);
+    uint64_t bytes = 0;
+    auto visit = [&](const std::string& name, Param&, const Shape& shape, Storage storage) {
+        Job j = plan_job(name, shape, storage, format);
+        if (bytes > 0 && bytes + j.bytes() > kShardBytes) shards.emplace_back(), bytes = 0;
+        bytes += j.bytes();
+        shards.back().push_back(std::move(j));
+    };
+    ModelWeights places;  // the list wants somewhere to put its params
+    trunk_roles(places, c, visit);
+    if (c.n_mtp_layers) mtp_roles(places, c, visit);
+    for (auto& s : shards)
+        std::stable_sort(s.begin(), s.end(), [](const Job& a, const Job& b) { return a.order() < b.order(); });
+    return shards;
+}
+
+// ---- writing
+// ------------------------------------------------------------------------------------------------------------------
+
+class Writer {
+  public:
+    Writer(const ModelConfig& c, uint64_t seed, WeightsFormat format, const fs::path& folder,
+           const InitProgress& progress)
+        : config_(c), seed_(seed), format_(format), folder_(folder), progress_(progress) {}
+
+    void run() {
+        const auto shards = plan_shards(config_, format_);
+        for (const auto& s : shards)
+            for (const Job& j : s) total_ += j.bytes();
+        prepare_folder();
+        try {
+            write_shards(shards);
+            text_file("tokenizer.json", byte_tokenizer_json());
+            text_file("chat.json", chat_json());
+            text_file("generation_config.json", generation_json());
+            text_file("config.json", config_text());  // last: a folder without it is no model
+        } catch (...) {
+            std::error_code ignored;
+            for (const auto& p : written_) fs::remove(p, ignored);
+            throw;
+        }
+    }
+
+  private:
+    void prepare_folder() {
+        std::error_code error;
+        fs::create_directories(folder_, error);
+        if (error)
+            throw Error(ErrorKind::io, escaped(folder_.string(), 512) + ": can't be created: " + error.message());
+        for (const auto& e : fs::directory_iterator(folder_)) {
+            const std::string name = e.path().filename().string();
+            if (name == "config.json" || name == "tokenizer.json" || name.ends_with(".safetensors") ||
+                name.ends_with(".index.json"))
+                throw_if_any({{folder_.string(), "", name, "expected a folder that holds no model yet", ""}});
+        }
+        const fs::space_info space = fs::space(folder_, error);
+        if (!error && space.available < total_ + (1 << 20))
+            throw Error(ErrorKind::io, escaped(folder_.string(), 512) + ": the checkpoint needs " +
+                                           std::to_string(total_) + " bytes, " + std::to_string(space.available) +
+                                           " are free");
+    }
+
+    void write_shards(const std::vector<std::vector<Job>>& shards) {
+        Json map = Json::object();
+        for (size_t i = 0; i < shards.size(); ++i) {
+            char name[64] = "model.safetensors";
+            if (shards.size() > 1)
+                std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
+            std::vector<TensorPlan> plan;
+            for (const Job& j : shards[i]) {
+                plan.push_back(j.data);
+                map.set(j.data.name, name);
+                if (j.scale.name.empty()) continue;
+                plan.push_back(j.scale);
+                map.set(j.scale.name, name);
+            }
+            SafetensorsWriter file((folder_ / name).string(), std::move(plan));
+            for (const Job& j : shards[i]) write_job(j, file);
+            file.finish();
+            written_.push_back(folder_ / name);
+        }
+        if (shards.size() == 1) return;
+        Json index = Json::object(), metadata = Json::object();
+        metadata.set("total_size", static_cast<int64_t>(total_));
+        index.set("metadata", std::move(metadata));
+        index.set("weight_map", std::move(map));
+        text_file("model.safetensors.index.json", index.dump(1) + "\n");
+    }
+
+    void write_job(const Job& j, SafetensorsWriter& file) {
+        if (progress_.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+        const CounterRng rng(seed_, fnv1a64(j.name));
+        if (j.storage == Storage::table)
+            write_table(j, rng, file);
+        else if (!j.scale.name.empty())
+            write_packed(j, rng, file);
+        else
+            write_plain(j, rng, file);
+        done_ += j.bytes();
+        if (progress_.report) progress_.report(done_, total_);
+    }
+
+    void write_plain(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
+        constexpr int64_t kPiece = 1 << 18;
+        const Draw draw = draw_of(j.name, j.shape);
+        values_.resize(kPiece);
+        halves_.resize(kPiece);
+        for (int64_t at = 0, n = j.shape.count(); at < n; at += kPiece) {
+            const int64_t count = std::min(kPiece, n - at);
+            fill(rng, draw, static_cast<uint64_t>(at), count, values_.data());
+            if (j.data.dtype == DType::f32) {
+                file.write(values_.data(), static_cast<uint64_t>(count) * 4);
+            } else {
+                for (int64_t i = 0; i < count; ++i)
+                    halves_[static_cast<size_t>(i)] = cpu::f32_to_bf16(values_[static_cast<size_t>(i)]);
+                file.write(halves_.data(), static_cast<uint64_t>(count) * 2);
+            }
+        }
+    }
+
+    void write_packed(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
+        values_.resize(static_cast<size_t>(j.shape.count()));
+        fill(rng, draw_of(j.name, j.shape), 0, j.shape.count(), values_.data());
+        const PackedBytes p = j.data.dtype == DType::i8
+                                  ? pack_fp4(values_.data(), j.shape[0], j.shape[1])
+                                  : pack_fp8(values_.data(), j.shape[0], j.shape[1], j.scale.dtype);
+        file.write(p.data.data(), p.data.size());
+        file.write(p.scale.data(), p.scale.size());
+    }
+
+    // For each token K different experts: the first K of a shuffle.
+    void write_table(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
+        const int64_t k = j.shape[1];
+        std::vector<int64_t> experts(static_cast<size_t>(config_.n_experts));
+        for (int64_t token = 0; token < j.shape[0]; ++token) {
+            for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int64_t>(e);
+            for (int64_t i = 0; i < k; ++i) {
+                const uint64_t left = experts.size() - static_cast<uint64_t>(i);
+                std::swap(experts[static_cast<size_t>(i)],
+                          experts[static_cast<size_t>(i) + rng.bits(static_cast<uint64_t>(token * k + i)) % left]);
+            }
+            file.write(experts.data(), static_cast<uint64_t>(k) * sizeof(int64_t));
+        }
+    }
+
+    void text_file(const char* name, const std::string& text) {
+        write_file_atomic((folder_ / name).string(), text);
+        written_.push_back(folder_ / name);
+    }
+
+    std::string config_text() const {
+        Json j = Json::parse(config_to_json(config_), "config.json");
+        j.set("torch_dtype", format_ == WeightsFormat::f32 ? "float32" : "bfloat16");
+        if (format_ == WeightsFormat::fp8 || format_ == WeightsFormat::official) {
+            j.set("expert_dtype", format_ == WeightsFormat::official ? "fp4" : "fp8");
+            j.set("quantization_config", Json::parse(R"({"quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0",
+                "weight_block_size": [128, 128], "activation_scheme": "dynamic"})",
+                                                     "quantization_config"));
+        }
+        return j.dump(1) + "\n";
+    }
+    std::string chat_json() const {
+        Json j = Json::object(), prefix = Json::object();
+        prefix.set("high", "");
+        prefix.set("max", "Reasoning Effort: Absolute maximum with no shortcuts permitted.\n");
+        j.set("format", "deepseek_v4");
+        j.set("effort_prefix", std::move(prefix));
+        j.set("note",
+              "random weights, seed " + std::to_string(seed_) + ", made by vitrine init: its answers mean nothing");
+        return j.dump(1) + "\n";
+    }
+    std::string generation_json() const {
+        Json j = Json::object();
+        j.set("do_sample", true);
+        j.set("temperature", 1.0);
+        j.set("top_p", 1.0);
+        j.set("bos_token_id", config_.bos_id);
+        j.set("eos_token_id", config_.eos_id);
+        return j.dump(1) + "\n";
+    }
+
+    const ModelConfig& config_;
+    uint64_t seed_;
+    WeightsFormat format_;
+    fs::path folder_;
+    const InitProgress& progress_;
+    uint64_t total_ = 0, done_ = 0;
+    std::vector<fs::path> written_;
+    std::vector<float> values_;
+    std::vector<uint16_t> halves_;
+};
+
+}  // namespace
+
+void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
+                     const InitProgress& progress) {
+    std::vector<Issue> issues = validate(config, "");
+    if (config.vocab_size < 272)
+        issues.push_back({"", "vocab_size", std::to_string(config.vocab_size),
+                          "expected at least 272: 256 bytes and 16 control tokens", ""});
+    if (format == WeightsFormat::official && (config.hidden_size % 2 || config.expert_width % 2))
+        issues.push_back(
+            {"", "hidden_size", std::to_string(config.hidden_size), "expected even widths for FP4 experts", ""});
+    throw_if_any(issues);
+    Writer(config, seed, format, out_dir, progress).run();
+}
+
+void init_checkpoint(const std::string& preset, uint64_t seed, WeightsFormat format, const std::string& out_dir,
+                     const InitProgress& progress) {
+    init_checkpoint(preset_config(preset), seed, format, out_dir, progress);
+}
+
+}  // namespace vitrine
