@@ -8,6 +8,7 @@
 
 #include "engine/device/cpu/formats.h"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/order.h"
 #include "engine/ops/quantize/quantize.h"
 
 namespace vitrine {
@@ -57,23 +58,36 @@ void publish_choice(Ctx& ctx, int token, const float* scores, const std::vector<
 void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
                 float* left_out) {
     const auto better = [scores](int32_t a, int32_t b) {
-        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+        const uint32_t ka = order_key(scores[a]), kb = order_key(scores[b]);
+        return ka != kb ? ka > kb : a < b;
     };
-    std::vector<int32_t> order(n);
-    std::iota(order.begin(), order.end(), 0);
-    if (k < n) {
-        std::nth_element(order.begin(), order.begin() + k, order.end(), better);  // order[k]: the best one left out
-        if (left_out) *left_out = scores[order[k]];
-        order.resize(k);
-    } else if (left_out) {
-        *left_out = -INFINITY;
+    chosen.clear();
+    if (left_out) *left_out = -INFINITY;
+    if (k >= n) {
+        chosen.resize(static_cast<size_t>(n));
+        std::iota(chosen.begin(), chosen.end(), 0);
+    } else {
+        // Counts by the keys' upper bits find the bucket that the cut runs through; only that bucket is sorted.
+        constexpr int kShift = 20, kBuckets = 1 << (32 - kShift);
+        std::vector<int32_t> counts(kBuckets, 0), border;
+        for (int64_t i = 0; i < n; ++i) ++counts[order_key(scores[i]) >> kShift];
+        int bucket = kBuckets - 1;
+        int64_t above = 0;
+        while (above + counts[bucket] <= k) above += counts[bucket--];
+        chosen.reserve(static_cast<size_t>(k));
+        for (int64_t i = 0; i < n; ++i) {
+            const auto of = static_cast<int>(order_key(scores[i]) >> kShift);
+            if (of > bucket) chosen.push_back(static_cast<int32_t>(i));
+            else if (of == bucket) border.push_back(static_cast<int32_t>(i));
+        }
+        std::nth_element(border.begin(), border.begin() + (k - above), border.end(), better);
+        if (left_out) *left_out = scores[border[k - above]];  // the best one left out
+        chosen.insert(chosen.end(), border.begin(), border.begin() + (k - above));
+        std::sort(chosen.begin(), chosen.end());
     }
-    if (ranked) {
-        *ranked = order;
-        std::sort(ranked->begin(), ranked->end(), better);
-    }
-    chosen = std::move(order);
-    std::sort(chosen.begin(), chosen.end());
+    if (!ranked) return;
+    *ranked = chosen;
+    std::sort(ranked->begin(), ranked->end(), better);
 }
 
 Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int64_t position, int64_t row0,
@@ -107,27 +121,33 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
             publish_choice(ctx, static_cast<int>(row0 + t), nullptr, {}, -INFINITY, 0, k);
         return s;
     }
-    Tensor scores_TS = ctx.arena.make(DType::f32, {n_tokens, n_max});
-    const int64_t n_blocks = (n_max + kEntriesPerBlock - 1) / kEntriesPerBlock;
-    ctx.pool.parallel_for(n_tokens * n_blocks, n_tokens == 1 ? 4 : 8, [&](int64_t p0, int64_t p1) {
-        for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
-            const int64_t t = p / n_blocks, s0 = p % n_blocks * kEntriesPerBlock;
-            const int64_t n = std::min(kEntriesPerBlock, visible(t) - s0);
-            if (n > 0)
-                cpu::kernels().index_scores(format, keys.row(s0), n, q.f32() + t * n_heads * d, hw.row<float>(t), n_heads,
-                                            ctx.is_reference(), scores_TS.row<float>(t) + s0);
-        }
-    });
-    ctx.check_stop();
     if (watched) s.ranked.resize(n_tokens);
+    // Tokens in groups, so that the scores take at most 32 MiB whatever the depth.
+    const int64_t group = std::clamp<int64_t>((int64_t{8} << 20) / n_max, 1, n_tokens);
+    const int64_t n_blocks = (n_max + kEntriesPerBlock - 1) / kEntriesPerBlock;
     std::vector<float> left_out(n_tokens);
-    ctx.pool.parallel_for(n_tokens, 1, [&](int64_t t0, int64_t t1) {
-        for (int64_t t = t0; t < t1; ++t)
-            choose_top(scores_TS.row<float>(t), visible(t), std::min(k, visible(t)), s.chosen[t],
-                       watched ? &s.ranked[t] : nullptr, &left_out[t]);
-    });
-    for (int64_t t = 0; t < n_tokens && watched; ++t)
-        publish_choice(ctx, static_cast<int>(row0 + t), scores_TS.row<float>(t), s.ranked[t], left_out[t], visible(t), k);
+    for (int64_t g0 = 0; g0 < n_tokens; g0 += group) {
+        const int64_t n_group = std::min(group, n_tokens - g0);
+        const Arena::Scope scratch(ctx.arena);
+        Tensor scores_GS = ctx.arena.make(DType::f32, {n_group, n_max});
+        ctx.pool.parallel_for(n_group * n_blocks, n_tokens == 1 ? 4 : 8, [&](int64_t p0, int64_t p1) {
+            for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
+                const int64_t t = g0 + p / n_blocks, s0 = p % n_blocks * kEntriesPerBlock;
+                const int64_t n = std::min(kEntriesPerBlock, visible(t) - s0);
+                if (n > 0)
+                    cpu::kernels().index_scores(format, keys.row(s0), n, q.f32() + t * n_heads * d, hw.row<float>(t), n_heads,
+                                                ctx.is_reference(), scores_GS.row<float>(t - g0) + s0);
+            }
+        });
+        ctx.check_stop();
+        ctx.pool.parallel_for(n_group, 1, [&](int64_t t0, int64_t t1) {
+            for (int64_t t = g0 + t0; t < g0 + t1; ++t)
+                choose_top(scores_GS.row<float>(t - g0), visible(t), std::min(k, visible(t)), s.chosen[t],
+                           watched ? &s.ranked[t] : nullptr, &left_out[t]);
+        });
+        for (int64_t t = g0; t < g0 + n_group && watched; ++t)
+            publish_choice(ctx, static_cast<int>(row0 + t), scores_GS.row<float>(t - g0), s.ranked[t], left_out[t], visible(t), k);
+    }
     return s;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/order.h"
 
 namespace vitrine {
 namespace {
@@ -14,7 +15,10 @@ float choose(const float* score, const float* bias, int n, int k, int32_t* chose
     std::vector<int32_t> order(n);
     for (int e = 0; e < n; ++e) order[e] = e;
     const auto key = [&](int32_t e) { return bias ? score[e] + bias[e] : score[e]; };
-    const auto better = [&](int32_t a, int32_t b) { return key(a) != key(b) ? key(a) > key(b) : a < b; };
+    const auto better = [&](int32_t a, int32_t b) {
+        const uint32_t ka = order_key(key(a)), kb = order_key(key(b));
+        return ka != kb ? ka > kb : a < b;
+    };
     const int shown = std::min(n, k + 1);
     std::partial_sort(order.begin(), order.begin() + shown, order.end(), better);
     std::copy_n(order.begin(), k, chosen);
