@@ -6,22 +6,20 @@
 namespace vitrine::cpu {
 namespace {
 
-constexpr int kOneRow = 8;  // weight rows in flight when x is one row: enough sums to hide the latency of FMA
-
 void gemm_f32(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
     switch (w.dtype) {
-        case DType::f32: return packed_gemm<F32Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
-        case DType::f16: return packed_gemm<F16Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
-        case DType::bf16: return packed_gemm<Bf16Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::f32: return packed_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::f16: return packed_gemm<F16Codec>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::bf16: return packed_gemm<Bf16Codec>(w, x, ldx, m, y, ldy, o0, o1);
         case DType::f8_e4m3:
-            if (w.block_rows >= 1 && w.block_cols == 128) return packed_gemm<Fp8Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
+            if (w.block_rows >= 1 && w.block_cols == 128) return packed_gemm<Fp8Codec>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         case DType::fp4_e2m1:
-            if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
+            if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Codec>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         default: break;
     }
-    widened_gemm<F32Codec, kOneRow>(w, x, ldx, m, y, ldy, o0, o1);
+    widened_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
 }
 
 Kernels fp32_table(const char* name) {

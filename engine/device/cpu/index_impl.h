@@ -49,7 +49,7 @@ void scores_by_codec(const IndexKeyFormat& format, const uint8_t* keys, int64_t 
                 const int64_t n_tile = n_heads - h < Isa::kXTile ? n_heads - h : Isa::kXTile;
                 with_rows<Isa::kXTile>(n_tile, [&](auto heads) {
                     typename Isa::V sum[heads.value][kTile];
-                    direct<C, heads.value, kTile>(from, rows, packed + h * n_vectors * C::kBytes, 0, d, sum);
+                    direct<C, heads.value, kTile>(from, rows, packed + h * n_vectors * C::kBytes, 0, d, 0, sum);
                     for (int i = 0; i < heads.value; ++i)
                         _mm_storeu_ps(dots + (h + i) * kKeys + j, Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]));
                 });

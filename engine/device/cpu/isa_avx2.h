@@ -90,7 +90,7 @@ inline __m256i load_bytes(const void* p, int64_t bytes) {
 inline __m128i low(__m256i v) { return _mm256_castsi256_si128(v); }
 
 struct F32Codec : F32Math {
-    static constexpr int kGroup = 8, kVectors = 1, kBlock = 32;
+    static constexpr int kGroup = 8, kGroupBytes = 32, kVectors = 1, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr}; }
@@ -101,7 +101,7 @@ struct F32Codec : F32Math {
 };
 
 struct F16Codec : F32Math {
-    static constexpr int kGroup = 8, kVectors = 1, kBlock = 32;
+    static constexpr int kGroup = 8, kGroupBytes = 16, kVectors = 1, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
@@ -122,7 +122,7 @@ inline void pack_even_odd(const float* x, __m256* out) {
 }
 
 struct Bf16Codec : F32Math {
-    static constexpr int kGroup = 16, kVectors = 2, kBlock = 32;
+    static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 2, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
@@ -147,7 +147,7 @@ inline void fp8_times_2_to_minus_8(__m128i codes, __m256* out) {
 }
 
 struct Fp8Codec : F32Math {
-    static constexpr int kGroup = 16, kVectors = 2, kBlock = 128;
+    static constexpr int kGroup = 16, kGroupBytes = 16, kVectors = 2, kBlock = 128;
     static constexpr bool kSharesBlock = true;
     using Block = __m256;
     static Row row(const PackedMatrix& w, int64_t o) {
@@ -176,7 +176,7 @@ struct Fp8Codec : F32Math {
 
 // E2M1 nibbles: 8 scaled magnitudes looked up by permutation, the sign bit moved to the top.
 struct Fp4Codec : F32Math {
-    static constexpr int kGroup = 16, kVectors = 2, kBlock = 32;
+    static constexpr int kGroup = 16, kGroupBytes = 8, kVectors = 2, kBlock = 32;
     static constexpr bool kSharesBlock = false;
     using Block = __m256;
     static Row row(const PackedMatrix& w, int64_t o) {

@@ -77,7 +77,7 @@ struct Source {
 inline __mmask32 first32(int64_t n) { return n >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((1u << n) - 1u); }
 
 struct F32Codec : F32Math {
-    static constexpr int kGroup = 16, kVectors = 1, kBlock = 64;
+    static constexpr int kGroup = 16, kGroupBytes = 64, kVectors = 1, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr}; }
@@ -88,7 +88,7 @@ struct F32Codec : F32Math {
 };
 
 struct F16Codec : F32Math {
-    static constexpr int kGroup = 16, kVectors = 1, kBlock = 64;
+    static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 1, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
@@ -111,7 +111,7 @@ inline void pack_even_odd(const float* x, __m512* out) {
 }
 
 struct Bf16Codec : F32Math {
-    static constexpr int kGroup = 32, kVectors = 2, kBlock = 64;
+    static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 2, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
@@ -140,7 +140,7 @@ inline void fp8_times_2_to_minus_8(__m256i codes, __m512* out) {
 
 // E4M3 with a scale per block of 128 columns (E8M0 or FP32). The scale takes the factor 2^8, so a scale above 2^119 overflows.
 struct Fp8Codec : F32Math {
-    static constexpr int kGroup = 32, kVectors = 2, kBlock = 128;
+    static constexpr int kGroup = 32, kGroupBytes = 32, kVectors = 2, kBlock = 128;
     static constexpr bool kSharesBlock = true;
     using Block = __m512;
     static Row row(const PackedMatrix& w, int64_t o) {
@@ -191,7 +191,7 @@ inline void unpack_bf16(const uint8_t* p, int64_t n, float* out) {
 
 // E2M1 nibbles with an E8M0 scale per row and 32 columns: a table of 16 scaled values, looked up by permutation.
 struct Fp4Codec : F32Math {
-    static constexpr int kGroup = 32, kVectors = 2, kBlock = 32;
+    static constexpr int kGroup = 32, kGroupBytes = 16, kVectors = 2, kBlock = 32;
     static constexpr bool kSharesBlock = false;
     using Block = __m512;
     static Row row(const PackedMatrix& w, int64_t o) {

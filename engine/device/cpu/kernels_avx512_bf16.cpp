@@ -20,7 +20,7 @@ struct DotMath {
 };
 
 struct Bf16Dot : DotMath {
-    static constexpr int kGroup = 32, kVectors = 1, kBlock = 128;
+    static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 1, kBlock = 128;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
@@ -35,7 +35,7 @@ struct Bf16Dot : DotMath {
 // 64 E4M3 codes become 64 scaled BF16 values by looking up both bytes of each among the 128 magnitudes. Interleaving the bytes
 // leaves the columns in the order 0-7, 16-23, 32-39, 48-55 | 8-15, ..., in which x is packed too.
 struct Fp8Dot : DotMath {
-    static constexpr int kGroup = 64, kVectors = 2, kBlock = 128;
+    static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 2, kBlock = 128;
     static constexpr bool kSharesBlock = true;
     struct Block {
         __m512i high[2], low[2];
@@ -69,7 +69,7 @@ struct Fp8Dot : DotMath {
 // 64 nibbles, two blocks of 32 columns: each block's 16 scaled values fill one half of the table that words are looked up in.
 // Even columns come first, then odd ones.
 struct Fp4Dot : DotMath {
-    static constexpr int kGroup = 64, kVectors = 2, kBlock = 64;
+    static constexpr int kGroup = 64, kGroupBytes = 32, kVectors = 2, kBlock = 64;
     static constexpr bool kSharesBlock = false;
     using Block = __m512i;
     static Row row(const PackedMatrix& w, int64_t o) { return Fp4Codec::row(w, o); }
@@ -104,15 +104,54 @@ struct Fp4Dot : DotMath {
     }
 };
 
+// The same lookup for FP32 products: each pair of BF16 values is split into two floats. 64 columns in four vectors: the even,
+// then the odd ones of each of Fp8Dot's two.
+struct Fp8Lookup : F32Math {
+    static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 4, kBlock = 128;
+    static constexpr bool kSharesBlock = true;
+    using Block = Fp8Dot::Block;
+    static Row row(const PackedMatrix& w, int64_t o) { return Fp8Codec::row(w, o); }
+    static Block block(const Source& from, Row r, int64_t k, int64_t n) { return Fp8Dot::block(from, r, k, n); }
+    static void split(const __m512i* pairs, Op* out) {
+        Bf16Codec::split(pairs[0], out);
+        Bf16Codec::split(pairs[1], out + 2);
+    }
+    static void get(Row r, const Block& b, int64_t k, Op* out) {
+        __m512i pairs[2];
+        Fp8Dot::get(r, b, k, pairs);
+        split(pairs, out);
+    }
+    static void get_n(Row r, const Block& b, int64_t k, int64_t n, Op* out) {
+        __m512i pairs[2];
+        Fp8Dot::get_n(r, b, k, n, pairs);
+        split(pairs, out);
+    }
+    static void pack_x(const float* x, Op* out) {
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 16, 18, 20, 22, 0, 0, 0, 0, 0, 0, 0, 0);
+        for (int v = 0; v < 4; ++v) {
+            const __m512i at = _mm512_add_epi32(even, _mm512_set1_epi32(v / 2 * 8 + v % 2));
+            const __m512 low = _mm512_permutex2var_ps(_mm512_loadu_ps(x), at, _mm512_loadu_ps(x + 16));
+            const __m512 high = _mm512_permutex2var_ps(_mm512_loadu_ps(x + 32), at, _mm512_loadu_ps(x + 48));
+            out[v] = _mm512_insertf32x8(low, _mm512_castps512_ps256(high), 1);
+        }
+    }
+};
+
+void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    if (w.dtype == DType::f8_e4m3 && w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
+        return packed_gemm<Fp8Lookup>(w, x, ldx, m, y, ldy, o0, o1);
+    avx512_kernels().gemm(w, x, ldx, m, y, ldy, o0, o1);
+}
+
 void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
     switch (w.dtype) {
-        case DType::bf16: return packed_gemm<Bf16Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::bf16: return packed_gemm<Bf16Dot>(w, x, ldx, m, y, ldy, o0, o1);
         case DType::f8_e4m3:
             if (w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
-                return packed_gemm<Fp8Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
+                return packed_gemm<Fp8Dot>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         case DType::fp4_e2m1:
-            if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Dot, 8>(w, x, ldx, m, y, ldy, o0, o1);
+            if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Dot>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         default: break;
     }
@@ -125,6 +164,7 @@ const Kernels& avx512_bf16_kernels() {
     static const Kernels table = [] {
         Kernels k = avx512_kernels();
         k.name = "avx512_bf16";
+        k.gemm = gemm;
         k.gemm_bf16 = gemm_bf16;
         return k;
     }();
