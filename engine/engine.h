@@ -75,9 +75,11 @@ class Session {
     std::span<const float> logits() const;   // [V]; Error(internal) when the session is empty
 
     // Goes back to the first n tokens, any n in [0, length]; compressor and overlap state come along. Beyond the rings' slack a
-    // kept state is restored and the rest is fed again. logits() are those of token n-1 again (empty for n = 0).
-    void rewind(int64_t n);
-    // Rewinds to the longest common prefix with `ids`, keeping at least one id to feed, and returns its length.
+    // kept state is restored and the rest is fed again (Error(cancelled) leaves the session at a shorter prefix). logits() are
+    // those of token n-1 again (none for n = 0).
+    void rewind(int64_t n, std::stop_token stop = {});
+    // Goes back to the longest common prefix with `ids` that needs no feeding, keeping at least one id to feed, and returns its
+    // length: the caller appends the rest.
     int64_t reuse_prefix(std::span<const int32_t> ids);
     std::unique_ptr<Session> fork() const;
     void keep_state();                        // a state to go back to cheaply, e.g. at the end of a turn

@@ -43,7 +43,8 @@ struct Session::Impl {
     void keep_state();
     uint64_t states_bytes() const;
     void feed_quietly(std::span<const int32_t> ids, std::stop_token stop);
-    void go_back_to(int64_t n);
+    void restore_at_most(int64_t n);
+    void go_back_to(int64_t n, std::stop_token stop);
     void need_logits();
 };
 

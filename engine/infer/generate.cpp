@@ -136,8 +136,9 @@ GenerateResult generate(Engine& engine, Session& session, const GenerateRequest&
         const int32_t id = sample(logits, request.sampling, session.tokens(), position);
         TokenInfo token;
         token.id = id;
-        token.probability = token_probability(logits, id);
-        token.entropy = next_tokens(logits, 1).entropy;
+        const TokenOdds odds = token_odds(logits, id);
+        token.probability = odds.probability;
+        token.entropy = odds.entropy;
         token.ref = {request.branch, position};
         r.output_ids.push_back(id);
         std::string reasoning, content;

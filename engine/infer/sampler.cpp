@@ -92,18 +92,27 @@ int32_t sample(std::span<const float> logits, const Sampling& s, std::span<const
     return c.back().id;
 }
 
+TokenOdds token_odds(std::span<const float> logits, int32_t id) {
+    const int32_t best = argmax(logits);
+    if (best < 0) return {};
+    double total = 0, weighted = 0;
+    for (float z : logits) {
+        const float d = z - logits[best];
+        if (!(d > -80.0f)) continue;  // NaN, -inf, and what no sum of a vocabulary's size would show
+        const float e = std::exp(d);
+        total += e;
+        weighted += static_cast<double>(e) * d;
+    }
+    const double mine = std::exp(static_cast<double>(logits[id]) - logits[best]) / total;
+    return {static_cast<float>(mine), static_cast<float>(std::log(total) - weighted / total)};
+}
+
 NextTokens next_tokens(std::span<const float> logits, int n) {
     NextTokens r;
     const int32_t best = argmax(logits);
     if (best < 0) return r;
-    double total = 0, weighted = 0;
-    for (float z : logits)
-        if (!std::isnan(z)) {
-            const double d = static_cast<double>(z) - logits[best], e = std::exp(d);
-            total += e;
-            if (e > 0) weighted += e * d;
-        }
-    r.entropy = static_cast<float>(std::log(total) - weighted / total);
+    const TokenOdds odds = token_odds(logits, best);
+    r.entropy = odds.entropy;
     std::vector<int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     std::erase_if(order, [&](int32_t i) { return std::isnan(logits[i]); });
@@ -113,18 +122,9 @@ NextTokens next_tokens(std::span<const float> logits, int n) {
     });
     for (int i = 0; i < n; ++i) {
         r.ids.push_back(order[i]);
-        r.probabilities.push_back(static_cast<float>(std::exp(static_cast<double>(logits[order[i]]) - logits[best]) / total));
+        r.probabilities.push_back(odds.probability * std::exp(logits[order[i]] - logits[best]));
     }
     return r;
-}
-
-float token_probability(std::span<const float> logits, int32_t id) {
-    const int32_t best = argmax(logits);
-    if (best < 0) return 0;
-    double total = 0;
-    for (float z : logits)
-        if (!std::isnan(z)) total += std::exp(static_cast<double>(z) - logits[best]);
-    return static_cast<float>(std::exp(static_cast<double>(logits[id]) - logits[best]) / total);
 }
 
 }  // namespace vitrine

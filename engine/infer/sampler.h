@@ -22,6 +22,11 @@ struct NextTokens {
     float entropy = 0;
 };
 NextTokens next_tokens(std::span<const float> logits, int n);
-float token_probability(std::span<const float> logits, int32_t id);  // at temperature 1
+
+// What is said of a drawn token: its probability and the entropy [nat] of the distribution, at temperature 1. One pass.
+struct TokenOdds {
+    float probability = 0, entropy = 0;
+};
+TokenOdds token_odds(std::span<const float> logits, int32_t id);
 
 }  // namespace vitrine

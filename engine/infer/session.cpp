@@ -126,9 +126,9 @@ void Session::Impl::feed_quietly(std::span<const int32_t> ids, std::stop_token s
     sink = saved_sink;
 }
 
-void Session::Impl::go_back_to(int64_t n) {
+// To n tokens, or to the longest shorter prefix that the rings or a kept state still have.
+void Session::Impl::restore_at_most(int64_t n) {
     while (!states.empty() && states.back().length > n) states.pop_back(), state_logits.pop_back();
-    const std::vector<int32_t> kept(tokens.begin(), tokens.begin() + n);
     if (cache.can_truncate_to(n)) {
         cache.truncate(n);
     } else if (!states.empty()) {
@@ -139,13 +139,18 @@ void Session::Impl::go_back_to(int64_t n) {
     tokens.resize(static_cast<size_t>(cache.length));
     logits.clear();
     if (!states.empty() && states.back().length == cache.length) logits = state_logits.back();
-    if (cache.length < n) feed_quietly({kept.data() + cache.length, static_cast<size_t>(n - cache.length)}, {});
+}
+
+void Session::Impl::go_back_to(int64_t n, std::stop_token stop) {
+    const std::vector<int32_t> kept(tokens.begin(), tokens.begin() + n);
+    restore_at_most(n);
+    if (cache.length < n) feed_quietly({kept.data() + cache.length, static_cast<size_t>(n - cache.length)}, stop);
 }
 
 void Session::Impl::need_logits() {
     if (!logits.empty() || tokens.empty()) return;
     const int32_t last = tokens.back();
-    go_back_to(cache.length - 1);
+    go_back_to(cache.length - 1, {});
     feed_quietly({&last, 1}, {});
 }
 
@@ -180,10 +185,11 @@ std::span<const float> Session::logits() const {
     return impl_->logits;
 }
 
-void Session::rewind(int64_t n) {
+void Session::rewind(int64_t n, std::stop_token stop) {
     VITRINE_ASSERT(n >= 0 && n <= length());
+    if (n == length()) return;
     if (impl_->trace) impl_->trace->cut(impl_->branch, n);
-    if (n < length()) impl_->go_back_to(n);
+    impl_->go_back_to(n, stop);
 }
 
 int64_t Session::reuse_prefix(std::span<const int32_t> ids) {
@@ -191,8 +197,9 @@ int64_t Session::reuse_prefix(std::span<const int32_t> ids) {
     const auto limit = static_cast<int64_t>(std::min(mine.size(), ids.empty() ? 0 : ids.size() - 1));
     int64_t n = 0;
     while (n < limit && mine[n] == ids[n]) ++n;
-    rewind(n);
-    return n;
+    if (n < length()) impl_->restore_at_most(n);
+    if (impl_->trace) impl_->trace->cut(impl_->branch, length());
+    return length();
 }
 
 std::unique_ptr<Session> Session::fork() const {

@@ -71,7 +71,8 @@ TEST(Sampler, NextTokensAreSortedAndTheEntropyIsRight) {
     EXPECT_EQ(n.ids, (std::vector<int32_t>{1, 0, 2}));
     EXPECT_NEAR(n.probabilities[0], 0.5, 1e-6);
     EXPECT_NEAR(n.entropy, 1.5 * std::log(2.0), 1e-6);
-    EXPECT_NEAR(token_probability(z, 2), 0.25, 1e-6);
+    EXPECT_NEAR(token_odds(z, 2).probability, 0.25, 1e-6);
+    EXPECT_NEAR(token_odds(z, 2).entropy, 1.5 * std::log(2.0), 1e-6);
 }
 
 }  // namespace
