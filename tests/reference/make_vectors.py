@@ -5,6 +5,7 @@ Needs the checkpoints tests/golden/{flashlike,prolike,official}. Two runs give t
 bits of exp, cos and sums may differ.
 """
 
+import json
 import os
 import sys
 
@@ -40,6 +41,16 @@ EXACT_HOOKS = (
     "mlp_hc.hook_comb",
     "hook_attn_out",
     "attn.compressor.hook_out",
+    "attn.indexer.hook_topk",
+    "mlp.hook_router_logits",
+    "mlp.hook_router_indices",
+    "mlp.hook_router_weights",
+)
+VIEW_HOOKS = (
+    "attn_hc.hook_comb",
+    "attn_hc.hook_post",
+    "mlp_hc.hook_comb",
+    "mlp_hc.hook_post",
     "attn.indexer.hook_topk",
     "mlp.hook_router_logits",
     "mlp.hook_router_indices",
@@ -169,6 +180,18 @@ def tiny_exact(folder, tokens):
     save(f"{folder}/golden.safetensors", {**{k: compact(v) for k, v in arrays.items()}, **pick(hooks, EXACT_HOOKS)})
 
 
+def seedling(golden, case=10):
+    """what the views show of the shipped model reading one prompt of seedling_greedy.json and its answer, in one file"""
+    with open(f"{golden}/seedling_greedy.json", encoding="utf-8") as f:
+        chosen = json.load(f)[case]
+    tokens = chosen["prompt_ids"] + chosen["greedy_ids"]
+    model = Model(f"{golden}/../../assets/models/seedling")
+    _, hooks = model.forward(tokens)
+    add_stream_measures(hooks, model.config.layers)
+    names = [k for k in (*VIEW_HOOKS, *EXTRA_HOOKS) if not k.endswith(("_head", "_mean", "_max"))]
+    save(f"{golden}/exact_extra/seedling.safetensors", {"input_ids": compact(tokens), **pick(hooks, names)})
+
+
 def reference(golden, name, tokens):
     model = Model(f"{golden}/{name}", "reference")
     logits, hooks = model.forward(tokens)
@@ -195,6 +218,7 @@ def main():
         save(
             f"{golden}/exact_extra/{name}.safetensors", {"input_ids": compact(ids[name]), **pick(hooks, EXTRA_HOOKS)}
         )
+    seedling(golden)
     save(f"{golden}/reference/formats.safetensors", format_vectors())
     for name in ids:
         reference(golden, name, ids[name][:160] if name == "official" else ids[name])

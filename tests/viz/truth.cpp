@@ -2,6 +2,7 @@
 #include "tests/viz/truth.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "engine/engine.h"
@@ -32,15 +33,22 @@ ModelRun run_ids(const std::string& folder, const std::vector<int32_t>& ids) {
 }
 
 ModelRun run_golden(const std::string& name) {
-    using vitrine::test::golden_path;
-    auto vectors = vitrine::test::load_arrays(golden_path(name + "/golden.safetensors"));
-    ModelRun r = run_ids(golden_path(name), vitrine::test::int_list(vectors.at("input_ids")));
-    vectors.merge(vitrine::test::load_arrays(golden_path("exact_extra/" + name + ".safetensors")));
+    using vitrine::test::golden_path, vitrine::test::load_arrays;
+    const bool is_seedling = name == "seedling";
+    const std::string folder =
+        is_seedling ? std::string(VITRINE_SOURCE_DIR) + "/assets/models/seedling" : golden_path(name);
+    auto vectors = load_arrays(golden_path("exact_extra/" + name + ".safetensors"));
+    if (!is_seedling) vectors.merge(load_arrays(golden_path(name + "/golden.safetensors")));
+    ModelRun r = run_ids(folder, vitrine::test::int_list(vectors.at("input_ids")));
     r.vectors = std::move(vectors);
     r.bias.resize(static_cast<size_t>(r.model->config.n_layers()));
-    for (const auto& [key, array] : vitrine::test::load_arrays(golden_path(name + "/model.safetensors")))
-        for (size_t l = 0; l < r.bias.size(); ++l)
-            if (key.ends_with("layers." + std::to_string(l) + ".ffn.gate.bias")) r.bias[l] = array.values;
+    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+        const std::string base = file.path().filename().string();
+        if (!base.starts_with("model") || !base.ends_with(".safetensors")) continue;
+        for (const auto& [key, array] : load_arrays(file.path().string()))
+            for (size_t l = 0; l < r.bias.size(); ++l)
+                if (key.ends_with("layers." + std::to_string(l) + ".ffn.gate.bias")) r.bias[l] = array.values;
+    }
     return r;
 }
 

@@ -13,7 +13,7 @@ namespace vitrine::viz::test {
 
 using Violations = std::vector<std::string>;
 
-// A model that read one sequence, and the vectors of that sequence (empty for the seedling, which has none).
+// A model that read one sequence, and the vectors of that sequence.
 struct ModelRun {
     std::shared_ptr<const ModelInfo> model;
     vitrine::test::Arrays vectors;
@@ -24,18 +24,22 @@ struct ModelRun {
         return vectors.at("blocks." + std::to_string(layer) + "." + name);
     }
 };
-ModelRun run_golden(const std::string& name);  // flashlike, prolike
+ModelRun run_golden(const std::string& name);  // flashlike, prolike, seedling (no logits)
 ModelRun run_ids(const std::string& folder, const std::vector<int32_t>& ids);
 
 // The records of `s` with `change` applied to every array, in a trace of their own.
 using Change = std::function<void(int64_t position, int layer, Probe probe, std::vector<float>& values)>;
 Snapshot changed(const Snapshot& s, const ModelInfo& model, const Change& change);
 
-Violations check_routing(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens);
+Violations check_routing(Stage& stage, const ModelRun& truth, const Snapshot& shown,
+                         const std::vector<int64_t>& tokens);
 Violations check_loads(Stage& stage, const ModelRun& truth, const Snapshot& shown);
-Violations check_attention(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens);
+Violations check_attention(Stage& stage, const ModelRun& truth, const Snapshot& shown,
+                           const std::vector<int64_t>& tokens);
 Violations check_entries(Stage& stage, const ModelRun& truth, const Snapshot& shown);
-Violations check_streams(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens);
+Violations check_streams(Stage& stage, const ModelRun& truth, const Snapshot& shown,
+                         const std::vector<int64_t>& tokens);
+Violations check_next(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens);
 Violations check_cache(Stage& stage, const ModelRun& truth, const Snapshot& shown);
 
 std::string listed(const Violations& v);  // at most ten lines

@@ -252,6 +252,8 @@ void OverviewPanel::draw_next(const Snapshot& s, View& view) {
     spec.color = [&](int i) { return ids[i] == came ? theme().answer : theme().text_dim; };
     spec.hover = [&](int i) { ImGui::Text("token id %d, %s", ids[i], ui::format_percent(probabilities[i]).c_str()); };
     spec.height = ImGui::GetContentRegionAvail().y;
+    if (ui::registry_is_on())
+        for (size_t i = 0; i < ids.data.size(); ++i) ui::value("overview/next/id/" + std::to_string(i), ids[i]);
     ui::horizontal_bars(spec, std::min(px(200), ImGui::GetContentRegionAvail().x * 0.35f));
 }
 
