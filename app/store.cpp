@@ -131,7 +131,9 @@ int64_t Store::save(const std::vector<SaveJob>& jobs) {
     sql::Statement branch(db, "INSERT OR REPLACE INTO branches VALUES(?,?,?,?)");
     sql::Statement turn(db, "INSERT OR REPLACE INTO turns VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
     sql::Statement deselect(db, "UPDATE turns SET is_selected=0 WHERE conversation=? AND parent=?");
-    sql::Statement token(db, "INSERT OR REPLACE INTO tokens VALUES(?,?,?,?,?,?,?,?,?,?)");
+    sql::Statement token(db, "INSERT INTO tokens VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET id=excluded.id, "
+                        "phase=excluded.phase, is_special=excluded.is_special, probability=excluded.probability, "
+                        "entropy=excluded.entropy, text=excluded.text, record=coalesce(excluded.record, record)");
     sql::Statement used(db, "SELECT record_bytes FROM conversations WHERE id=?");
     sql::Statement use(db, "UPDATE conversations SET record_bytes=?2 WHERE id=?1");
     int64_t n_left_out = 0;

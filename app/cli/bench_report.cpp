@@ -1,0 +1,85 @@
+// How bench prints.
+#include "app/cli/bench_report.h"
+
+#include <cstdarg>
+#include <cstdio>
+
+#include "app/cli/common.h"
+#include "engine/base/json.h"
+
+namespace vitrine::cli {
+namespace {
+
+void add(std::string& s, const char* format, ...) __attribute__((format(printf, 2, 3)));
+void add(std::string& s, const char* format, ...) {
+    char b[256];
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(b, sizeof b, format, args);
+    va_end(args);
+    s += b;
+    s += '\n';
+}
+
+void put(Json& root, const std::string& key, const Json& value) {
+    root.set(key, value);
+    const size_t dot = key.find('.');
+    if (dot == std::string::npos) return;
+    const Json* group = root.find(key.substr(0, dot));
+    Json g = group ? *group : Json::object();
+    g.set(key.substr(dot + 1), value);
+    root.set(key.substr(0, dot), std::move(g));
+}
+
+}  // namespace
+
+std::string to_text(const BenchReport& r) {
+    std::string s;
+    add(s, "model      %s, %s, %s, %d threads", r.model.c_str(), r.numerics.c_str(), r.kernels.c_str(), r.n_threads);
+    add(s, "prefill    %8.1f tokens/s over %lld tokens", r.prefill_tokens_per_s, static_cast<long long>(r.prefill_tokens));
+    add(s, "decode     %8.1f tokens/s at context %lld, %lld tokens (%lld different), logits included, drawing not",
+        r.decode_tokens_per_s, static_cast<long long>(r.decode_context), static_cast<long long>(r.decode_tokens),
+        static_cast<long long>(r.n_different_tokens));
+    add(s, "           %s of weights per token, %s touched in all; cache %s", human_bytes(r.bytes_per_token).c_str(),
+        human_bytes(static_cast<double>(r.distinct_bytes)).c_str(), human_bytes(r.cache_bytes).c_str());
+    add(s, "reading    %8.1f GB/s of memory (%s read); decoding reads weights at %.1f GB/s, %.0f %% of it", r.read_gb_per_s,
+        human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s(),
+        r.read_gb_per_s > 0 ? 100 * r.decode_gb_per_s() / r.read_gb_per_s : 0.0);
+    add(s, "watching   %8.2f %% of a token's time, median of %d alternating runs, 95 %% interval [%.2f, %.2f]",
+        r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);
+    add(s, "unwatched  %8.4f %%: at most %lld checks per token of %.2f ns", r.unwatched_cost_percent(),
+        static_cast<long long>(r.checks_per_token), r.check_ns);
+    return s;
+}
+
+std::string to_json(const BenchReport& r) {
+    Json j = Json::object();
+    put(j, "model", r.model);
+    put(j, "numerics", r.numerics);
+    put(j, "kernels", r.kernels);
+    put(j, "threads", r.n_threads);
+    put(j, "prefill.tokens", r.prefill_tokens);
+    put(j, "prefill.tokens_per_s", r.prefill_tokens_per_s);
+    put(j, "decode.context", r.decode_context);
+    put(j, "decode.tokens", r.decode_tokens);
+    put(j, "decode.different_tokens", r.n_different_tokens);
+    put(j, "decode.tokens_per_s", r.decode_tokens_per_s);
+    put(j, "decode.bytes_per_token", r.bytes_per_token);
+    put(j, "decode.distinct_bytes", static_cast<int64_t>(r.distinct_bytes));
+    put(j, "decode.cache_bytes", r.cache_bytes);
+    put(j, "decode.gb_per_s", r.decode_gb_per_s());
+    put(j, "read_gb_per_s", r.read_gb_per_s);
+    put(j, "read_bytes", static_cast<int64_t>(r.read_bytes));
+    put(j, "watching_cost_percent", r.watching.percent);
+    Json interval = Json::array();
+    interval.push(r.watching.low);
+    interval.push(r.watching.high);
+    put(j, "watching_cost_interval", interval);
+    put(j, "watching_runs", r.watching.n_pairs);
+    put(j, "probe_check.per_token_at_most", r.checks_per_token);
+    put(j, "probe_check.ns", r.check_ns);
+    put(j, "unwatched_cost_percent", r.unwatched_cost_percent());
+    return j.dump(2);
+}
+
+}  // namespace vitrine::cli

@@ -1,0 +1,109 @@
+// What the subcommands share.
+#include "app/cli/common.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <mutex>
+
+#include "app/paths.h"
+#include "engine/base/log.h"
+#include "engine/engine.h"
+
+namespace vitrine::cli {
+
+std::string ModelArgs::folder_or_shipped() const { return folder.empty() ? shipped_model() : folder; }
+
+void add_model_options(Options& o, ModelArgs& m) {
+    o.text("-m, --model", "DIR", &m.folder, "checkpoint folder; the shipped model when not given")
+        .choice("--numerics", {"exact", "reference"}, &m.numerics, "FP32 throughout, or the official code's rounding")
+        .integer("-c, --ctx, --ctx-size", 1, 1048576, &m.context, "largest context in tokens; the model's own when not given")
+        .integer("-t, --threads", 1, 1024, &m.threads, "threads; one per core when not given");
+}
+
+std::unique_ptr<Engine> load_engine(const ModelArgs& m) {
+    EngineOptions options;
+    options.numerics = m.numerics_mode();
+    options.n_threads = static_cast<int>(m.threads);
+    options.max_context = m.context;
+    auto engine = Engine::load(m.folder_or_shipped(), options);
+    const ModelInfo& info = engine->info();
+    for (const std::string& w : info.warnings) log_warning(w);
+    char line[256];
+    std::snprintf(line, sizeof line, "%s: %.1f M parameters, %.1f M active, %s, %s, %d threads, loaded in %.0f ms",
+                  info.name.c_str(), info.n_params / 1e6, info.n_active_params / 1e6, numerics_name(info.numerics),
+                  info.kernels.c_str(), info.n_threads, info.load_ms);
+    log_info(line);
+    return engine;
+}
+
+Sampling SamplingArgs::get() const {
+    Sampling s = sampling;
+    s.max_new_tokens = static_cast<int>(max_new_tokens);
+    s.top_k = static_cast<int>(top_k);
+    return s;
+}
+
+void add_sampling_options(Options& o, SamplingArgs& s) {
+    o.integer("-n, --n-predict", 1, 1048576, &s.max_new_tokens, "at most this many new tokens (4096)")
+        .number("--temp", 0, 100, &s.sampling.temperature, "temperature; 0 is greedy (1)")
+        .integer("--top-k", 0, INT32_MAX, &s.top_k, "draw from the k most probable; 0: from all (0)")
+        .number("--top-p", 0, 1, &s.sampling.top_p, "draw from the smallest set with this probability (1)")
+        .number("--min-p", 0, 1, &s.sampling.min_p, "leave out what is less than this share of the best (0)")
+        .number("--repetition-penalty", 0.1, 10, &s.sampling.repetition_penalty, "divide logits of tokens seen (1)")
+        .counter("--seed", &s.sampling.seed, "the same seed draws the same tokens (0)")
+        .list("--stop", "TEXT", &s.sampling.stop, "end the answer before this text; may be repeated");
+}
+
+Mode mode_from_name(const std::string& name) {
+    return name == "high" ? Mode::high : name == "max" ? Mode::max : Mode::non_think;
+}
+
+struct Interrupt::State {
+    std::mutex mutex;
+    std::stop_source running;
+    bool is_running = false;
+};
+
+Interrupt::Interrupt() : state_(std::make_shared<State>()) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    thread_ = std::jthread([state = state_, set](std::stop_token stop) {
+        while (!stop.stop_requested()) {
+            const timespec wait{0, 50'000'000};
+            if (sigtimedwait(&set, nullptr, &wait) != SIGINT) continue;
+            const std::lock_guard lock(state->mutex);
+            if (!state->is_running || state->running.stop_requested()) _exit(130);
+            state->running.request_stop();
+        }
+    });
+}
+
+Interrupt::~Interrupt() = default;
+
+std::stop_token Interrupt::begin() {
+    const std::lock_guard lock(state_->mutex);
+    state_->running = std::stop_source();
+    state_->is_running = true;
+    return state_->running.get_token();
+}
+
+void Interrupt::end() {
+    const std::lock_guard lock(state_->mutex);
+    state_->is_running = false;
+}
+
+std::string human_bytes(double bytes) {
+    const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+    int u = 0;
+    while (bytes >= 1000 && u < 4) bytes /= 1000, ++u;
+    char b[32];
+    std::snprintf(b, sizeof b, u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+    return b;
+}
+
+}  // namespace vitrine::cli

@@ -1,0 +1,65 @@
+// What the subcommands share: the options that choose a model, and Ctrl-C.
+#pragma once
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "app/cli/options.h"
+#include "engine/base/config/numerics.h"
+#include "engine/base/config/sampling.h"
+
+namespace vitrine {
+class Engine;
+}
+
+namespace vitrine::cli {
+
+struct ModelArgs {
+    std::string folder, numerics = "exact";  // folder empty: the shipped model
+    int64_t context = 0, threads = 0;
+    std::string folder_or_shipped() const;
+    Numerics numerics_mode() const { return numerics == "reference" ? Numerics::reference : Numerics::exact; }
+};
+void add_model_options(Options& options, ModelArgs& m);
+// Loads and logs what was loaded, its warnings and the time it took.
+std::unique_ptr<Engine> load_engine(const ModelArgs& m);
+
+struct SamplingArgs {
+    Sampling sampling;
+    int64_t max_new_tokens = 4096, top_k = 0;
+    Sampling get() const;
+};
+void add_sampling_options(Options& options, SamplingArgs& s);
+
+Mode mode_from_name(const std::string& name);
+inline const std::vector<std::string> kModeNames = {"non-think", "high", "max"};
+
+// Turns Ctrl-C into a stop request for what is running; when nothing runs, or at the second one in a row, the program ends with
+// 130. Make it before any other thread: it blocks the signal for all of them.
+class Interrupt {
+  public:
+    Interrupt();
+    ~Interrupt();
+    std::stop_token begin();  // a fresh token for the next piece of work
+    void end();               // nothing runs any more
+
+  private:
+    struct State;
+    std::shared_ptr<State> state_;
+    std::jthread thread_;
+};
+
+// Bytes for people: "272.1 MB" (powers of ten, as bandwidth is given).
+std::string human_bytes(double bytes);
+
+// One entry per subcommand; each returns the program's exit code and throws UsageError or Error.
+int run_window(const Args& args);
+int run_chat(const Args& args);
+int run_dump(const Args& args);
+int run_inspect(const Args& args);
+int run_bench(const Args& args);
+int run_init(const Args& args);
+int run_drive(const Args& args);
+
+}  // namespace vitrine::cli

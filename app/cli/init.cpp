@@ -1,0 +1,47 @@
+// vitrine init: a checkpoint with random weights.
+#include <cstdio>
+#include <unistd.h>
+
+#include "app/cli/common.h"
+#include "engine/base/log.h"
+#include "engine/model/init.h"
+
+namespace vitrine::cli {
+
+int run_init(const Args& args) {
+    std::string preset, weights, out;
+    uint64_t seed = 0;
+    std::vector<std::string> names;
+    std::string list;
+    for (const Preset& p : presets()) {
+        names.emplace_back(p.name);
+        list += std::string("\n  ") + p.name + ": " + p.what + " (" + weights_format_name(p.format) + ")";
+    }
+    Options o("init", "--preset NAME --out DIR [OPTIONS]",
+              "Writes a checkpoint with random weights. Presets (and their usual weights):" + list);
+    o.choice("--preset", names, &preset, "shape of the model")
+        .text("-o, --out", "DIR", &out, "folder to write; must not hold a model")
+        .counter("--seed", &seed, "the same seed gives the same bytes (0)")
+        .choice("--weights", {"f32", "bf16", "fp8", "official"}, &weights,
+                "number format; official: FP8 projections and FP4 experts");
+    if (!o.parse(args)) return 0;
+    if (preset.empty()) throw UsageError("missing --preset NAME");
+    if (out.empty()) throw UsageError("missing --out DIR");
+
+    Interrupt interrupt;
+    InitProgress progress;
+    progress.stop = interrupt.begin();
+    int last = -1;
+    if (isatty(STDERR_FILENO))
+        progress.report = [&last](uint64_t done, uint64_t total) {
+            const int percent = total ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100;
+            if (percent != last) std::fprintf(stderr, "\r%3d %% of %s", last = percent, human_bytes(static_cast<double>(total)).c_str());
+            if (done == total) std::fputc('\n', stderr);
+        };
+    const WeightsFormat format = weights.empty() ? preset_format(preset) : weights_format_from_name(weights);
+    init_checkpoint(preset, seed, format, out, progress);
+    log_info(preset + " (" + weights_format_name(format) + ", seed " + std::to_string(seed) + ") written to " + out);
+    return 0;
+}
+
+}  // namespace vitrine::cli

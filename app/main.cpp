@@ -1,0 +1,74 @@
+// vitrine: the window, or one of the subcommands below.
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "app/cli/common.h"
+#include "engine/base/error.h"
+#include "engine/base/reader.h"
+
+namespace {
+using namespace vitrine;
+
+struct Subcommand {
+    const char* name;
+    int (*run)(const cli::Args&);
+    const char* summary;
+};
+
+// In the order of --help. The window is what runs without a name.
+constexpr Subcommand kSubcommands[] = {
+    {"window", cli::run_window, "the window (also without a subcommand)"},
+    {"chat", cli::run_chat, "answer a prompt, or talk in the terminal"},
+    {"dump", cli::run_dump, "write logits and internals of a sequence to a file"},
+    {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
+    {"bench", cli::run_bench, "speed of decoding, prefill, reading and watching"},
+    {"init", cli::run_init, "write a checkpoint with random weights"},
+};
+
+int print_help() {
+    std::printf("%s\n\nusage: vitrine [SUBCOMMAND] [OPTIONS]\n\n", cli::version_line().c_str());
+    for (const Subcommand& s : kSubcommands) std::printf("  %-9s %s\n", s.name, s.summary);
+    std::printf("\nvitrine SUBCOMMAND --help tells the options. vitrine [DIR] opens the window with a model.\n");
+    return 0;
+}
+
+int run(std::vector<std::string> args) {
+    const std::string first = args.empty() ? "" : args[0];
+    if (first == "--help" || first == "-h" || first == "help") return print_help();
+    if (first == "--version") return std::printf("%s\n", cli::version_line().c_str()), 0;
+    for (const Subcommand& s : kSubcommands)
+        if (first == s.name) return s.run({args.begin() + 1, args.end()});
+    // A folder or an option is for the window; any other word is a subcommand that does not exist.
+    std::error_code failed;
+    if (!first.empty() && first[0] != '-' && !std::filesystem::exists(first, failed)) {
+        std::vector<std::string> names;
+        for (const Subcommand& s : kSubcommands) names.emplace_back(s.name);
+        const std::string near = nearest_name(first, names);
+        throw cli::UsageError("unknown subcommand " + escaped(first) + (near.empty() ? "" : "; did you mean " + near + "?"));
+    }
+    return cli::run_window(args);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    // The one catch block of the command line. 0: done, 1: failed, 2: wrong command line.
+    try {
+        install_mapping_guard();
+        const int code = run({argv + 1, argv + argc});
+        if (std::fflush(stdout) != 0) throw Error(ErrorKind::io, std::string("stdout: ") + std::strerror(errno));
+        return code;
+    } catch (const cli::UsageError& e) {
+        std::fprintf(stderr, "vitrine: %s\nTry 'vitrine --help' or 'vitrine SUBCOMMAND --help'.\n", e.what());
+        return 2;
+    } catch (const std::bad_alloc&) {
+        std::fprintf(stderr, "vitrine: out of memory\n");
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "vitrine: %s\n", e.what());
+    }
+    return 1;
+}
