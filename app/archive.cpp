@@ -45,7 +45,8 @@ void Archive::save(SaveJob job) {
     }
     wake_.notify_all();
     if (must_tell)
-        notice(Notice::Level::warning, "The disk is slower than the model: some tokens are saved without their records.");
+        notice(Notice::Level::warning,
+               "The disk is slower than the model: some tokens are saved without their records.");
 }
 
 void Archive::push(std::function<void(Store*)> f) {
@@ -117,8 +118,9 @@ void Archive::begin_new_file(const std::string& why) {
     const std::string bad = Store::keep_aside(path_);
     store_ = std::make_unique<Store>(path_);
     ++n_files_;
-    notice(Notice::Level::warning, "The saved conversations could not be read and a new file was begun. The old one is kept as " +
-                                       bad + ". Reason: " + why);
+    notice(Notice::Level::warning,
+           "The saved conversations could not be read and a new file was begun. The old one is kept as " + bad +
+               ". Reason: " + why);
 }
 
 bool Archive::save_batch(std::deque<Task>& batch, bool is_last_try) {
@@ -144,8 +146,8 @@ bool Archive::save_batch(std::deque<Task>& batch, bool is_last_try) {
         }
     } catch (const Error& e) {
         if (is_last_try || !std::exchange(has_failed_, true))
-            notice(Notice::Level::error, std::string("Saving failed") + (is_last_try ? "" : " and is tried again") + ": " +
-                                             e.what());
+            notice(Notice::Level::error,
+                   std::string("Saving failed") + (is_last_try ? "" : " and is tried again") + ": " + e.what());
         return false;
     }
 }
@@ -173,12 +175,15 @@ void Archive::run(std::stop_token stop) {
             std::unique_lock lock(mutex_);
             wake_.wait(lock, stop, [this] { return !queue_.empty(); });
             if (queue_.empty()) return;  // stopped, and all is written
-            // Either one call, or as many jobs as lie in front of the next call. Nobody waits for a disk that refuses writes.
+            // Either one call, or as many jobs as lie in front of the next call. Nobody waits for a disk that refuses
+            // writes.
             if (has_failed_) {
-                const auto c = std::find_if(queue_.begin(), queue_.end(), [](const Task& t) { return t.call != nullptr; });
+                const auto c =
+                    std::find_if(queue_.begin(), queue_.end(), [](const Task& t) { return t.call != nullptr; });
                 if (c != queue_.end()) std::rotate(queue_.begin(), c, c + 1);
             }
-            while (!queue_.empty() && batch.size() < kJobsPerCommit && (batch.empty() || (!batch[0].call && !queue_[0].call))) {
+            while (!queue_.empty() && batch.size() < kJobsPerCommit &&
+                   (batch.empty() || (!batch[0].call && !queue_[0].call))) {
                 batch.push_back(std::move(queue_.front()));
                 queue_.pop_front();
             }

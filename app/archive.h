@@ -1,7 +1,8 @@
 // The I/O thread that owns the store: the engine hands changes over and never waits for a disk.
 //
-// The queue is bounded in bytes and in jobs. When it is full the records of tokens are left out first, then whole jobs; both are
-// counted and told. A failed write keeps its jobs and tries again; a damaged file is kept aside and a new one begun.
+// The queue is bounded in bytes and in jobs. When it is full the records of tokens are left out first, then whole jobs;
+// both are counted and told. A failed write keeps its jobs and tries again; a damaged file is kept aside and a new one
+// begun.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -29,7 +30,7 @@ class Archive {
 
     // Any thread; never blocks on the disk.
     void save(SaveJob job);
-    void list(std::string search);      // answers with ConversationsListed
+    void list(std::string search);  // answers with ConversationsListed
     void rename(int64_t conversation, std::string title, std::string search_after);
     void remove(int64_t conversation, std::string search_after);
 
@@ -66,7 +67,7 @@ class Archive {
     size_t queued_bytes_ = 0, queued_jobs_ = 0;
     std::atomic<int64_t> n_files_{0}, n_left_out_{0};
     bool has_told_left_out_ = false;
-    std::jthread thread_;           // last: it uses the rest
+    std::jthread thread_;  // last: it uses the rest
 };
 
 }  // namespace vitrine

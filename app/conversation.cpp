@@ -85,7 +85,9 @@ std::vector<int64_t> ConversationTree::path_to(int64_t turn) const {
     return out;
 }
 
-std::vector<int64_t> ConversationTree::siblings(int64_t turn) const { return children(at(turn).turn.parent); }
+std::vector<int64_t> ConversationTree::siblings(int64_t turn) const {
+    return children(at(turn).turn.parent);
+}
 
 void ConversationTree::select(int64_t turn) {
     for (int64_t t : path_to(turn)) selected_[at(t).turn.parent] = t;
@@ -94,8 +96,8 @@ void ConversationTree::select(int64_t turn) {
 void ConversationTree::select_sibling(int64_t turn, int sibling) {
     const std::vector<int64_t> all = siblings(turn);
     if (sibling < 0 || sibling >= static_cast<int>(all.size()))
-        throw Error(ErrorKind::bad_input, "there is no version " + std::to_string(sibling + 1) + " of this turn: it has " +
-                                              std::to_string(all.size()));
+        throw Error(ErrorKind::bad_input, "there is no version " + std::to_string(sibling + 1) +
+                                              " of this turn: it has " + std::to_string(all.size()));
     select(all[sibling]);
 }
 
@@ -111,7 +113,8 @@ std::vector<TokenInfo> ConversationTree::tokens(uint64_t branch, int64_t begin, 
     std::vector<TokenInfo> out;
     if (begin < b.n_shared && b.parent != branch) out = tokens(b.parent, begin, std::min(end, b.n_shared));
     for (TokenInfo& t : out) t.ref.branch = branch;  // the trace shares the records under the new branch too
-    for (int64_t p = std::max(begin, b.n_shared); p < std::min(end, b.end()); ++p) out.push_back(b.tokens[p - b.n_shared]);
+    for (int64_t p = std::max(begin, b.n_shared); p < std::min(end, b.end()); ++p)
+        out.push_back(b.tokens[p - b.n_shared]);
     return out;
 }
 
@@ -157,8 +160,8 @@ std::string to_markdown(const Conversation& c) {
         if (!who.empty()) who[0] = static_cast<char>(who[0] >= 'a' && who[0] <= 'z' ? who[0] - 'a' + 'A' : who[0]);
         s += "\n## " + who + (t.role == "assistant" ? std::string(" (") + mode_title(t.mode) + ")" : "") + "\n\n";
         if (!t.reasoning.empty())
-            s += "<details><summary>Thinking, " + std::to_string(t.stats.n_thinking) + " tokens</summary>\n\n" + t.reasoning +
-                 "\n\n</details>\n\n";
+            s += "<details><summary>Thinking, " + std::to_string(t.stats.n_thinking) + " tokens</summary>\n\n" +
+                 t.reasoning + "\n\n</details>\n\n";
         s += t.content + "\n";
     }
     return s;

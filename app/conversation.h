@@ -1,7 +1,7 @@
 // One conversation as a tree of turns: editing and regenerating make siblings, one path through the tree is shown.
 //
-// It also keeps which tokens each assistant's turn was generated from, by branch of the trace, so that a turn that left the
-// context can still be selected. Owner: the engine thread. Plain data; knows neither files nor the engine.
+// It also keeps which tokens each assistant's turn was generated from, by branch of the trace, so that a turn that left
+// the context can still be selected. Owner: the engine thread. Plain data; knows neither files nor the engine.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -16,8 +16,8 @@ namespace vitrine {
 // A number that no other conversation or branch of this user has: microseconds since 1970, never twice in a process.
 int64_t unique_id();
 
-// What an assistant's turn was generated from: positions [0, n_prompt) of the branch are its prompt, [n_prompt, n_total) its
-// own tokens.
+// What an assistant's turn was generated from: positions [0, n_prompt) of the branch are its prompt, [n_prompt,
+// n_total) its own tokens.
 struct TurnContext {
     uint64_t branch = 0;  // 0: nothing generated
     int64_t n_prompt = 0, n_total = 0, n_reused = 0;
@@ -42,16 +42,17 @@ class ConversationTree {
 
     ConversationTree() : id(unique_id()) {}
 
-    // A new last child of turn.parent (0: a root), selected. Returns its id. The title comes from the first user's text.
+    // A new last child of turn.parent (0: a root), selected. Returns its id. The title comes from the first user's
+    // text.
     int64_t add(Turn turn);
-    void restore(Node node, bool is_selected);   // from a store: keeps turn.id
+    void restore(Node node, bool is_selected);  // from a store: keeps turn.id
     bool has(int64_t turn) const { return nodes_.count(turn) != 0; }
-    Node& at(int64_t turn);                      // Error(bad_input) when there is no such turn
+    Node& at(int64_t turn);  // Error(bad_input) when there is no such turn
     const Node& at(int64_t turn) const;
-    std::vector<int64_t> path() const;           // ids from the first turn to the last shown one
+    std::vector<int64_t> path() const;                 // ids from the first turn to the last shown one
     std::vector<int64_t> path_to(int64_t turn) const;  // from the first turn to this one, whatever is selected
     std::vector<int64_t> siblings(int64_t turn) const;
-    void select(int64_t turn);                   // and its ancestors
+    void select(int64_t turn);  // and its ancestors
     void select_sibling(int64_t turn, int sibling);
     bool is_selected(int64_t turn) const;
     bool is_empty() const { return nodes_.empty(); }

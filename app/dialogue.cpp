@@ -39,15 +39,18 @@ uint64_t Dialogue::branch_for(const RenderedPrompt& prompt, int64_t n_reused) {
     const auto own = tree_.branches.find(branch_);
     const bool continues =
         own != tree_.branches.end() && own->second.end() == n_known && common_prefix(ids, timeline_) == n_known;
-    std::vector<TokenInfo> kept(timeline_.begin(), timeline_.begin() + (continues ? n_known : std::min(n_reused, n_known)));
+    std::vector<TokenInfo> kept(timeline_.begin(),
+                                timeline_.begin() + (continues ? n_known : std::min(n_reused, n_known)));
     if (!continues) {
         const uint64_t from = std::exchange(branch_, static_cast<uint64_t>(unique_id()));
         const auto n_shared = static_cast<int64_t>(kept.size());
         if (trace_ && from != 0) trace_->fork(from, branch_, n_shared);
         Branch b;
         // What another conversation read is copied: a conversation is stored whole.
-        if (own != tree_.branches.end() && own->second.end() >= n_shared) b.parent = from, b.n_shared = n_shared;
-        else b.tokens = kept;
+        if (own != tree_.branches.end() && own->second.end() >= n_shared)
+            b.parent = from, b.n_shared = n_shared;
+        else
+            b.tokens = kept;
         for (TokenInfo& t : b.tokens) t.ref.branch = branch_;
         tree_.branches[branch_] = std::move(b);
     }
@@ -74,9 +77,10 @@ int64_t Dialogue::answer(int64_t asked, Mode mode, const Sampling& sampling, con
     const int64_t n_before = session_->length();
     const std::vector<int32_t> ids = prompt.ids();
     // As Session::reuse_prefix: one token at least is fed, for its logits.
-    const int64_t n_reused = std::min(
-        {std::mismatch(ids.begin(), ids.end(), session_->tokens().begin(), session_->tokens().end()).first - ids.begin(),
-         n_prompt - 1});
+    const int64_t n_reused =
+        std::min({std::mismatch(ids.begin(), ids.end(), session_->tokens().begin(), session_->tokens().end()).first -
+                      ids.begin(),
+                  n_prompt - 1});
 
     Turn turn;
     turn.parent = asked;

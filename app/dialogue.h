@@ -1,4 +1,5 @@
-// A conversation with its session: renders prompts, reuses what the session holds, generates answers, keeps branches of the trace.
+// A conversation with its session: renders prompts, reuses what the session holds, generates answers, keeps branches of
+// the trace.
 //
 // Used by the window's worker and by `vitrine chat` alike. Owner: the engine thread. Must not outlive its Engine.
 #pragma once
@@ -26,9 +27,11 @@ class Dialogue {
     // `trace` null: nothing is recorded.
     Dialogue(Engine& engine, std::shared_ptr<Trace> trace);
 
-    // Answers a user's turn with a new turn, which is selected. Before it exists an Error leaves everything as it was (no
-    // tokenizer, prompt over the context); later ones end it with stop_reason "error: ..." and are thrown. Returns its id.
-    int64_t answer(int64_t asked, Mode mode, const Sampling& sampling, const AnswerObserver& observer, std::stop_token stop);
+    // Answers a user's turn with a new turn, which is selected. Before it exists an Error leaves everything as it was
+    // (no tokenizer, prompt over the context); later ones end it with stop_reason "error: ..." and are thrown. Returns
+    // its id.
+    int64_t answer(int64_t asked, Mode mode, const Sampling& sampling, const AnswerObserver& observer,
+                   std::stop_token stop);
 
     // Computes the record of one token again, with these probes besides the watched ones, and puts it into the trace.
     void recompute(const TokenRef& token, ProbeSet probes, std::stop_token stop);
@@ -48,8 +51,8 @@ class Dialogue {
     std::shared_ptr<Trace> trace_;
     ConversationTree tree_;
     std::unique_ptr<Session> session_;
-    uint64_t branch_ = 0;                 // of the session's tokens
-    std::vector<TokenInfo> timeline_;     // the branch's tokens: begins with the session's
+    uint64_t branch_ = 0;              // of the session's tokens
+    std::vector<TokenInfo> timeline_;  // the branch's tokens: begins with the session's
 };
 
 }  // namespace vitrine

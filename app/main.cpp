@@ -48,7 +48,8 @@ int run(std::vector<std::string> args) {
         std::vector<std::string> names;
         for (const Subcommand& s : kSubcommands) names.emplace_back(s.name);
         const std::string near = nearest_name(first, names);
-        throw cli::UsageError("unknown subcommand " + escaped(first) + (near.empty() ? "" : "; did you mean " + near + "?"));
+        throw cli::UsageError("unknown subcommand " + escaped(first) +
+                              (near.empty() ? "" : "; did you mean " + near + "?"));
     }
     return cli::run_window(args);
 }

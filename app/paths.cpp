@@ -21,7 +21,8 @@ std::string xdg(const char* variable, const char* under_home) {
     if (!v.empty() && v[0] == '/') return v + "/vitrine";
     const std::string home = environment("HOME");
     if (home.empty() || home[0] != '/')
-        throw Error(ErrorKind::io, std::string("no folder for Vitrine's files: set ") + variable + " or HOME to an absolute path");
+        throw Error(ErrorKind::io,
+                    std::string("no folder for Vitrine's files: set ") + variable + " or HOME to an absolute path");
     return home + "/" + under_home + "/vitrine";
 }
 
@@ -36,23 +37,32 @@ std::vector<fs::path> asset_roots() {
         roots.push_back(bin / "assets");
         roots.push_back(bin.parent_path() / "assets");
     }
-    roots.push_back(fs::path(VITRINE_SOURCE_DIR) / "assets");      // run from the tree it was built in
+    roots.push_back(fs::path(VITRINE_SOURCE_DIR) / "assets");  // run from the tree it was built in
     return roots;
 }
 
 }  // namespace
 
-std::string config_folder() { return xdg("XDG_CONFIG_HOME", ".config"); }
-std::string data_folder() { return xdg("XDG_DATA_HOME", ".local/share"); }
-std::string state_folder() { return xdg("XDG_STATE_HOME", ".local/state"); }
-std::string cache_folder() { return xdg("XDG_CACHE_HOME", ".cache"); }
+std::string config_folder() {
+    return xdg("XDG_CONFIG_HOME", ".config");
+}
+std::string data_folder() {
+    return xdg("XDG_DATA_HOME", ".local/share");
+}
+std::string state_folder() {
+    return xdg("XDG_STATE_HOME", ".local/state");
+}
+std::string cache_folder() {
+    return xdg("XDG_CACHE_HOME", ".cache");
+}
 
 std::string make_folder(const std::string& path) {
     std::error_code failed;
     const bool is_new = fs::create_directories(path, failed);
     if (failed) throw Error(ErrorKind::io, escaped(path, 512) + ": can't create the folder: " + failed.message());
     if (!fs::is_directory(path, failed)) throw Error(ErrorKind::io, escaped(path, 512) + ": exists but is no folder");
-    if (is_new) fs::permissions(path, fs::perms::owner_all, failed);  // conversations are private; a failure leaves the default
+    if (is_new)
+        fs::permissions(path, fs::perms::owner_all, failed);  // conversations are private; a failure leaves the default
     return path;
 }
 
@@ -67,8 +77,12 @@ std::string asset(const std::string& relative) {
     throw Error(ErrorKind::io, "assets/" + relative + " was not found; tried:" + tried);
 }
 
-std::string shipped_model() { return asset("models/seedling"); }
+std::string shipped_model() {
+    return asset("models/seedling");
+}
 
-bool has_display() { return !environment("DISPLAY").empty() || !environment("WAYLAND_DISPLAY").empty(); }
+bool has_display() {
+    return !environment("DISPLAY").empty() || !environment("WAYLAND_DISPLAY").empty();
+}
 
 }  // namespace vitrine

@@ -11,14 +11,15 @@ std::string data_folder();    // conversations, recordings
 std::string state_folder();   // layout, recents
 std::string cache_folder();   // deletable
 
-std::string make_folder(const std::string& path);  // with its parents, 0700; Error(io) with path and reason; returns path
+std::string make_folder(
+    const std::string& path);  // with its parents, 0700; Error(io) with path and reason; returns path
 
-// The folder of the model that ships with the program: beside the executable (package, install) or in the source tree it was
-// built from. Error(io) listing the places that were tried.
+// The folder of the model that ships with the program: beside the executable (package, install) or in the source tree
+// it was built from. Error(io) listing the places that were tried.
 std::string shipped_model();
 // A file or folder of assets/, found the same way.
 std::string asset(const std::string& relative);
 
-bool has_display();           // DISPLAY or WAYLAND_DISPLAY is set
+bool has_display();  // DISPLAY or WAYLAND_DISPLAY is set
 
 }  // namespace vitrine

@@ -13,8 +13,9 @@ namespace {
 
 const text::Tokenizer& need_tokenizer(const Engine& engine) {
     if (const text::Tokenizer* t = engine.tokenizer()) return *t;
-    throw Error(ErrorKind::bad_input, escaped(engine.info().folder, 512) +
-                                          "/tokenizer.json: not there: without it the model can't read text (dump --tokens works)");
+    throw Error(ErrorKind::bad_input,
+                escaped(engine.info().folder, 512) +
+                    "/tokenizer.json: not there: without it the model can't read text (dump --tokens works)");
 }
 
 std::vector<text::Message> messages_of(const ConversationTree& tree, const std::vector<int64_t>& path,
@@ -38,10 +39,14 @@ std::vector<text::Message> messages_of(const ConversationTree& tree, const std::
 
 Phase phase_of(text::SegmentKind kind) {
     switch (kind) {
-        case text::SegmentKind::reasoning: return Phase::thinking;
-        case text::SegmentKind::answer: return Phase::answer;
-        case text::SegmentKind::tool_call: return Phase::tool_call;
-        default: return Phase::prompt;
+        case text::SegmentKind::reasoning:
+            return Phase::thinking;
+        case text::SegmentKind::answer:
+            return Phase::answer;
+        case text::SegmentKind::tool_call:
+            return Phase::tool_call;
+        default:
+            return Phase::prompt;
     }
 }
 
@@ -70,7 +75,8 @@ RenderedPrompt render_prompt(const Engine& engine, const ConversationTree& tree,
     if (!why_not.empty()) throw Error(ErrorKind::bad_input, std::string(mode_title(mode)) + ": " + why_not);
     std::vector<int64_t> turns;
     const std::vector<text::Message> messages = messages_of(tree, tree.path_to(last), turns);
-    const text::Prompt p = text::encode_chat(messages, text::RenderOptions::for_mode(mode), engine.chat_format(), tokenizer);
+    const text::Prompt p =
+        text::encode_chat(messages, text::RenderOptions::for_mode(mode), engine.chat_format(), tokenizer);
     RenderedPrompt out;
     out.text = p.text;
     out.tokens = token_infos(tokenizer, p.ids);
@@ -95,7 +101,8 @@ RenderedPrompt render_plain(const Engine& engine, const std::string& text) {
     return {text, token_infos(tokenizer, ids), {{"BOS", 0, 1, 0}, {"text", 1, n, 0}}};
 }
 
-std::string explain_reuse(const std::vector<TokenInfo>& before, int64_t n_before, const RenderedPrompt& now, int64_t n_reused) {
+std::string explain_reuse(const std::vector<TokenInfo>& before, int64_t n_before, const RenderedPrompt& now,
+                          int64_t n_reused) {
     if (n_before == 0) return "Nothing was in the cache yet, so the whole prompt is read.";
     const auto n = static_cast<int64_t>(now.tokens.size());
     if (n_reused == n_before) return "All that was in the cache is still in the context: only what is new is read.";
@@ -107,14 +114,16 @@ std::string explain_reuse(const std::vector<TokenInfo>& before, int64_t n_before
     const auto at = static_cast<size_t>(n_reused);
     const std::string from = "From token " + std::to_string(n_reused) + " on the context differs: ";
     const std::string rest = " What follows is read again.";
-    const bool was_thinking = (at < before.size() && before[at].phase == Phase::thinking) ||
-                              (at + 1 < before.size() && before[at + 1].phase == Phase::thinking);  // at its opening tag
+    const bool was_thinking =
+        (at < before.size() && before[at].phase == Phase::thinking) ||
+        (at + 1 < before.size() && before[at + 1].phase == Phase::thinking);  // at its opening tag
     if (was_thinking && n_reused < n - 1 && what != text::segment_name(text::SegmentKind::reasoning))
         return from + "the thinking of an earlier answer is not part of it any more." + rest;
     if (what == text::segment_name(text::SegmentKind::effort_prefix) || n_reused <= 1)
-        return from + (what == text::segment_name(text::SegmentKind::effort_prefix)
-                           ? "this mode puts a text in front of everything."
-                           : "its beginning changed (mode, system text or conversation).") +
+        return from +
+               (what == text::segment_name(text::SegmentKind::effort_prefix)
+                    ? "this mode puts a text in front of everything."
+                    : "its beginning changed (mode, system text or conversation).") +
                rest;
     if (what == text::segment_name(text::SegmentKind::system)) return from + "the system text changed." + rest;
     if (what == text::segment_name(text::SegmentKind::think_tag))

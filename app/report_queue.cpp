@@ -7,8 +7,9 @@ namespace vitrine {
 namespace {
 
 bool is_latest_wins(const Update& u) {
-    return std::holds_alternative<Progress>(u) || std::holds_alternative<Meters>(u) || std::holds_alternative<CacheChanged>(u) ||
-           std::holds_alternative<OpTimesChanged>(u) || std::holds_alternative<ConversationsListed>(u);
+    return std::holds_alternative<Progress>(u) || std::holds_alternative<Meters>(u) ||
+           std::holds_alternative<CacheChanged>(u) || std::holds_alternative<OpTimesChanged>(u) ||
+           std::holds_alternative<ConversationsListed>(u);
 }
 
 }  // namespace
@@ -43,10 +44,13 @@ void ReportQueue::push(Update update) {
     {
         const std::lock_guard lock(mutex_);
         was_empty = queue_.empty();
-        // Tokens after tokens are joined, so that they stay next to each other: whatever comes between is replaced in place.
+        // Tokens after tokens are joined, so that they stay next to each other: whatever comes between is replaced in
+        // place.
         if (!join_locked(update)) {
-            if (queue_.size() >= max_reports_) ++n_dropped_;
-            else queue_.push_back(std::move(update));
+            if (queue_.size() >= max_reports_)
+                ++n_dropped_;
+            else
+                queue_.push_back(std::move(update));
         }
     }
     if (was_empty && wake_) wake_();
@@ -63,8 +67,9 @@ std::vector<Update> ReportQueue::take() {
     }
     std::vector<Update> out(std::make_move_iterator(taken.begin()), std::make_move_iterator(taken.end()));
     if (n_new > 0)
-        out.push_back(Notice{Notice::Level::warning, std::to_string(n_new) +
-                                                         " reports of the engine were dropped: the window did not keep up."});
+        out.push_back(
+            Notice{Notice::Level::warning,
+                   std::to_string(n_new) + " reports of the engine were dropped: the window did not keep up."});
     return out;
 }
 

@@ -9,15 +9,16 @@
 
 namespace vitrine {
 
-// A report that says the same as one still waiting replaces it (progress, meters, cache, times, lists) or is joined to it (tokens
-// of the same turn), so a UI that stands still costs no text. What is left is bounded; what does not fit is counted.
+// A report that says the same as one still waiting replaces it (progress, meters, cache, times, lists) or is joined to
+// it (tokens of the same turn), so a UI that stands still costs no text. What is left is bounded; what does not fit is
+// counted.
 class ReportQueue {
   public:
     explicit ReportQueue(std::function<void()> wake, size_t max_reports = 1024)
         : wake_(std::move(wake)), max_reports_(max_reports) {}
 
-    void push(Update update);       // any thread
-    std::vector<Update> take();     // UI thread: everything, in order. An overflow since the last call ends as a Notice.
+    void push(Update update);    // any thread
+    std::vector<Update> take();  // UI thread: everything, in order. An overflow since the last call ends as a Notice.
     int64_t n_dropped() const;
 
   private:

@@ -9,16 +9,19 @@ void fail(sqlite3* db, const std::string& path, int code) {
     const std::string what = escaped(path, 512) + ": " + (db ? sqlite3_errmsg(db) : sqlite3_errstr(code));
     switch (code & 0xFF) {
         case SQLITE_CORRUPT:
-        case SQLITE_NOTADB: throw DamagedStore(what);
-        case SQLITE_NOMEM: throw Error(ErrorKind::out_of_memory, what);
-        default: throw Error(ErrorKind::io, what + " (SQLite code " + std::to_string(code) + ")");
+        case SQLITE_NOTADB:
+            throw DamagedStore(what);
+        case SQLITE_NOMEM:
+            throw Error(ErrorKind::out_of_memory, what);
+        default:
+            throw Error(ErrorKind::io, what + " (SQLite code " + std::to_string(code) + ")");
     }
 }
 
 Database::Database(const std::string& path) : path_(path) {
-    const int code = sqlite3_open_v2(path.c_str(), &db_,
-                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX,
-                                     nullptr);
+    const int code = sqlite3_open_v2(
+        path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX,
+        nullptr);
     if (code != SQLITE_OK) {
         sqlite3* failed = db_;
         db_ = nullptr;
@@ -29,11 +32,13 @@ Database::Database(const std::string& path) : path_(path) {
         fail(failed, path, code);
     }
     sqlite3_extended_result_codes(db_, 1);
-    sqlite3_busy_timeout(db_, 2000);                     // a second window may be writing
-    sqlite3_limit(db_, SQLITE_LIMIT_LENGTH, 64 << 20);   // one value, so one record: 64 MiB
+    sqlite3_busy_timeout(db_, 2000);                    // a second window may be writing
+    sqlite3_limit(db_, SQLITE_LIMIT_LENGTH, 64 << 20);  // one value, so one record: 64 MiB
 }
 
-Database::~Database() { sqlite3_close_v2(db_); }
+Database::~Database() {
+    sqlite3_close_v2(db_);
+}
 
 void Database::run(const char* sql) {
     const int code = sqlite3_exec(db_, sql, nullptr, nullptr, nullptr);
@@ -45,16 +50,24 @@ int64_t Database::number(const char* sql) {
     return s.step() ? s.integer(0) : 0;
 }
 
-Statement::Statement(Database& db, const char* sql) : db_(db) { check(sqlite3_prepare_v2(db.get(), sql, -1, &s_, nullptr)); }
+Statement::Statement(Database& db, const char* sql) : db_(db) {
+    check(sqlite3_prepare_v2(db.get(), sql, -1, &s_, nullptr));
+}
 
-Statement::~Statement() { sqlite3_finalize(s_); }
+Statement::~Statement() {
+    sqlite3_finalize(s_);
+}
 
 void Statement::check(int code) {
     if (code != SQLITE_OK) fail(db_.get(), db_.path(), code);
 }
 
-Statement& Statement::bind(int i, int64_t v) { return check(sqlite3_bind_int64(s_, i, v)), *this; }
-Statement& Statement::bind(int i, double v) { return check(sqlite3_bind_double(s_, i, v)), *this; }
+Statement& Statement::bind(int i, int64_t v) {
+    return check(sqlite3_bind_int64(s_, i, v)), *this;
+}
+Statement& Statement::bind(int i, double v) {
+    return check(sqlite3_bind_double(s_, i, v)), *this;
+}
 Statement& Statement::bind(int i, std::string_view v) {
     // An empty view may have no address, which SQLite would take for NULL.
     return check(sqlite3_bind_text64(s_, i, v.empty() ? "" : v.data(), v.size(), SQLITE_TRANSIENT, SQLITE_UTF8)), *this;
@@ -62,7 +75,9 @@ Statement& Statement::bind(int i, std::string_view v) {
 Statement& Statement::bind_blob(int i, std::string_view v) {
     return check(sqlite3_bind_blob64(s_, i, v.empty() ? "" : v.data(), v.size(), SQLITE_TRANSIENT)), *this;
 }
-Statement& Statement::bind_null(int i) { return check(sqlite3_bind_null(s_, i)), *this; }
+Statement& Statement::bind_null(int i) {
+    return check(sqlite3_bind_null(s_, i)), *this;
+}
 
 bool Statement::step() {
     const int code = sqlite3_step(s_);
@@ -77,13 +92,20 @@ void Statement::reset() {
 }
 
 void Statement::run() {
-    while (step()) {}
+    while (step()) {
+    }
     reset();
 }
 
-int64_t Statement::integer(int c) const { return sqlite3_column_int64(s_, c); }
-double Statement::real(int c) const { return sqlite3_column_double(s_, c); }
-bool Statement::is_null(int c) const { return sqlite3_column_type(s_, c) == SQLITE_NULL; }
+int64_t Statement::integer(int c) const {
+    return sqlite3_column_int64(s_, c);
+}
+double Statement::real(int c) const {
+    return sqlite3_column_double(s_, c);
+}
+bool Statement::is_null(int c) const {
+    return sqlite3_column_type(s_, c) == SQLITE_NULL;
+}
 
 std::string Statement::text(int c) const {
     const void* p = sqlite3_column_blob(s_, c);

@@ -124,16 +124,18 @@ void save_token(sql::Statement& s, int64_t conversation, const StoredToken& stor
 int64_t Store::save(const std::vector<SaveJob>& jobs) {
     sql::Database& db = impl_->db;
     sql::Transaction transaction(db);
-    sql::Statement conversation(db,
-                                "INSERT INTO conversations(id, title, system, model, created, updated) VALUES(?,?,?,?,?5,?5) "
-                                "ON CONFLICT(id) DO UPDATE SET title=excluded.title, system=excluded.system, "
-                                "model=excluded.model, updated=excluded.updated");
+    sql::Statement conversation(
+        db,
+        "INSERT INTO conversations(id, title, system, model, created, updated) VALUES(?,?,?,?,?5,?5) "
+        "ON CONFLICT(id) DO UPDATE SET title=excluded.title, system=excluded.system, "
+        "model=excluded.model, updated=excluded.updated");
     sql::Statement branch(db, "INSERT OR REPLACE INTO branches VALUES(?,?,?,?)");
     sql::Statement turn(db, "INSERT OR REPLACE INTO turns VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
     sql::Statement deselect(db, "UPDATE turns SET is_selected=0 WHERE conversation=? AND parent=?");
-    sql::Statement token(db, "INSERT INTO tokens VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET id=excluded.id, "
-                        "phase=excluded.phase, is_special=excluded.is_special, probability=excluded.probability, "
-                        "entropy=excluded.entropy, text=excluded.text, record=coalesce(excluded.record, record)");
+    sql::Statement token(db,
+                         "INSERT INTO tokens VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET id=excluded.id, "
+                         "phase=excluded.phase, is_special=excluded.is_special, probability=excluded.probability, "
+                         "entropy=excluded.entropy, text=excluded.text, record=coalesce(excluded.record, record)");
     sql::Statement used(db, "SELECT record_bytes FROM conversations WHERE id=?");
     sql::Statement use(db, "UPDATE conversations SET record_bytes=?2 WHERE id=?1");
     int64_t n_left_out = 0;
@@ -176,7 +178,8 @@ std::vector<ConversationSummary> Store::list(const std::string& search, int limi
     s.bind(1, search).bind(2, like_pattern(search)).bind(3, int64_t{limit});
     std::vector<ConversationSummary> out;
     while (s.step()) {
-        ConversationSummary c{s.integer(0), s.text(1), local_time(s.integer(2)), s.text(4), static_cast<int>(s.integer(3))};
+        ConversationSummary c{s.integer(0), s.text(1), local_time(s.integer(2)), s.text(4),
+                              static_cast<int>(s.integer(3))};
         c.snippet = escaped(c.snippet, 120);
         out.push_back(std::move(c));
     }

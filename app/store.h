@@ -1,8 +1,8 @@
 // Conversations on disk: one SQLite file, with the records of every token.
 //
-// WAL with synchronous=FULL: a committed change survives kill -9 and loss of power; the cost is one fsync per commit, at most
-// ten a second, on a thread that nobody waits for (app/archive.h). A branch stores the tokens after what it shares with its
-// parent, so a conversation of n turns costs its tokens once. Not thread-safe: one owner.
+// WAL with synchronous=FULL: a committed change survives kill -9 and loss of power; the cost is one fsync per commit,
+// at most ten a second, on a thread that nobody waits for (app/archive.h). A branch stores the tokens after what it
+// shares with its parent, so a conversation of n turns costs its tokens once. Not thread-safe: one owner.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -23,8 +23,8 @@ class DamagedStore : public Error {
 
 struct StoredToken {
     uint64_t branch = 0;
-    TokenInfo token;                              // token.ref.position says where
-    std::shared_ptr<const TokenRecord> record;    // null: not kept
+    TokenInfo token;                            // token.ref.position says where
+    std::shared_ptr<const TokenRecord> record;  // null: not kept
 };
 
 struct StoredBranch {
@@ -33,7 +33,7 @@ struct StoredBranch {
 };
 
 struct StoredTurn {
-    ConversationTree::Node node;                  // without turn.tokens
+    ConversationTree::Node node;  // without turn.tokens
     bool is_selected = true;
 };
 
@@ -41,7 +41,7 @@ struct StoredTurn {
 struct SaveJob {
     int64_t conversation = 0;
     std::string title, system, model;
-    std::vector<StoredBranch> branches;           // parents first
+    std::vector<StoredBranch> branches;  // parents first
     std::vector<StoredTurn> turns;
     std::vector<StoredToken> tokens;
     size_t record_bytes() const;
@@ -50,7 +50,7 @@ struct SaveJob {
 struct LoadedConversation {
     ConversationTree tree;
     std::string model;
-    std::vector<StoredToken> records;             // only those that have one
+    std::vector<StoredToken> records;  // only those that have one
     int64_t n_tokens_without_record = 0;
 };
 
@@ -60,8 +60,8 @@ class Store {
     // At most this many bytes of records are kept for one conversation; later tokens are kept without.
     static constexpr size_t kMaxRecordBytes = size_t{256} << 20;
 
-    // Opens or creates. Error(io): can't be opened or written. Error(bad_input): made by a newer program (found and supported
-    // version are named). DamagedStore: not a database, or a check of it failed.
+    // Opens or creates. Error(io): can't be opened or written. Error(bad_input): made by a newer program (found and
+    // supported version are named). DamagedStore: not a database, or a check of it failed.
     explicit Store(const std::string& path);
     ~Store();
 

@@ -43,7 +43,8 @@ void load_tokens(sql::Database& db, int64_t id, LoadedConversation& out) {
         t.branch = it->first;
         t.token.ref = {it->first, s.integer(1)};
         t.token.id = in_range<int32_t>(s.integer(2), 0, INT32_MAX, db.path(), "token id");
-        t.token.phase = static_cast<Phase>(in_range<int>(s.integer(3), 0, static_cast<int>(Phase::tool_call), db.path(), "phase"));
+        t.token.phase =
+            static_cast<Phase>(in_range<int>(s.integer(3), 0, static_cast<int>(Phase::tool_call), db.path(), "phase"));
         t.token.is_special = s.integer(4) != 0;
         t.token.probability = static_cast<float>(s.real(5));
         t.token.entropy = static_cast<float>(s.real(6));
@@ -59,10 +60,11 @@ void load_tokens(sql::Database& db, int64_t id, LoadedConversation& out) {
 }
 
 void load_turns(sql::Database& db, int64_t id, ConversationTree& tree) {
-    sql::Statement s(db,
-                     "SELECT id, parent, is_selected, role, content, reasoning, mode, sampling, stats, is_complete, branch, "
-                     "n_prompt, n_total, n_reused, reuse_reason, prompt_text, segments FROM turns WHERE conversation=? "
-                     "ORDER BY id");
+    sql::Statement s(
+        db,
+        "SELECT id, parent, is_selected, role, content, reasoning, mode, sampling, stats, is_complete, branch, "
+        "n_prompt, n_total, n_reused, reuse_reason, prompt_text, segments FROM turns WHERE conversation=? "
+        "ORDER BY id");
     s.bind(1, id);
     while (s.step()) {
         ConversationTree::Node node;
@@ -96,8 +98,8 @@ LoadedConversation Store::load(int64_t conversation) {
     sql::Statement head(db, "SELECT title, system, model FROM conversations WHERE id=?");
     head.bind(1, conversation);
     if (!head.step())
-        throw Error(ErrorKind::bad_input, "there is no conversation " + std::to_string(conversation) + " in " +
-                                              escaped(db.path(), 512));
+        throw Error(ErrorKind::bad_input,
+                    "there is no conversation " + std::to_string(conversation) + " in " + escaped(db.path(), 512));
     LoadedConversation out;
     out.tree.id = conversation;
     out.tree.title = head.text(0);

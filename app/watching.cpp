@@ -16,7 +16,8 @@ WatchingCost summarize(std::vector<double> p) {
     std::sort(p.begin(), p.end());
     const int n = c.n_pairs;
     c.percent = n % 2 ? p[n / 2] : (p[n / 2 - 1] + p[n / 2]) / 2;
-    // The largest k with P(Binomial(n, 1/2) < k) <= 2.5 %: the k-th smallest and k-th largest enclose the median with 95 %.
+    // The largest k with P(Binomial(n, 1/2) < k) <= 2.5 %: the k-th smallest and k-th largest enclose the median with
+    // 95 %.
     double below = 0, term = std::pow(0.5, n);
     int k = 0;
     while (k < n && below + term <= 0.025) {
@@ -30,7 +31,10 @@ WatchingCost summarize(std::vector<double> p) {
 }
 
 WatchingMeter::WatchingMeter(Engine& engine, std::span<const int32_t> context, int span_tokens, ProbeSet probes)
-    : engine_(engine), session_(engine.new_session()), trace_(std::make_shared<Trace>(size_t{16} << 20)), probes_(probes) {
+    : engine_(engine),
+      session_(engine.new_session()),
+      trace_(std::make_shared<Trace>(size_t{16} << 20)),
+      probes_(probes) {
     VITRINE_ASSERT(!context.empty() && span_tokens > 0);
     session_->append(context);
     base_ = session_->length();

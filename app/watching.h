@@ -1,4 +1,5 @@
-// What watching costs: the same tokens decoded in short spans, in turn with nobody watching and with everything recorded.
+// What watching costs: the same tokens decoded in short spans, in turn with nobody watching and with everything
+// recorded.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -9,8 +10,8 @@
 namespace vitrine {
 
 struct WatchingCost {
-    double percent = 0;          // median of (time watched / time unwatched - 1) * 100 over the pairs
-    double low = 0, high = 0;    // interval that holds the true median with at least 95 % (order statistics)
+    double percent = 0;        // median of (time watched / time unwatched - 1) * 100 over the pairs
+    double low = 0, high = 0;  // interval that holds the true median with at least 95 % (order statistics)
     int n_pairs = 0;
 };
 WatchingCost summarize(std::vector<double> percents);
@@ -20,7 +21,7 @@ class WatchingMeter {
   public:
     // `context`: what is in the cache when the spans begin; its ids are decoded again in the spans.
     WatchingMeter(Engine& engine, std::span<const int32_t> context, int span_tokens, ProbeSet probes);
-    void measure_pair();         // two spans; the one watched comes first in every second pair
+    void measure_pair();  // two spans; the one watched comes first in every second pair
     int n_pairs() const { return static_cast<int>(percents_.size()); }
     WatchingCost cost() const { return summarize(percents_); }
 

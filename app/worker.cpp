@@ -101,8 +101,10 @@ void Worker::run_command(Command& command) {
     try {
         std::visit([this](auto& c) { handle(c); }, command);
     } catch (const Error& e) {
-        if (e.kind() == ErrorKind::cancelled) notice(Notice::Level::info, "Stopped.");
-        else notice(Notice::Level::error, e.what());
+        if (e.kind() == ErrorKind::cancelled)
+            notice(Notice::Level::info, "Stopped.");
+        else
+            notice(Notice::Level::error, e.what());
     } catch (const std::bad_alloc&) {
         notice(Notice::Level::error, "There was not enough memory for this. What was there before is still there.");
     } catch (const std::exception& e) {

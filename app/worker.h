@@ -1,8 +1,9 @@
-// The engine's thread: takes commands from a bounded queue, runs them one at a time and reports. The one catch block of the window.
+// The engine's thread: takes commands from a bounded queue, runs them one at a time and reports. The one catch block of
+// the window.
 //
-// send, cancel, set_watch, take_reports and the read-only members may be called by the UI thread (or any one thread) at any time and
-// never wait for the engine or a disk. Everything else happens on the worker's thread. A failed command becomes a Notice; the
-// program runs on with what it had: a model that can't be loaded leaves the old one in place.
+// send, cancel, set_watch, take_reports and the read-only members may be called by the UI thread (or any one thread) at
+// any time and never wait for the engine or a disk. Everything else happens on the worker's thread. A failed command
+// becomes a Notice; the program runs on with what it had: a model that can't be loaded leaves the old one in place.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -24,10 +25,10 @@ class WatchingMeter;
 
 struct WorkerOptions {
     EngineOptions engine;
-    std::string store_path;                        // empty: nothing is saved
-    ProbeSet always_watched = base_probes();       // recorded for every token, whatever view is open
+    std::string store_path;                   // empty: nothing is saved
+    ProbeSet always_watched = base_probes();  // recorded for every token, whatever view is open
     size_t trace_bytes = size_t{256} << 20;
-    bool measures_watching = true;                 // alternating short spans while the engine is idle
+    bool measures_watching = true;  // alternating short spans while the engine is idle
 };
 
 class Worker : public CommandSink {
@@ -40,7 +41,7 @@ class Worker : public CommandSink {
 
     bool send(Command c) override;
     void cancel() override;
-    void set_watch(ProbeSet probes) override;      // besides always_watched
+    void set_watch(ProbeSet probes) override;  // besides always_watched
     std::vector<Update> take_reports() { return reports_.take(); }
     std::shared_ptr<Trace> trace() const { return trace_; }
     bool is_busy() const { return is_busy_.load(); }  // a command runs or waits
@@ -49,7 +50,7 @@ class Worker : public CommandSink {
     struct Tokens;  // what was generated and not reported yet
     void run(std::stop_token stop);
     void run_command(Command& c);
-    bool idle_work();                              // one short piece; false: nothing left to do
+    bool idle_work();  // one short piece; false: nothing left to do
 
     void handle(LoadModel& c);
     void handle(SetNumerics& c);
@@ -68,7 +69,7 @@ class Worker : public CommandSink {
     void handle(MakeHistogram& c);
     void handle(SaveNow& c);
 
-    Dialogue& need_dialogue();                     // Error(bad_input) when no model is loaded
+    Dialogue& need_dialogue();  // Error(bad_input) when no model is loaded
     void answer(int64_t asked, Mode mode, const Sampling& sampling);
     void flush(Tokens& tokens);
     void start_conversation(const std::string& system);
@@ -89,23 +90,23 @@ class Worker : public CommandSink {
     // The engine's thread.
     std::shared_ptr<Engine> engine_;
     std::unique_ptr<Dialogue> dialogue_;
-    std::unique_ptr<WatchingMeter> watching_;      // a measurement in progress
-    ProbeSet measured_for_ = 0;                    // the set that the last measurement was of
+    std::unique_ptr<WatchingMeter> watching_;  // a measurement in progress
+    ProbeSet measured_for_ = 0;                // the set that the last measurement was of
     double watching_cost_percent_ = -1, tokens_per_s_ = 0;
-    std::map<uint64_t, int64_t> saved_;            // by branch: tokens below are stored, with their records
-    int64_t n_files_ = 0;                          // of the archive, when all was saved last
+    std::map<uint64_t, int64_t> saved_;  // by branch: tokens below are stored, with their records
+    int64_t n_files_ = 0;                // of the archive, when all was saved last
 
     // Shared, each for moments only.
     mutable std::mutex mutex_;
     std::condition_variable_any wake_;
     std::deque<Command> commands_;
-    std::stop_source running_;                     // stops the command that runs
-    std::string search_;                           // what the list of conversations was last asked for
-    std::mutex watch_mutex_;                       // guards `watched_` and the engine's watch against swapping the engine
+    std::stop_source running_;  // stops the command that runs
+    std::string search_;        // what the list of conversations was last asked for
+    std::mutex watch_mutex_;    // guards `watched_` and the engine's watch against swapping the engine
     ProbeSet watched_ = 0;
     Watch* watch_ = nullptr;
     std::atomic<bool> is_busy_{false};
-    std::jthread thread_;                          // last: it uses the rest
+    std::jthread thread_;  // last: it uses the rest
 };
 
 }  // namespace vitrine

@@ -42,7 +42,9 @@ void Worker::start_conversation(const std::string& system) {
     publish_conversation();
 }
 
-void Worker::publish_conversation() { reports_.push(ConversationChanged{dialogue_->tree().publish()}); }
+void Worker::publish_conversation() {
+    reports_.push(ConversationChanged{dialogue_->tree().publish()});
+}
 
 // The timeline of the last answer on the path, as it was generated: what the cursor can select.
 void Worker::publish_recorded_timeline() {
@@ -55,7 +57,9 @@ void Worker::publish_recorded_timeline() {
     }
 }
 
-void Worker::handle(NewConversation& c) { start_conversation(c.system); }
+void Worker::handle(NewConversation& c) {
+    start_conversation(c.system);
+}
 
 void Worker::handle(OpenConversation& c) {
     Dialogue& d = need_dialogue();

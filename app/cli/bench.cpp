@@ -17,7 +17,9 @@
 namespace vitrine::cli {
 namespace {
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // The vocabulary in a seeded order: n different tokens as long as there are n.
 std::vector<int32_t> seeded_tokens(int vocab_size, int64_t n, uint64_t seed) {
@@ -55,7 +57,8 @@ bool is_looked_up(const std::string& name) {  // one row per token is read
     return name.find("embed") != std::string::npos || name.find("tid2eid") != std::string::npos;
 }
 
-void count_bytes(const Engine& engine, const ChosenExperts& chosen, int64_t n_tokens, int64_t n_different, BenchReport& r) {
+void count_bytes(const Engine& engine, const ChosenExperts& chosen, int64_t n_tokens, int64_t n_different,
+                 BenchReport& r) {
     const ModelConfig& c = engine.config();
     double per_token = 0;
     uint64_t distinct = 0;
@@ -93,10 +96,12 @@ void measure_prefill(Engine& engine, int64_t n_tokens, std::stop_token stop, Ben
     r.prefill_tokens_per_s = static_cast<double>(n_tokens) / best;
 }
 
-void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n_tokens, std::stop_token stop, BenchReport& r) {
+void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n_tokens, std::stop_token stop,
+                    BenchReport& r) {
     const int vocab = engine.config().vocab_size;
     session.append(seeded_tokens(vocab, context, 2), stop, [&](int64_t done) {
-        if (context > 8192) log_info("prefilling for decode: " + std::to_string(done) + " of " + std::to_string(context));
+        if (context > 8192)
+            log_info("prefilling for decode: " + std::to_string(done) + " of " + std::to_string(context));
     });
     session.keep_state();
     const auto ids = seeded_tokens(vocab, n_tokens, 3);
@@ -169,7 +174,8 @@ int run_bench(const Args& args) {
     const auto session = engine->new_session();
     if (context + n_decode > session->max_context())
         throw Error(ErrorKind::bad_input, "--context " + std::to_string(context) + " and " + std::to_string(n_decode) +
-                                              " decoded tokens: the context holds " + std::to_string(session->max_context()));
+                                              " decoded tokens: the context holds " +
+                                              std::to_string(session->max_context()));
     measure_prefill(*engine, n_prefill, stop, r);
     measure_decode(*engine, *session, context, n_decode, stop, r);
 

@@ -36,14 +36,15 @@ void put(Json& root, const std::string& key, const Json& value) {
 std::string to_text(const BenchReport& r) {
     std::string s;
     add(s, "model      %s, %s, %s, %d threads", r.model.c_str(), r.numerics.c_str(), r.kernels.c_str(), r.n_threads);
-    add(s, "prefill    %8.1f tokens/s over %lld tokens", r.prefill_tokens_per_s, static_cast<long long>(r.prefill_tokens));
+    add(s, "prefill    %8.1f tokens/s over %lld tokens", r.prefill_tokens_per_s,
+        static_cast<long long>(r.prefill_tokens));
     add(s, "decode     %8.1f tokens/s at context %lld, %lld tokens (%lld different), logits included, drawing not",
         r.decode_tokens_per_s, static_cast<long long>(r.decode_context), static_cast<long long>(r.decode_tokens),
         static_cast<long long>(r.n_different_tokens));
     add(s, "           %s of weights per token, %s touched in all; cache %s", human_bytes(r.bytes_per_token).c_str(),
         human_bytes(static_cast<double>(r.distinct_bytes)).c_str(), human_bytes(r.cache_bytes).c_str());
-    add(s, "reading    %8.1f GB/s of memory (%s read); decoding reads weights at %.1f GB/s, %.0f %% of it", r.read_gb_per_s,
-        human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s(),
+    add(s, "reading    %8.1f GB/s of memory (%s read); decoding reads weights at %.1f GB/s, %.0f %% of it",
+        r.read_gb_per_s, human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s(),
         r.read_gb_per_s > 0 ? 100 * r.decode_gb_per_s() / r.read_gb_per_s : 0.0);
     add(s, "watching   %8.2f %% of a token's time, median of %d alternating runs, 95 %% interval [%.2f, %.2f]",
         r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);

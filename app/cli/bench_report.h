@@ -14,13 +14,13 @@ struct BenchReport {
     double prefill_tokens_per_s = 0;
     int64_t decode_context = 0, decode_tokens = 0, n_different_tokens = 0;
     double decode_tokens_per_s = 0;
-    double bytes_per_token = 0;        // weights read for one token, mean over the decoded tokens
-    uint64_t distinct_bytes = 0;       // weights touched at least once by all decoded tokens together
-    double cache_bytes = 0;            // allocated at the end of decoding
-    double read_gb_per_s = 0;          // of memory, same run; GB = 1e9 bytes
+    double bytes_per_token = 0;   // weights read for one token, mean over the decoded tokens
+    uint64_t distinct_bytes = 0;  // weights touched at least once by all decoded tokens together
+    double cache_bytes = 0;       // allocated at the end of decoding
+    double read_gb_per_s = 0;     // of memory, same run; GB = 1e9 bytes
     uint64_t read_bytes = 0;
     WatchingCost watching;
-    int64_t checks_per_token = 0;      // an upper bound: every probe at every layer
+    int64_t checks_per_token = 0;  // an upper bound: every probe at every layer
     double check_ns = 0;
     double decode_gb_per_s() const { return decode_tokens_per_s * bytes_per_token / 1e9; }
     // Share of a token's time that checking for watchers takes when nobody watches.

@@ -111,7 +111,8 @@ int64_t ask(Dialogue& d, int64_t parent, const std::string& text, Mode mode, con
 }
 
 void talk(Dialogue& d, ChatArgs& a, Interrupt& interrupt) {
-    std::fprintf(stderr, "Type a message. /non-think, /high and /max choose the mode (now %s), /new starts over, /quit ends.\n",
+    std::fprintf(stderr,
+                 "Type a message. /non-think, /high and /max choose the mode (now %s), /new starts over, /quit ends.\n",
                  a.mode.c_str());
     int64_t last = 0;
     std::string line;
@@ -145,8 +146,9 @@ void talk(Dialogue& d, ChatArgs& a, Interrupt& interrupt) {
 
 int run_chat(const Args& args) {
     ChatArgs a;
-    Options o("chat", "[OPTIONS]",
-              "Answers a prompt; without -p, talks in the terminal. The answer goes to stdout, thinking and logs to stderr.");
+    Options o(
+        "chat", "[OPTIONS]",
+        "Answers a prompt; without -p, talks in the terminal. The answer goes to stdout, thinking and logs to stderr.");
     add_model_options(o, a.model);
     o.text("-p, --prompt", "TEXT", &a.prompt, "what to ask")
         .text("-f, --file", "FILE", &a.file, "ask what is in this file")

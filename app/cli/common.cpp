@@ -14,12 +14,15 @@
 
 namespace vitrine::cli {
 
-std::string ModelArgs::folder_or_shipped() const { return folder.empty() ? shipped_model() : folder; }
+std::string ModelArgs::folder_or_shipped() const {
+    return folder.empty() ? shipped_model() : folder;
+}
 
 void add_model_options(Options& o, ModelArgs& m) {
     o.text("-m, --model", "DIR", &m.folder, "checkpoint folder; the shipped model when not given")
         .choice("--numerics", {"exact", "reference"}, &m.numerics, "FP32 throughout, or the official code's rounding")
-        .integer("-c, --ctx, --ctx-size", 1, 1048576, &m.context, "largest context in tokens; the model's own when not given")
+        .integer("-c, --ctx, --ctx-size", 1, 1048576, &m.context,
+                 "largest context in tokens; the model's own when not given")
         .integer("-t, --threads", 1, 1024, &m.threads, "threads; one per core when not given");
 }
 

@@ -20,7 +20,8 @@ std::vector<int32_t> ids_from_file(const std::string& file, int vocab_size) {
     std::vector<Issue> issues;
     for (const Json& x : j.items()) {
         const bool is_fine = x.type() == Json::Type::integer && x.as_int() >= 0 && x.as_int() < vocab_size;
-        if (is_fine) ids.push_back(static_cast<int32_t>(x.as_int()));
+        if (is_fine)
+            ids.push_back(static_cast<int32_t>(x.as_int()));
         else
             issues.push_back({file, "[" + std::to_string(ids.size() + issues.size()) + "]", x.dump(),
                               "expected an integer in [0, " + std::to_string(vocab_size - 1) + "]", ""});
@@ -30,8 +31,8 @@ std::vector<int32_t> ids_from_file(const std::string& file, int vocab_size) {
     return ids;
 }
 
-RenderedPrompt rendered(const Engine& engine, const std::string& text, const std::string& mode, const std::string& system,
-                        bool is_raw) {
+RenderedPrompt rendered(const Engine& engine, const std::string& text, const std::string& mode,
+                        const std::string& system, bool is_raw) {
     if (is_raw) return render_plain(engine, text);
     ConversationTree tree;
     tree.system = system;
@@ -49,7 +50,8 @@ int run_dump(const Args& args) {
     std::string tokens, prompt, out, mode = "non-think", system;
     bool is_raw = false;
     Options o("dump", "(--tokens FILE.json | -p TEXT) --out FILE [OPTIONS]",
-              "Runs a sequence and writes input_ids, logits [T,V] and every probe as arrays: blocks.{i}.NAME [T,...], entries "
+              "Runs a sequence and writes input_ids, logits [T,V] and every probe as arrays: blocks.{i}.NAME [T,...], "
+              "entries "
               "[S,...].\nShort rows are filled: -1 for ids, -inf for index scores, 0 for the rest.");
     add_model_options(o, model);
     o.text("--tokens", "FILE.json", &tokens, "a JSON list of token ids")
@@ -77,9 +79,12 @@ int run_dump(const Args& args) {
     interrupt.end();
 
     std::vector<NamedArray> arrays = sink.arrays(static_cast<int64_t>(ids.size()), engine->config().index_topk);
-    arrays.insert(arrays.begin(), {"input_ids", DType::i32, {static_cast<int64_t>(ids.size())}, ids.data(), ids.size() * 4});
-    if (is_npz) write_file_atomic(out, npz_bytes(arrays));
-    else write_safetensors(out, arrays);
+    arrays.insert(arrays.begin(),
+                  {"input_ids", DType::i32, {static_cast<int64_t>(ids.size())}, ids.data(), ids.size() * 4});
+    if (is_npz)
+        write_file_atomic(out, npz_bytes(arrays));
+    else
+        write_safetensors(out, arrays);
     log_info(std::to_string(arrays.size()) + " arrays of " + std::to_string(ids.size()) + " tokens written to " + out);
     return 0;
 }

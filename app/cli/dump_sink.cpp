@@ -9,7 +9,9 @@
 namespace vitrine::cli {
 namespace {
 
-bool has_row_per_entry(Probe p) { return p == kEntry || p == kEntryWeights; }
+bool has_row_per_entry(Probe p) {
+    return p == kEntry || p == kEntryWeights;
+}
 
 uint32_t filler(Probe p) {
     if (probe_info(p).is_int) return std::bit_cast<uint32_t>(int32_t{-1});
@@ -46,7 +48,8 @@ std::vector<uint32_t> DumpSink::stacked(Probe p, Column& c, int64_t n_tokens, in
     for (size_t i = 0; i < c.rows.size(); ++i) {
         const Row& r = c.rows[i];
         const int64_t at = has_row_per_entry(p) ? static_cast<int64_t>(i) : r.token;
-        if (at < 0 || at >= n) throw Error(ErrorKind::internal, std::string(probe_info(p).name) + ": a token out of range");
+        if (at < 0 || at >= n)
+            throw Error(ErrorKind::internal, std::string(probe_info(p).name) + ": a token out of range");
         const int shift = p == kWindowMass ? cols - r.cols : 0;
         for (int k = 0; k < r.rows; ++k)
             std::copy_n(c.words.data() + r.begin + size_t(k) * r.cols, r.cols,
@@ -65,7 +68,8 @@ std::vector<NamedArray> DumpSink::arrays(int64_t n_tokens, int index_topk) {
         storage_.push_back(stacked(p, column, n_tokens, index_topk, shape));
         std::string name = info.name;
         if (info.is_per_layer) name = "blocks." + std::to_string(key.first) + "." + name;
-        out.push_back({name, info.is_int ? DType::i32 : DType::f32, shape, storage_.back().data(), storage_.back().size() * 4});
+        out.push_back(
+            {name, info.is_int ? DType::i32 : DType::f32, shape, storage_.back().data(), storage_.back().size() * 4});
     }
     return out;
 }

@@ -1,10 +1,12 @@
 // vitrine init: a checkpoint with random weights.
-#include <cstdio>
+#include "engine/model/init.h"
+
 #include <unistd.h>
+
+#include <cstdio>
 
 #include "app/cli/common.h"
 #include "engine/base/log.h"
-#include "engine/model/init.h"
 
 namespace vitrine::cli {
 
@@ -34,8 +36,10 @@ int run_init(const Args& args) {
     int last = -1;
     if (isatty(STDERR_FILENO))
         progress.report = [&last](uint64_t done, uint64_t total) {
-            const int percent = total ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100;
-            if (percent != last) std::fprintf(stderr, "\r%3d %% of %s", last = percent, human_bytes(static_cast<double>(total)).c_str());
+            const int percent =
+                total ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100;
+            if (percent != last)
+                std::fprintf(stderr, "\r%3d %% of %s", last = percent, human_bytes(static_cast<double>(total)).c_str());
             if (done == total) std::fputc('\n', stderr);
         };
     const WeightsFormat format = weights.empty() ? preset_format(preset) : weights_format_from_name(weights);

@@ -25,8 +25,10 @@ std::string pattern_of(const std::string& name) {
         size_t j = i;
         while (j < name.size() && name[j] >= '0' && name[j] <= '9') ++j;
         const bool is_number = j > i && (i == 0 || name[i - 1] == '.') && (j == name.size() || name[j] == '.');
-        if (is_number) s += '*', i = j;
-        else s += name[i++];
+        if (is_number)
+            s += '*', i = j;
+        else
+            s += name[i++];
     }
     return s;
 }
@@ -45,38 +47,44 @@ void print_config(const ModelInfo& info) {
     std::printf("%s (%s)\n", info.name.c_str(), info.folder.c_str());
     std::printf("  parameters     %.3f M, %.3f M active per token; %s of weights\n", info.n_params / 1e6,
                 info.n_active_params / 1e6, human_bytes(static_cast<double>(info.weight_bytes)).c_str());
-    std::printf("  layers         %d: %s (S sliding, C CSA, H HCA, # hash-routed)\n", c.n_layers(), schedule(c).c_str());
+    std::printf("  layers         %d: %s (S sliding, C CSA, H HCA, # hash-routed)\n", c.n_layers(),
+                schedule(c).c_str());
     std::printf("  ratios        ");
     for (const LayerConfig& l : c.layers) std::printf(" %d", l.ratio);
-    std::printf("\n  width          %d, %d streams, vocabulary %d, context %lld\n", c.hidden_size, c.hc_mult, c.vocab_size,
-                static_cast<long long>(c.max_position));
-    std::printf("  attention      %d heads of %d (%d rotary), query rank %d, output %d groups of rank %d, window %d\n", c.n_heads,
-                c.head_dim, c.rope_dim, c.q_lora_rank, c.o_groups, c.o_lora_rank, c.sliding_window);
+    std::printf("\n  width          %d, %d streams, vocabulary %d, context %lld\n", c.hidden_size, c.hc_mult,
+                c.vocab_size, static_cast<long long>(c.max_position));
+    std::printf("  attention      %d heads of %d (%d rotary), query rank %d, output %d groups of rank %d, window %d\n",
+                c.n_heads, c.head_dim, c.rope_dim, c.q_lora_rank, c.o_groups, c.o_lora_rank, c.sliding_window);
     std::printf("  indexer        %d heads of %d, top %d\n", c.index_n_heads, c.index_head_dim, c.index_topk);
     std::printf("  experts        %d of width %d, %d per token, %d shared, scale %g\n", c.n_experts, c.expert_width,
                 c.n_experts_per_tok, c.n_shared_experts, c.routed_scaling_factor);
     if (c.has_yarn)
-        std::printf("  YaRN           factor %g, beta %g and %g, original context %lld, on compressed layers\n", c.yarn.factor,
-                    c.yarn.beta_fast, c.yarn.beta_slow, static_cast<long long>(c.yarn.original_max_position));
+        std::printf("  YaRN           factor %g, beta %g and %g, original context %lld, on compressed layers\n",
+                    c.yarn.factor, c.yarn.beta_fast, c.yarn.beta_slow,
+                    static_cast<long long>(c.yarn.original_max_position));
     if (c.n_mtp_layers) std::printf("  MTP            %d layer(s), checked, not used yet\n", c.n_mtp_layers);
-    std::printf("  tokenizer      %s; effort prefixes of %s\n", info.has_tokenizer ? "tokenizer.json" : "none: chat is off",
-                info.effort_release.c_str());
+    std::printf("  tokenizer      %s; effort prefixes of %s\n",
+                info.has_tokenizer ? "tokenizer.json" : "none: chat is off", info.effort_release.c_str());
 }
 
 void print_tensors(const ModelInfo& info, bool is_each) {
     if (is_each) {
         for (const TensorInfo& t : info.tensors)
-            std::printf("  %-12s %-20s %12llu  %s\n", t.dtype.c_str(), t.shape.c_str(), static_cast<unsigned long long>(t.bytes),
-                        escaped(t.name, 200).c_str());
+            std::printf("  %-12s %-20s %12llu  %s\n", t.dtype.c_str(), t.shape.c_str(),
+                        static_cast<unsigned long long>(t.bytes), escaped(t.name, 200).c_str());
         return;
     }
     std::map<std::string, Group> groups;
     for (const TensorInfo& t : info.tensors) {
         Group& g = groups[pattern_of(t.name)];
-        if (g.n && g.dtype != t.dtype) g.dtype = "mixed";
-        else g.dtype = t.dtype;
-        if (g.n && g.shape != t.shape) g.shape = "various";
-        else g.shape = t.shape;
+        if (g.n && g.dtype != t.dtype)
+            g.dtype = "mixed";
+        else
+            g.dtype = t.dtype;
+        if (g.n && g.shape != t.shape)
+            g.shape = "various";
+        else
+            g.shape = t.shape;
         ++g.n;
         g.bytes += t.bytes;
         g.n_params += t.n_params;

@@ -1,5 +1,6 @@
-// Arrays as NumPy's .npz. Zip: PKWARE's APPNOTE 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end), method 0.
-// .npy: numpy/lib/format version 1.0: magic, header length, a Python dict padded with spaces to a multiple of 64.
+// Arrays as NumPy's .npz. Zip: PKWARE's APPNOTE 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end),
+// method 0. .npy: numpy/lib/format version 1.0: magic, header length, a Python dict padded with spaces to a multiple
+// of 64.
 #include "app/cli/npz.h"
 
 #include <array>
@@ -36,11 +37,16 @@ void put32(std::string& s, uint32_t v) {
 
 const char* descr(DType t) {
     switch (t) {
-        case DType::f32: return "<f4";
-        case DType::f64: return "<f8";
-        case DType::i32: return "<i4";
-        case DType::i64: return "<i8";
-        default: throw Error(ErrorKind::internal, std::string("no .npy form of ") + dtype_name(t));
+        case DType::f32:
+            return "<f4";
+        case DType::f64:
+            return "<f8";
+        case DType::i32:
+            return "<i4";
+        case DType::i64:
+            return "<i8";
+        default:
+            throw Error(ErrorKind::internal, std::string("no .npy form of ") + dtype_name(t));
     }
 }
 
@@ -48,7 +54,8 @@ std::string npy(const NamedArray& a) {
     std::string shape;
     for (int64_t n : a.shape) shape += std::to_string(n) + (a.shape.size() == 1 ? "," : ", ");
     if (a.shape.size() > 1) shape.resize(shape.size() - 2);
-    std::string header = std::string("{'descr': '") + descr(a.dtype) + "', 'fortran_order': False, 'shape': (" + shape + "), }";
+    std::string header =
+        std::string("{'descr': '") + descr(a.dtype) + "', 'fortran_order': False, 'shape': (" + shape + "), }";
     while ((10 + header.size() + 1) % 64 != 0) header += ' ';
     header += '\n';
     std::string s("\x93NUMPY\x01\x00", 8);
@@ -70,7 +77,7 @@ std::string common_fields(uint32_t crc, size_t size, size_t name_size) {
     put32(s, static_cast<uint32_t>(size));
     put32(s, static_cast<uint32_t>(size));
     put16(s, static_cast<uint32_t>(name_size));
-    put16(s, 0);       // no extra field
+    put16(s, 0);  // no extra field
     return s;
 }
 
@@ -92,10 +99,10 @@ std::string npz_bytes(const std::vector<NamedArray>& arrays) {
         directory += std::string("PK\x01\x02", 4);
         put16(directory, 20);  // made by: version 2.0, FAT
         directory += fields;
-        put16(directory, 0);   // no comment
-        put16(directory, 0);   // disk
-        put16(directory, 0);   // internal attributes
-        put32(directory, 0);   // external attributes
+        put16(directory, 0);  // no comment
+        put16(directory, 0);  // disk
+        put16(directory, 0);  // internal attributes
+        put32(directory, 0);  // external attributes
         put32(directory, offset);
         directory += name;
     }

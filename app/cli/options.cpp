@@ -44,7 +44,9 @@ T parsed(const std::string& option, const std::string& value, const std::string&
 
 }  // namespace
 
-std::string version_line() { return std::string("vitrine ") + version() + " (" + revision() + ")"; }
+std::string version_line() {
+    return std::string("vitrine ") + version() + " (" + revision() + ")";
+}
 
 Options::Options(std::string name, std::string usage, std::string summary)
     : name_(std::move(name)), usage_(std::move(usage)), summary_(std::move(summary)) {}
@@ -87,7 +89,8 @@ Options& Options::counter(const std::string& names, uint64_t* target, const std:
     });
 }
 
-Options& Options::number(const std::string& names, double lowest, double highest, double* target, const std::string& help) {
+Options& Options::number(const std::string& names, double lowest, double highest, double* target,
+                         const std::string& help) {
     const std::string range = "a number in [" + shortest(lowest) + ", " + shortest(highest) + "]";
     return add(names, "X", help, true, [=](const std::string& o, const std::string& v) {
         const auto n = parsed<double>(o, v, range);
@@ -143,13 +146,17 @@ bool Options::parse(const Args& args) {
             if (!o.has_value && equals != std::string::npos) throw UsageError(given + " takes no value");
             std::string value;
             if (o.has_value) {
-                if (equals != std::string::npos) value = word.substr(equals + 1);
-                else if (++i < args.size()) value = args[i];
-                else throw UsageError(given + " needs a value: " + o.value_name);
+                if (equals != std::string::npos)
+                    value = word.substr(equals + 1);
+                else if (++i < args.size())
+                    value = args[i];
+                else
+                    throw UsageError(given + " needs a value: " + o.value_name);
             }
             o.set(given, value);
         } else {
-            const auto p = std::find_if(positionals_.begin(), positionals_.end(), [](const auto& x) { return !x.was_given; });
+            const auto p =
+                std::find_if(positionals_.begin(), positionals_.end(), [](const auto& x) { return !x.was_given; });
             if (p == positionals_.end()) throw UsageError("unexpected word " + escaped(word));
             *p->target = word;
             p->was_given = true;
@@ -179,8 +186,8 @@ std::string Options::help() const {
     size_t width = 0;
     for (const auto& [left, right] : rows)
         if (left.size() <= 30) width = std::max(width, left.size());
-    std::string s = "usage: vitrine" + (name_.empty() ? "" : " " + name_) + (usage_.empty() ? "" : " " + usage_) + "\n\n" +
-                    summary_ + "\n\n";
+    std::string s = "usage: vitrine" + (name_.empty() ? "" : " " + name_) + (usage_.empty() ? "" : " " + usage_) +
+                    "\n\n" + summary_ + "\n\n";
     for (const auto& [left, right] : rows) {
         s += "  " + left;
         s += left.size() > width ? "\n" + std::string(width + 4, ' ') : std::string(width + 2 - left.size(), ' ');

@@ -23,14 +23,17 @@ class Options {
     // `usage`: what follows "vitrine NAME" in the usage line.
     Options(std::string name, std::string usage, std::string summary);
 
-    // `names`: "-n, --n-predict". Values follow as the next word or after '='. Ranges are inclusive; a value outside is a
-    // UsageError that says the range. Every option may be given once, lists any number of times.
+    // `names`: "-n, --n-predict". Values follow as the next word or after '='. Ranges are inclusive; a value outside is
+    // a UsageError that says the range. Every option may be given once, lists any number of times.
     Options& flag(const std::string& names, bool* target, const std::string& help);
-    Options& text(const std::string& names, const std::string& value_name, std::string* target, const std::string& help);
+    Options& text(const std::string& names, const std::string& value_name, std::string* target,
+                  const std::string& help);
     Options& list(const std::string& names, const std::string& value_name, std::vector<std::string>* target,
                   const std::string& help);
-    Options& integer(const std::string& names, int64_t lowest, int64_t highest, int64_t* target, const std::string& help);
-    Options& counter(const std::string& names, uint64_t* target, const std::string& help);  // any unsigned 64-bit number
+    Options& integer(const std::string& names, int64_t lowest, int64_t highest, int64_t* target,
+                     const std::string& help);
+    Options& counter(const std::string& names, uint64_t* target,
+                     const std::string& help);  // any unsigned 64-bit number
     Options& number(const std::string& names, double lowest, double highest, double* target, const std::string& help);
     Options& choice(const std::string& names, const std::vector<std::string>& choices, std::string* target,
                     const std::string& help);

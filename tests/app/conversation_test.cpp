@@ -39,7 +39,7 @@ TEST(Tree, EditingAndRegeneratingMakeSiblings) {
     EXPECT_EQ(t.publish()->path[1].n_siblings, 2);
     EXPECT_EQ(t.publish()->path[1].sibling, 1);
 
-    t.select_sibling(a, 0);                         // and comes back with it
+    t.select_sibling(a, 0);  // and comes back with it
     EXPECT_EQ(contents(t), (Strings{"question", "answer", "more", "more answer"}));
 
     const int64_t edited = t.add(turn(0, "user", "other question"));

@@ -19,7 +19,8 @@ Sampling greedy(int n = 200) {
 
 class DialogueTest : public testing::Test {
   protected:
-    DialogueTest() : engine_(Engine::load(kSeedling, {.n_threads = 1})), trace_(std::make_shared<Trace>()), d_(*engine_, trace_) {
+    DialogueTest()
+        : engine_(Engine::load(kSeedling, {.n_threads = 1})), trace_(std::make_shared<Trace>()), d_(*engine_, trace_) {
         engine_->watch().set(base_probes());
     }
     int64_t user(int64_t parent, const std::string& text) {
@@ -65,7 +66,8 @@ TEST_F(DialogueTest, AnswersAndContinuesInTheSameBranch) {
     EXPECT_EQ(at(b).context.branch, at(a).context.branch);
     // All but the end token of the first answer, which was drawn and never read.
     EXPECT_EQ(at(b).context.n_reused, at(a).context.n_total - 1);
-    EXPECT_EQ(at(b).context.reuse_reason, "All that was in the cache is still in the context: only what is new is read.");
+    EXPECT_EQ(at(b).context.reuse_reason,
+              "All that was in the cache is still in the context: only what is new is read.");
     expect_recorded(b);
     // The tokens of the first answer keep what is known of them from when they were drawn.
     const Timeline t = d_.tree().timeline(b);
@@ -81,7 +83,8 @@ TEST_F(DialogueTest, DroppedThinkingForksTheTraceAndStaysSelectable) {
     EXPECT_NE(at(b).context.branch, at(a).context.branch);
     EXPECT_LT(at(b).context.n_reused, at(a).context.n_total - 1);
     EXPECT_GT(at(b).context.n_reused, 1);
-    EXPECT_NE(at(b).context.reuse_reason.find("thinking of an earlier answer"), std::string::npos) << at(b).context.reuse_reason;
+    EXPECT_NE(at(b).context.reuse_reason.find("thinking of an earlier answer"), std::string::npos)
+        << at(b).context.reuse_reason;
     expect_recorded(a);
     expect_recorded(b);
     // The shared beginning is one record, not two.
@@ -121,7 +124,8 @@ TEST_F(DialogueTest, RegeneratingAndEditingGiveWhatAFreshConversationGives) {
     expect_recorded(edited);
 }
 
-// What runs after a stop is bounded, not timed: no token after the one that asked for it, no chunk after the one that did.
+// What runs after a stop is bounded, not timed: no token after the one that asked for it, no chunk after the one that
+// did.
 TEST_F(DialogueTest, StopEndsAfterTheTokenAndTheNextAnswerIsUnchanged) {
     std::stop_source stop;
     int n_tokens = 0;

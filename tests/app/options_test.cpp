@@ -36,8 +36,8 @@ Parsed parse(const Args& args) {
 }
 
 TEST(Options, AcceptsEveryForm) {
-    const Parsed p = parse({"-m", "a b", "--temp=0.5", "--stop", "x", "--stop=", "--json", "-n", "7", "folder", "--seed",
-                            "18446744073709551615", "--mode", "high"});
+    const Parsed p = parse({"-m", "a b", "--temp=0.5", "--stop", "x", "--stop=", "--json", "-n", "7", "folder",
+                            "--seed", "18446744073709551615", "--mode", "high"});
     EXPECT_EQ(p.error, "");
     EXPECT_EQ(p.model, "a b");
     EXPECT_EQ(p.temp, 0.5);

@@ -53,7 +53,8 @@ SaveJob exchange(int64_t conversation, int64_t first_turn, uint64_t branch, int 
     answer.node.turn.sampling.stop = {"\n\n", "终"};
     answer.node.turn.stats.stop_reason = "length";
     answer.node.turn.stats.tokens_per_s = 123.5;
-    answer.node.context = {branch, 1, n, 0, "prompt", "a new conversation", {{"BOS", 0, 1, 0}, {"user", 1, n, first_turn}}};
+    answer.node.context = {
+        branch, 1, n, 0, "prompt", "a new conversation", {{"BOS", 0, 1, 0}, {"user", 1, n, first_turn}}};
     job.turns = {user, answer};
     for (int p = 0; p < n; ++p) {
         TokenInfo t;
@@ -98,7 +99,8 @@ TEST(Store, RoundTripKeepsEverything) {
 TEST(Store, ListsSearchesRenamesDeletes) {
     const test::TempFolder folder;
     Store s(folder.file("c.sqlite"));
-    s.save({exchange(1, 1, 11, 2, "about Whales"), exchange(2, 1, 12, 2, "100% of_it"), exchange(3, 1, 13, 2, "1000 of it")});
+    s.save({exchange(1, 1, 11, 2, "about Whales"), exchange(2, 1, 12, 2, "100% of_it"),
+            exchange(3, 1, 13, 2, "1000 of it")});
     EXPECT_EQ(s.list("").size(), 3u);
     ASSERT_EQ(s.list("whale").size(), 1u);
     EXPECT_EQ(s.list("whale")[0].id, 1);
@@ -152,7 +154,8 @@ struct Reports {
 TEST(Archive, SomebodyElsesFileIsKeptAside) {
     const test::TempFolder folder;
     const std::string path = folder.file("c.sqlite");
-    std::ofstream(path) << "this is no database at all, but a note that is longer than a header of SQLite would be ......";
+    std::ofstream(path)
+        << "this is no database at all, but a note that is longer than a header of SQLite would be ......";
     Reports reports;
     {
         Archive a(path, reports.sink());
@@ -211,8 +214,8 @@ TEST(Archive, MutatedFilesNeverCrash) {
     EXPECT_GT(n_kept_aside, 0);
 }
 
-// The child saves exchange after exchange and writes its number to a pipe only after save() returned. Killed at any moment,
-// every number that came through must be there, whole.
+// The child saves exchange after exchange and writes its number to a pipe only after save() returned. Killed at any
+// moment, every number that came through must be there, whole.
 TEST(Store, KillNineLosesNothingThatWasAcknowledged) {
     const CounterRng rng(20, fnv1a64("kill"));
     int n_acknowledged = 0;

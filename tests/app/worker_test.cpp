@@ -1,4 +1,5 @@
-// The engine's thread as the window uses it: commands in, reports out, errors as notices, conversations saved and reopened.
+// The engine's thread as the window uses it: commands in, reports out, errors as notices, conversations saved and
+// reopened.
 #include "app/worker.h"
 
 #include <gtest/gtest.h>
@@ -75,7 +76,8 @@ class Window {
         if (auto* x = std::get_if<ModelLoaded>(&u)) model = x->info;
         if (auto* x = std::get_if<ConversationChanged>(&u)) conversation = x->conversation;
         if (auto* x = std::get_if<ConversationsListed>(&u)) list = x->list;
-        if (auto* x = std::get_if<TimelineStarted>(&u)) timeline = *x->timeline, content = reasoning = "", ++n_timelines;
+        if (auto* x = std::get_if<TimelineStarted>(&u))
+            timeline = *x->timeline, content = reasoning = "", ++n_timelines;
         if (auto* x = std::get_if<TokensAppended>(&u)) {
             timeline.tokens.insert(timeline.tokens.end(), x->tokens.begin(), x->tokens.end());
             content += x->content_delta;
@@ -94,7 +96,9 @@ class Window {
     Worker worker_;  // last: its thread wakes this
 };
 
-bool is_finished(const Update& u) { return std::holds_alternative<Finished>(u); }
+bool is_finished(const Update& u) {
+    return std::holds_alternative<Finished>(u);
+}
 
 TEST(Worker, SendsEverythingAWindowShows) {
     Window w;
@@ -134,9 +138,10 @@ TEST(Worker, ErrorsBecomeNoticesAndTheOldModelStays) {
     w.run(LoadModel{folder.path()});
     EXPECT_NE(w.errors.find("hidden_size"), std::string::npos) << w.errors;
     w.errors.clear();
-    for (Command c : {Command(Regenerate{99, Mode::high, {}}), Command(EditTurn{99, "x", Mode::high, {}}),
-                      Command(SelectSibling{99, 0}), Command(OpenConversation{99}), Command(MakeHistogram{"no.such.tensor"}),
-                      Command(RecomputeToken{{1, 2}, 0}), Command(ExportConversation{folder.file("no/such/x.md"), false})}) {
+    for (Command c :
+         {Command(Regenerate{99, Mode::high, {}}), Command(EditTurn{99, "x", Mode::high, {}}),
+          Command(SelectSibling{99, 0}), Command(OpenConversation{99}), Command(MakeHistogram{"no.such.tensor"}),
+          Command(RecomputeToken{{1, 2}, 0}), Command(ExportConversation{folder.file("no/such/x.md"), false})}) {
         w.errors.clear();
         w.run(std::move(c));
         EXPECT_NE(w.errors, "");
@@ -172,7 +177,8 @@ TEST(Worker, EditRegenerateAndSiblings) {
 TEST(Worker, StopEndsAnAnswerAndTheNextOneIsUnchanged) {
     Window w;
     w.run(LoadModel{kSeedling});
-    // The seedling ends its answers soon, so stops come at many phases, sometimes too late: both must leave a good state.
+    // The seedling ends its answers soon, so stops come at many phases, sometimes too late: both must leave a good
+    // state.
     for (int i = 0; i < 20; ++i) {
         ASSERT_TRUE(w.worker().send(NewConversation{""}));
         ASSERT_TRUE(w.worker().send(SendMessage{"72*59=?", Mode::max, greedy()}));

@@ -39,7 +39,7 @@ const std::vector<Room>& rooms() {
           "engine/infer/", "engine/train/"}},
         {"app",
          {"engine/engine.h", "engine/base/", "engine/telemetry/", "engine/text/", "engine/infer/", "engine/train/",
-          "engine/model/", "engine/weights/", "viz/", "experiments/"}},
+          "engine/model/", "engine/ops/ctx.h", "engine/device/", "engine/weights/", "viz/", "experiments/"}},
     };
     return all;
 }
