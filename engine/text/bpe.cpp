@@ -161,39 +161,38 @@ void Bpe::merge_short(std::vector<int32_t>& ids, Scratch& s) const {
     }
 }
 
-// Symbols form a linked list; ids[i] < 0 marks a symbol that was merged into its left neighbour. An entry of the queue
-// is stale when the pair at its position is no longer the one of its rank; symbols only grow, so a stale pair never
-// comes back.
+// Symbols form a linked list; id < 0 marks a symbol that was merged into its left neighbour. An entry of the queue is
+// stale when the pair at its position is no longer the one of its rank; symbols only grow, so a stale pair never comes
+// back.
 void Bpe::merge_long(std::vector<int32_t>& ids, Scratch& s) const {
     const auto n = static_cast<int32_t>(ids.size());
-    s.prev.resize(ids.size());
-    s.next.resize(ids.size());
+    auto& symbols = s.symbols;
+    symbols.resize(ids.size());
     if (s.bucket_of_rank.size() != merges_.size()) s.bucket_of_rank.assign(merges_.size(), -1);
     Queue queue(s.bucket_of_rank, s.stats.queue_steps);
     const auto offer = [&](int32_t left, int32_t right) {
         ++s.stats.lookups;
-        const int32_t rank = rank_of(ids[left], ids[right]);
+        const int32_t rank = rank_of(symbols[left].id, symbols[right].id);
         if (rank >= 0) queue.push(rank, left);
     };
-    for (int32_t i = 0; i < n; ++i) {
-        s.prev[i] = i - 1;
-        s.next[i] = i + 1 < n ? i + 1 : -1;
-    }
+    for (int32_t i = 0; i < n; ++i) symbols[i] = {ids[i], i - 1, i + 1 < n ? i + 1 : -1};
     for (int32_t i = 0; i + 1 < n; ++i) offer(i, i + 1);
     while (!queue.is_empty()) {
         int32_t rank = 0;
         const int32_t at = queue.pop(rank);
         const Merge& m = merges_[rank];
-        const int32_t right = s.next[at];
-        if (ids[at] != m.left || right < 0 || ids[right] != m.right) continue;
-        ids[at] = m.merged;
-        ids[right] = -1;
-        s.next[at] = s.next[right];
-        if (s.next[at] >= 0) s.prev[s.next[at]] = at;
-        if (s.prev[at] >= 0) offer(s.prev[at], at);
-        if (s.next[at] >= 0) offer(at, s.next[at]);
+        auto& left = symbols[at];
+        if (left.id != m.left || left.next < 0 || symbols[left.next].id != m.right) continue;
+        auto& right = symbols[left.next];
+        left.id = m.merged;
+        left.next = right.next;
+        right.id = -1;
+        if (left.next >= 0) symbols[left.next].prev = at;
+        if (left.prev >= 0) offer(left.prev, at);
+        if (left.next >= 0) offer(at, left.next);
     }
-    ids.erase(std::remove(ids.begin(), ids.end(), -1), ids.end());
+    ids.clear();
+    for (int32_t i = 0; i >= 0; i = symbols[i].next) ids.push_back(symbols[i].id);
 }
 
 }  // namespace vitrine::text

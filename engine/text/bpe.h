@@ -31,7 +31,10 @@ class Bpe {
 
     // Buffers that calls on one thread share, so that a text of many pieces allocates little.
     struct Scratch {
-        std::vector<int32_t> prev, next;
+        struct Symbol {
+            int32_t id, prev, next;  // together, as neighbours are looked at together
+        };
+        std::vector<Symbol> symbols;          // of the long form
         std::vector<int32_t> ranks;           // of the short form
         std::vector<int32_t> bucket_of_rank;  // -1 between calls
         EncodeStats stats;

@@ -2,8 +2,6 @@
 // in vectors.
 #include "engine/text/pretokenizer.h"
 
-#include <algorithm>
-
 #include "engine/text/json_fields.h"
 
 namespace vitrine::text {
@@ -98,7 +96,7 @@ std::vector<Piece> PreTokenizer::pieces(std::string_view segment, uint64_t& step
     std::vector<Piece> out;
     if (segment.empty()) return out;
     Points p = points_of(segment);
-    std::vector<Range> ranges{{0, p.size()}}, next;
+    std::vector<Range> ranges{{0, static_cast<uint32_t>(p.size())}}, next;
     steps += p.size();
     for (const Stage& s : stages_) {
         if (s.adds_prefix_space) add_prefix_spaces(p, ranges);
@@ -120,7 +118,7 @@ std::vector<Piece> PreTokenizer::pieces(std::string_view segment, uint64_t& step
 void PreTokenizer::add_prefix_spaces(Points& p, std::vector<Range>& ranges) {
     Points q;
     for (Range& r : ranges) {
-        const size_t begin = q.size();
+        const auto begin = static_cast<uint32_t>(q.size());
         if (p.code_point[r.begin] != ' ') {
             q.at.push_back(p.at[r.begin]);
             q.code_point.push_back(' ');
@@ -131,7 +129,7 @@ void PreTokenizer::add_prefix_spaces(Points& p, std::vector<Range>& ranges) {
             q.code_point.push_back(p.code_point[i]);
             q.bits.push_back(p.bits[i]);
         }
-        r = {begin, q.size()};
+        r = {begin, static_cast<uint32_t>(q.size())};
     }
     q.at.push_back(p.at.back());
     p = std::move(q);
@@ -140,49 +138,45 @@ void PreTokenizer::add_prefix_spaces(Points& p, std::vector<Range>& ranges) {
 // Matches and gaps of one range, joined as `behavior` says (the rules of SplitDelimiterBehavior in Hugging Face
 // tokenizers).
 void PreTokenizer::split(const Stage& s, const Points& p, const Range& in, std::vector<Range>& out) {
-    struct Part {
-        size_t begin, end;
-        bool is_match;
+    const size_t first = out.size();
+    bool was_match = false;
+    const auto add = [&](uint32_t begin, uint32_t end, bool is_pattern) {
+        const bool is_match = is_pattern != s.is_inverted;
+        const bool has_last = out.size() > first;
+        bool joins = false;
+        switch (s.behavior) {
+            case Behavior::isolated:
+            case Behavior::removed:
+                break;
+            case Behavior::contiguous:
+                joins = has_last && is_match == was_match;
+                break;
+            case Behavior::merged_with_previous:
+                joins = has_last && is_match && !was_match;
+                break;
+            case Behavior::merged_with_next:
+                joins = has_last && was_match && !is_match;
+                break;
+        }
+        if (joins)
+            out.back().end = end;
+        else if (!(s.behavior == Behavior::removed && is_match))
+            out.push_back({begin, end});
+        was_match = is_match;
     };
-    std::vector<Part> parts;
-    size_t gap = in.begin;
-    for (size_t i = in.begin; i < in.end;) {
-        const size_t n = s.pattern.match(p, i, in.end);
+    uint32_t gap = in.begin;
+    for (uint32_t i = in.begin; i < in.end;) {
+        const auto n = static_cast<uint32_t>(s.pattern.match(p, i, in.end));
         if (n == 0) {
             ++i;
             continue;
         }
-        if (gap < i) parts.push_back({gap, i, s.is_inverted});
-        parts.push_back({i, i + n, !s.is_inverted});
+        if (gap < i) add(gap, i, false);
+        add(i, i + n, true);
         i += n;
         gap = i;
     }
-    if (gap < in.end) parts.push_back({gap, in.end, s.is_inverted});
-
-    const size_t first = out.size();
-    bool was_match = false;
-    if (s.behavior == Behavior::merged_with_next) {
-        for (size_t k = parts.size(); k-- > 0;) {
-            const Part& part = parts[k];
-            if (part.is_match && !was_match && out.size() > first)
-                out.back().begin = part.begin;
-            else
-                out.push_back({part.begin, part.end});
-            was_match = part.is_match;
-        }
-        std::reverse(out.begin() + first, out.end());
-        return;
-    }
-    for (const Part& part : parts) {
-        const bool has_last = out.size() > first;
-        const bool joins = has_last && ((s.behavior == Behavior::contiguous && part.is_match == was_match) ||
-                                        (s.behavior == Behavior::merged_with_previous && part.is_match && !was_match));
-        if (joins)
-            out.back().end = part.end;
-        else if (!(s.behavior == Behavior::removed && part.is_match))
-            out.push_back({part.begin, part.end});
-        was_match = part.is_match;
-    }
+    if (gap < in.end) add(gap, in.end, false);
 }
 
 }  // namespace vitrine::text

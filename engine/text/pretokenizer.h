@@ -39,7 +39,7 @@ class PreTokenizer {
         bool adds_prefix_space = false;  // ByteLevel with add_prefix_space: before splitting, to every piece
     };
     struct Range {
-        size_t begin, end;  // code points
+        uint32_t begin, end;  // code points; small, as a text may have millions
     };
     void add(const Json& j, const std::string& file, const std::string& key);
     void add_split(const Json& j, const std::string& file, const std::string& key);

@@ -202,10 +202,10 @@ class FileReader {
             auto& token = t_->tokens[e.id];
             if (token.is_present &&
                 !(e.is_added && !token.is_added && by_name_.count(e.bytes) && by_name_.at(e.bytes) == e.id))
-                refuse(file_, i < n_vocab ? "model.vocab" : "added_tokens", std::to_string(e.id),
-                       "two tokens have this id; expected one");
-            token = {Checked(t_->pool.size()).to<uint32_t>(), static_cast<uint32_t>(e.bytes.size()), true, e.is_special,
-                     e.is_added};
+                refuse(file_, i < n_vocab ? "model.vocab" : "added_tokens", e.bytes + ": " + std::to_string(e.id),
+                       "two tokens have this id (the other is " + escaped(t_->bytes_of(e.id)) + "), expected one");
+            token = {Checked(t_->pool.size()).to<uint32_t>(), static_cast<uint32_t>(e.bytes.size()), true,
+                         e.is_special, e.is_added};
             t_->pool += e.bytes;
         }
         for (size_t i = 0; i < n_vocab; ++i) {

@@ -192,6 +192,24 @@ def variants():
     yield "literal", seq([pre_tokenizers.Split("e", behavior="merged_with_next"), plain])
 
 
+# Added tokens that take the white space beside them, overlap, and are normalized or not; ids of strings made of their parts.
+def write_added(base, path):
+    t = Tokenizer.from_str(json.dumps(base))
+    t.add_tokens([tokenizers.AddedToken("[L]", lstrip=True, normalized=False), tokenizers.AddedToken("[R]", rstrip=True, normalized=True),
+                  tokenizers.AddedToken("[LR]", lstrip=True, rstrip=True, normalized=False, special=True),
+                  tokenizers.AddedToken("[", normalized=True), tokenizers.AddedToken("[L][L]", normalized=False)])
+    parts = ["[L]", "[R]", "[LR]", "[", "[L", "]", " ", "  ", "\n", "\u3000", "a", "<think>", "<th", "1"]
+    cases = []
+    for i in range(400):
+        rng = Rng(3, i)
+        text = "".join(parts[rng.below(len(parts))] for _ in range(1 + rng.below(10)))
+        cases.append({"text": text, "ids": t.encode(text, add_special_tokens=False).ids})
+    added = json.loads(t.to_str())["added_tokens"]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write('{"added_tokens": ' + json.dumps(added, ensure_ascii=False) + ',\n"cases": [\n')
+        f.write(",\n".join(json.dumps(c, ensure_ascii=False) for c in cases) + "\n]}\n")
+
+
 def main():
     path = os.path.join(HERE, "v4_tokenizer.json")
     if "--keep" not in sys.argv:
@@ -199,6 +217,7 @@ def main():
     base = json.load(open(path, encoding="utf-8"))
     write_vectors(Tokenizer.from_str(json.dumps(base)), os.path.join(HERE, "v4_ids.txt"), N_STRINGS, N_FULL)
     write_vectors(Tokenizer.from_file(SEEDLING), os.path.join(HERE, "seedling_ids.txt"), N_OTHER, 20)
+    write_added(base, os.path.join(HERE, "added_tokens.json"))
     kinds = {}
     with open(os.path.join(HERE, "variant_ids.txt"), "w", encoding="utf-8") as f:
         for name, pre in variants():
