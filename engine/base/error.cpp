@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "engine/base/reader.h"
+
 namespace vitrine {
 
 std::string Issue::to_string() const {
@@ -32,14 +34,18 @@ std::string escaped(std::string_view text, size_t max_bytes) {
         end = max_bytes;
         while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
     }
-    for (size_t i = 0; i < end; ++i) {
-        const auto c = static_cast<unsigned char>(text[i]);
-        if (c < 0x20 || c == 0x7F) {
-            char b[5];
-            std::snprintf(b, sizeof b, "\\x%02X", c);
+    char b[16];
+    for (size_t at = 0; at < end;) {
+        const size_t begin = at;
+        const uint32_t c = next_code_point(text, at);
+        if (c == 0xFFFFFFFF || c < 0x20 || c == 0x7F) {
+            std::snprintf(b, sizeof b, "\\x%02X", static_cast<unsigned char>(text[begin]));
+            s += b;
+        } else if (is_unsafe_code_point(c)) {  // C1, direction marks, invisible: shown, never sent to a terminal
+            std::snprintf(b, sizeof b, "<U+%04X>", static_cast<unsigned>(c));
             s += b;
         } else {
-            s += text[i];
+            s += text.substr(begin, at - begin);
         }
     }
     return end < text.size() ? s + "..." : s;

@@ -34,7 +34,8 @@ struct Issue {
 // Throws Error(bad_input) listing up to 20 issues, one a line; returns if there are none.
 void throw_if_any(const std::vector<Issue>& issues);
 
-// Printable form of untrusted text: control bytes as \xNN, cut to `max_bytes` at a UTF-8 boundary with "...".
+// Printable form of untrusted text: control and invalid bytes as \xNN, invisible and direction marks as <U+202E>, cut to
+// `max_bytes` at a UTF-8 boundary with "...".
 std::string escaped(std::string_view text, size_t max_bytes = 80);
 
 // The candidate nearest to `word` by edit distance, or "" when none is near. Used for "did you mean".

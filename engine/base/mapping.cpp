@@ -76,6 +76,7 @@ int64_t mtime_ns(const struct stat& s) {
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path, const std::string& shown) {
+    install_mapping_guard();
     std::shared_ptr<MappedFile> f(new MappedFile);
     f->path_ = shown.empty() ? path : shown;
     const auto fail = [&](const std::string& what) {
@@ -116,6 +117,8 @@ void MappedFile::check_unchanged() const {
                                        std::to_string(s.st_size) + " bytes while it was in use: load the model again");
     if (mtime_ns(s) != mtime_ns_)
         throw Error(ErrorKind::io, escaped(path_, 512) + ": was written to while it was in use: load the model again");
+    if (slot_ >= 0 && g_slots[slot_].has_failed)
+        throw Error(ErrorKind::io, escaped(path_, 512) + ": a part of it could not be read: load the model again");
 }
 
 void install_mapping_guard() {
@@ -133,13 +136,8 @@ void install_mapping_guard() {
 void throw_if_mapping_failed() {
     const std::lock_guard lock(g_mutex);
     const int n = g_used.load();
-    for (int i = 0; i < n; ++i) {
-        if (!g_files[i]) continue;
-        g_files[i]->check_unchanged();
-        if (g_slots[i].has_failed)
-            throw Error(ErrorKind::io,
-                        escaped(g_files[i]->path(), 512) + ": a part of it could not be read: load the model again");
-    }
+    for (int i = 0; i < n; ++i)
+        if (g_files[i]) g_files[i]->check_unchanged();
 }
 
 }  // namespace vitrine

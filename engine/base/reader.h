@@ -46,7 +46,7 @@ class MappedFile {
     const std::byte* data() const { return data_; }
     uint64_t size() const { return size_; }
     const std::string& path() const { return path_; }
-    void check_unchanged() const;  // Error(io) when size or mtime differ from what was mapped
+    void check_unchanged() const;  // Error(io) when size or mtime differ from what was mapped, or a page was lost
 
   private:
     MappedFile() = default;
@@ -58,11 +58,11 @@ class MappedFile {
     int slot_ = -1;  // in the guard's table
 };
 
-// Process-wide guard for mapped weights that are read by kernels on any thread: after `install_mapping_guard()` a
-// SIGBUS inside a MappedFile replaces the vanished pages by zeros and sets a flag; `throw_if_mapping_failed()` (called
-// after every forward) turns the flag, or a changed size or time of any mapped file, into Error(io) naming the file,
-// until that mapping is closed. So a shrinking or rewritten file is an error, never a crash or silent zeros. A SIGBUS
-// elsewhere goes to the handler before.
+// Process-wide guard for mapped weights that are read by kernels on any thread, installed by the first MappedFile::open: a SIGBUS
+// inside a MappedFile replaces the vanished pages by zeros and sets a flag; `throw_if_mapping_failed()` (called after every
+// forward) turns the flag, or a changed size or time of any mapped file, into Error(io) naming the file, until that mapping is
+// closed. So a shrinking or rewritten file is an error, never a crash or silent zeros. A SIGBUS elsewhere goes to the handler
+// before.
 void install_mapping_guard();
 void throw_if_mapping_failed();
 

@@ -110,7 +110,7 @@ class ConfigParser {
         quantization();
         unknown(root_, "", known_keys());
         for (Issue& i : validate(config_, file_)) {  // ranges were told with their positions; what is left must agree
-            if (reported_.count(i.key)) continue;
+            if (reported_.count(i.key) || (i.key == "num_hidden_layers" && config_.layers.empty())) continue;
             if (const Json* v = root_.find(i.key)) i.where = v->where();
             issues_.push_back(std::move(i));
         }

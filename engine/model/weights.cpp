@@ -70,6 +70,7 @@ class Loader {
                 "num_nextn_predict_layers is " + std::to_string(config_.n_mtp_layers) +
                 " but the files hold no mtp.* tensors (transformers drops them): no speculative decoding");
         add_misspelt();
+        for (const MappedFile* f : files()) f->check_unchanged();  // what was read may have been zeros: that explains more
         throw_if_any(issues_);
         finish();
         return std::move(w_);
@@ -238,6 +239,12 @@ class Loader {
             const std::string near = nearest_name(i.key, strangers);
             if (!near.empty()) i.expected += "; found " + by_name_.at(near)->name;
         }
+    }
+
+    std::set<const MappedFile*> files() const {
+        std::set<const MappedFile*> all;
+        for (const auto& [name, t] : raw_) all.insert(t.file.get());
+        return all;
     }
 
     void finish() {
