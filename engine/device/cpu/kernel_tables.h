@@ -11,6 +11,10 @@ const Kernels& avx512_kernels();
 const Kernels& avx512_bf16_kernels();
 const Kernels& amx_kernels();
 
+// For avx512_bf16_kernels(): falls back to the FP32 path for queries that are not FP4 values, floats, or dims other than 128.
+void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w, int64_t n_heads,
+                       bool bf16_scores, float* scores);
+
 // Every table that this processor can run, slowest first: for tests and measurements.
 std::vector<const Kernels*> runnable_kernels();
 

@@ -165,6 +165,7 @@ const Kernels& avx512_bf16_kernels() {
         Kernels k = avx512_kernels();
         k.name = "avx512_bf16";
         k.gemm = gemm;
+        k.index_scores = index_scores_vnni;
         k.gemm_bf16 = gemm_bf16;
         return k;
     }();
