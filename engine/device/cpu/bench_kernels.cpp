@@ -153,7 +153,7 @@ void bench_attend(Bench& b) {
             std::vector<uint8_t> rows(static_cast<size_t>(n * format.row_bytes()), 0x33);
             std::vector<const void*> at;
             for (int64_t j = 0; j < n; ++j) at.push_back(rows.data() + j * format.row_bytes());
-            const std::vector<float> q(static_cast<size_t>(n_heads * c), 1e-4f), sinks(static_cast<size_t>(n_heads), 0.0f);
+            const std::vector<float> q(static_cast<size_t>(n_heads * c), 0x1p-7f), sinks(static_cast<size_t>(n_heads), 0.0f);
             std::vector<float> out(q.size());
             const int64_t per = b.k.attend_scratch_floats(n, c, n_heads / 2);
             std::vector<float> scratch(static_cast<size_t>(2 * per));

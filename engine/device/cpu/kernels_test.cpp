@@ -210,7 +210,9 @@ TEST_P(EveryTable, Attend) {
             for (bool packed : {false, true}) {
                 const int64_t n_heads = 7;
                 const EntryFormat format{packed, c, rope};
-                const std::vector<float> q = normals(n_heads * c, 21), sinks = normals(n_heads, 22);
+                std::vector<float> q = normals(n_heads * c, 21);
+                const std::vector<float> sinks = normals(n_heads, 22);
+                if (n > 3) for (float& v : q) v = round_bf16(v);  // else: a query that BF16 pairs cannot take
                 std::vector<std::vector<float>> rows;
                 std::vector<std::vector<uint8_t>> bytes;
                 std::vector<const void*> at;
@@ -223,12 +225,12 @@ TEST_P(EveryTable, Attend) {
                 for (const auto& b : bytes) at.push_back(b.data());
                 const float scale = 1.5f / std::sqrt(static_cast<float>(c));
                 std::vector<float> out(static_cast<size_t>(n_heads * c)), rounded = out, cut = out;
-                std::vector<float> probs(static_cast<size_t>(n_heads * n)), sink_probs(static_cast<size_t>(n_heads));
+                std::vector<float> probs(static_cast<size_t>(n_heads * n)), probs_rounded = probs, sink_probs(static_cast<size_t>(n_heads));
                 std::vector<float> scratch(static_cast<size_t>(k().attend_scratch_floats(n, c, n_heads)));
                 k().attend(format, at.data(), n, q.data(), 0, n_heads, scale, sinks.data(), false, out.data(), probs.data(),
                            sink_probs.data(), scratch.data());
-                k().attend(format, at.data(), n, q.data(), 0, n_heads, scale, sinks.data(), true, rounded.data(), nullptr, nullptr,
-                           scratch.data());
+                k().attend(format, at.data(), n, q.data(), 0, n_heads, scale, sinks.data(), true, rounded.data(), probs_rounded.data(),
+                           nullptr, scratch.data());
                 for (int64_t h = 0; h < n_heads; ++h) {
                     std::vector<double> want, want_p;
                     attend_double(rows, q.data() + h * c, c, scale, &sinks[static_cast<size_t>(h)], want, want_p);
@@ -239,14 +241,17 @@ TEST_P(EveryTable, Attend) {
                     for (int64_t j = 0; j < n; ++j) {
                         const double p = want_p[static_cast<size_t>(j)];
                         worst_p = std::max(worst_p, std::fabs(probs[static_cast<size_t>(h * n + j)] - p) / p);
+                        worst_p = std::max(worst_p, std::fabs(probs_rounded[static_cast<size_t>(h * n + j)] - p) / p);
                     }
                     worst_p = std::max(worst_p, std::fabs(sink_probs[static_cast<size_t>(h)] - want_p.back()) / want_p.back());
                 }
                 // Heads cut anywhere give the same bits.
                 for (int64_t h : {1, 4}) {
-                    k().attend(format, at.data(), n, q.data(), 0, h, scale, sinks.data(), false, cut.data(), nullptr, nullptr, scratch.data());
-                    k().attend(format, at.data(), n, q.data(), h, n_heads, scale, sinks.data(), false, cut.data(), nullptr, nullptr, scratch.data());
-                    ASSERT_EQ(cut, out);
+                    for (bool p_bf16 : {false, true}) {
+                        for (const auto& [a, b] : {std::pair<int64_t, int64_t>{0, h}, {h, n_heads}})
+                            k().attend(format, at.data(), n, q.data(), a, b, scale, sinks.data(), p_bf16, cut.data(), nullptr, nullptr, scratch.data());
+                        ASSERT_EQ(cut, p_bf16 ? rounded : out);
+                    }
                 }
             }
         }
