@@ -2,6 +2,8 @@
 #pragma once
 #include <imgui.h>
 
+#include <imgui_stdlib.h>
+
 #include <cstdint>
 
 #if IMGUI_VERSION_NUM < 18600
@@ -80,6 +82,14 @@ inline constexpr ImGuiCol kColNavCursor = ImGuiCol_NavHighlight;
 #endif
 
 // ---- fonts
+inline float glyph_advance(unsigned code_point) {  // in the current font and size
+#if IMGUI_VERSION_NUM >= 19200
+    return ImGui::GetFontBaked()->GetCharAdvance(static_cast<ImWchar>(code_point));
+#else
+    const ImFont* f = ImGui::GetFont();
+    return f->GetCharAdvance(static_cast<ImWchar>(code_point)) * (ImGui::GetFontSize() / f->FontSize);
+#endif
+}
 inline void push_imgui_font(ImFont* f, [[maybe_unused]] float size) {
 #if IMGUI_VERSION_NUM >= 19200
     ImGui::PushFont(f, size);

@@ -1,0 +1,85 @@
+// Pictures of the window without an engine or a display, to look at: gallery FOLDER [WIDTH HEIGHT] [window].
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "app/shell.h"
+#include "engine/base/error.h"
+#include "tests/viz/fake_feed.h"
+#include "viz/widgets/registry.h"
+
+namespace vitrine::viz {
+namespace {
+
+struct Gallery {
+    fake::Sink sink;
+    std::unique_ptr<Shell> shell;
+    std::string folder, suffix;
+
+    void shot(const std::string& name) {
+        for (int i = 0; i < 4; ++i) shell->frame();
+        const std::string problem = shell->picture(folder + "/" + name + suffix + ".png").get();
+        std::printf("%s%s.png %s %.1f ms/frame, %zu texts cut\n", name.c_str(), suffix.c_str(), problem.c_str(), shell->workspace().desk().frame_ms,
+                    ui::find_cut_text().size());
+    }
+};
+
+void make_pictures(Gallery& g) {
+    Workspace& w = g.shell->workspace();
+    g.shell->snapshot() = fake::snapshot(fake::typical());
+    for (const Turn& t : g.shell->snapshot().conversation->path) w.desk().fonts.note_text(t.content + t.reasoning);
+    for (const TokenInfo& t : g.shell->snapshot().timeline.tokens) w.desk().fonts.note_text(t.text);
+    Driver driver(g.shell->input(), [&] { return g.shell->frame(); });
+    for (const auto& p : w.desk().panels) {
+        w.show_panel(p->name());
+        g.shot(p->name());
+    }
+    w.show_panel("Overview");
+    driver.frames(3);
+    driver.click("turn/1/thinking");
+    g.shot("thinking");
+    const std::pair<Overlay, const char*> overlays[] = {{Overlay::palette, "palette"},   {Overlay::conversations, "conversations"},
+                                                        {Overlay::prompt, "prompt"},     {Overlay::sampling, "sampling"},
+                                                        {Overlay::settings, "settings"}, {Overlay::open_folder, "open"},
+                                                        {Overlay::keys, "keys"}};
+    for (const auto& [which, name] : overlays) {
+        w.desk().open(which);
+        g.shot(name);
+        w.desk().close();
+        driver.frames(2);
+    }
+    driver.click("menu/View");
+    g.shot("menu");
+    driver.key("Escape");
+    g.shell->snapshot() = fake::empty_conversation(fake::typical());
+    w.desk().say(Notice::Level::error, "config.json: hidden_size = -4: expected an integer in [1, 65536]");
+    g.shot("empty");
+    g.shell->snapshot() = Snapshot{};
+    g.shot("nothing");
+}
+
+}  // namespace
+}  // namespace vitrine::viz
+
+int main(int argc, char** argv) {
+    using namespace vitrine;
+    if (argc < 2) return std::fprintf(stderr, "usage: %s FOLDER [WIDTH HEIGHT] [window]\n", argv[0]), 2;
+    ShellOptions options;
+    options.width = argc > 3 ? std::atoi(argv[2]) : 1280, options.height = argc > 3 ? std::atoi(argv[3]) : 800;
+    options.has_window = argc > 4 && std::strcmp(argv[4], "window") == 0;
+    options.time_step = 1 / 60.0;
+    viz::ui::registry_enable(true);
+    for (const bool is_dark : {true, false}) {
+        try {
+            viz::Gallery g;
+            g.folder = argv[1], g.suffix = is_dark ? "-dark" : "-light";
+            g.shell = Shell::open(options, g.sink, {});
+            g.shell->settings().is_dark = is_dark;
+            viz::make_pictures(g);
+        } catch (const Error& e) {
+            return std::fprintf(stderr, "%s\n", e.what()), 1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,106 @@
+// Where a message is written, and where an earlier one is edited.
+#include <imgui_internal.h>
+
+#include <algorithm>
+
+#include "viz/imgui_compat.h"
+#include "viz/shell/chat_pane.h"
+#include "viz/widgets/basic.h"
+
+namespace vitrine::viz {
+namespace {
+
+// Enter sends and Shift+Enter begins a line: the newline of a plain Enter is swallowed and reported. Pasted newlines stay.
+int swallow_enter(ImGuiInputTextCallbackData* data) {
+    if (data->EventFlag != ImGuiInputTextFlags_CallbackCharFilter || data->EventChar != '\n') return 0;
+    if (current_mods() != kNoMod || !key_pressed(Key::kEnter)) return 0;
+    *static_cast<bool*>(data->UserData) = true;
+    return 1;
+}
+
+std::string sampling_summary(const Sampling& s) {
+    if (s.temperature == 0) return "greedy";
+    std::string out = "T " + ui::format_number(s.temperature);
+    if (s.top_k > 0) out += " \xC2\xB7 top-k " + std::to_string(s.top_k);
+    if (s.top_p < 1) out += " \xC2\xB7 top-p " + ui::format_number(s.top_p);
+    if (s.min_p > 0) out += " \xC2\xB7 min-p " + ui::format_number(s.min_p);
+    return out;
+}
+
+}  // namespace
+
+void ChatPane::draw_composer(Desk& desk) {
+    const float spacing = ImGui::GetStyle().ItemSpacing.y, row = ImGui::GetFrameHeight();
+    ImGui::SetCursorPosY(ImGui::GetCursorPosY() + spacing / 2);
+    const float height = ImGui::GetContentRegionAvail().y - row - spacing;
+    const ImVec2 p = ImGui::GetCursorScreenPos();
+    if (desk.wants_input_focus) ImGui::SetKeyboardFocusHere(), desk.wants_input_focus = false;
+    ImGuiInputTextFlags flags = ImGuiInputTextFlags_EnterReturnsTrue;
+    if (desk.settings.enter_sends) flags |= ImGuiInputTextFlags_CallbackCharFilter;
+    has_enter_ = false;
+    const bool is_ctrl_enter = ImGui::InputTextMultiline("##draft", &desk.draft, {ImGui::GetContentRegionAvail().x, std::max(row, height)},
+                                                         flags, swallow_enter, &has_enter_);
+    ui::mark("Message", desk.draft);
+    const ImVec2 end = ImGui::GetItemRectMax();
+    ui::scrolls_sideways(p, end);
+    const bool is_active = ImGui::IsItemActive();
+    ImGui::GetWindowDrawList()->AddRect(p, end, is_active ? theme().text_faint : theme().border, px(6));
+    if (desk.draft.empty() && !is_active) {
+        const ImVec2 pad = ImGui::GetStyle().FramePadding;
+        ImGui::GetWindowDrawList()->AddText({p.x + pad.x, p.y + pad.y}, theme().text_faint, "Ask\xE2\x80\xA6");
+    }
+    if (has_enter_ || is_ctrl_enter) {
+        ImGui::ClearActiveID();  // the field keeps its own copy of the text while it is active
+        desk.send_draft();
+        desk.wants_input_focus = true;
+        is_at_bottom_ = true;
+    }
+    const std::string summary = sampling_summary(desk.settings.sampling);
+    const char* action = desk.s.is_generating ? "Stop" : "Send";
+    const float action_width = ImGui::CalcTextSize("Send").x + 4 * ImGui::GetStyle().FramePadding.x;
+    const float summary_room = ImGui::GetContentRegionAvail().x - action_width - ImGui::GetStyle().ItemSpacing.x;
+    {
+        ui::FontScope small(Font::mono_small);
+        ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(6), (row - ImGui::GetTextLineHeight()) / 2));
+        const bool fits = ImGui::CalcTextSize(summary.c_str()).x + px(14) < summary_room;
+        if (ui::quiet_button(fits ? summary.c_str() : "Sampling", "Sampling")) desk.open(Overlay::sampling);
+        ImGui::PopStyleVar();
+        ui::tooltip("Sampling: temperature, top-k, top-p, min-p, repetition penalty, seed, stop strings");
+    }
+    ImGui::SameLine(0, 0);
+    ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, ImGui::GetContentRegionAvail().x - action_width));
+    ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(2 * ImGui::GetStyle().FramePadding.x, ImGui::GetStyle().FramePadding.y));
+    const bool is_enabled = desk.s.is_generating || (desk.can_send() && !desk.draft.empty());
+    ImGui::BeginDisabled(!is_enabled);
+    if (ui::primary_button(action)) {
+        if (desk.s.is_generating) desk.stop();
+        else if (desk.send_draft()) desk.wants_input_focus = true, is_at_bottom_ = true;
+    }
+    ImGui::EndDisabled();
+    ui::tooltip(desk.s.is_generating ? "Stop (Esc)" : "Send (Ctrl+Enter)");
+    ImGui::PopStyleVar();
+}
+
+void ChatPane::draw_editor(Desk& desk, const Turn& t) {
+    const float width = ImGui::GetContentRegionAvail().x - px(16);
+    const auto lines = std::clamp<long>(1 + std::count(desk.edit_text.begin(), desk.edit_text.end(), '\n'), 3, 12);
+    const ImVec2 p = ImGui::GetCursorScreenPos();
+    ImGui::PushStyleColor(ImGuiCol_FrameBg, theme().pane);
+    ImGui::InputTextMultiline("##edit", &desk.edit_text, {width, ImGui::GetTextLineHeight() * static_cast<float>(lines) + px(16)});
+    ImGui::PopStyleColor();
+    ui::mark("Edit text", desk.edit_text);
+    ui::scrolls_sideways(p, ImGui::GetItemRectMax());
+    ImGui::BeginDisabled(!desk.can_send());
+    const char* label = t.role == "user" ? "Save and answer" : "Save";
+    if (ui::primary_button(label) && desk.post(EditTurn{t.id, desk.edit_text, desk.settings.mode, desk.settings.sampling})) {
+        desk.edited_turn = 0;
+        desk.cursor.is_live = true;
+    }
+    ImGui::EndDisabled();
+    ImGui::SameLine();
+    if (ui::quiet_button("Cancel")) desk.edited_turn = 0;
+    ImGui::SameLine();
+    ui::text_dim("The old version stays as a branch.");
+}
+
+}  // namespace vitrine::viz

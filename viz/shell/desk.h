@@ -1,0 +1,60 @@
+// What the parts of the window's frame share: the snapshot, the way to ask for things, the cursor, what is open.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "viz/fonts.h"
+#include "viz/panel.h"
+#include "viz/shell/settings.h"
+#include "viz/snapshot.h"
+
+namespace vitrine::viz {
+
+enum class Overlay { none, palette, find, conversations, prompt, sampling, settings, open_folder, notices, keys };
+
+struct Desk {
+    Snapshot& s;
+    CommandSink& sink;
+    Settings& settings;
+    Fonts& fonts;
+
+    Cursor cursor;
+    TokenRef shown;                    // the token that views show: hovered, else selected
+    std::vector<std::unique_ptr<Panel>> panels;
+    int panel = 0;
+    Overlay overlay = Overlay::none;   // at most one; opened here, drawn by its owner
+    bool is_overlay_new = false;       // opened in this frame
+    bool is_presenter = false;
+    bool wants_quit = false, wants_input_focus = false, wants_screenshot = false;
+    std::string draft;                 // what is typed in the composer
+    int64_t edited_turn = 0;           // 0: none
+    std::string edit_text;
+    double frame_ms = 0;               // smoothed, of building and drawing
+    uint64_t resident_bytes = 0;
+    std::string export_folder;         // where exports go by default
+
+    void open(Overlay o) { overlay = o, is_overlay_new = true; }
+    void close() { overlay = Overlay::none; }
+    bool post(Command c);              // tells the user when the queue is full
+    void say(Notice::Level level, const std::string& text);
+
+    // The token behind a reference: of the timeline, else of a shown turn; nullptr when it is neither.
+    const TokenInfo* token(TokenRef ref) const;
+    bool is_in_context(TokenRef ref) const;
+    int64_t cursor_index() const;      // in the timeline; -1 when the cursor is not in it
+    void select(TokenRef ref);         // ends live following
+    void move_token(int by);
+    void move_layer(int by);
+    void follow_live();                // puts the cursor on the newest token that has a record
+    Source source(TokenRef ref) const;
+
+    bool can_send() const { return s.model && !s.is_generating && !s.is_loading; }
+    bool send_draft();                 // false: nothing to send
+    void stop();
+    const Turn* last_turn(const char* role) const;
+    void regenerate();
+};
+
+}  // namespace vitrine::viz

@@ -1,0 +1,136 @@
+// The command palette and the finder.
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "viz/imgui_compat.h"
+#include "viz/shell/overlays.h"
+#include "viz/text_util.h"
+#include "viz/widgets/basic.h"
+
+namespace vitrine::viz {
+namespace {
+
+constexpr int64_t kSearchedPerFrame = 20000;
+constexpr size_t kMaxFound = 200;
+
+// Every word of the query occurs in the title.
+bool matches(const std::string& title, const std::string& query) {
+    for (size_t i = 0; i < query.size();) {
+        const size_t end = std::min(query.find(' ', i), query.size());
+        if (!contains_folded(title, std::string_view(query).substr(i, end - i))) return false;
+        i = end + 1;
+    }
+    return true;
+}
+
+// "layer 12" -> 12 for word "layer"; -1 when it is something else.
+int64_t number_after(const std::string& query, const char* word) {
+    const std::string prefix = std::string(word) + " ";
+    if (query.rfind(prefix, 0) != 0 || query.size() == prefix.size()) return -1;
+    char* end = nullptr;
+    const long long v = std::strtoll(query.c_str() + prefix.size(), &end, 10);
+    return *end == 0 && v >= 0 ? v : -1;
+}
+
+}  // namespace
+
+void Palette::collect_places(Desk& desk) {
+    const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
+    if (const int64_t t = number_after(query_, "token"); t >= 0 && t < n)
+        hits_.push_back({"Go to token " + std::to_string(t), token_label(desk.s.timeline.tokens[static_cast<size_t>(t)].text),
+                         [&desk, t] { desk.select(desk.s.timeline.tokens[static_cast<size_t>(t)].ref); }});
+    if (!desk.s.model) return;
+    if (const int64_t l = number_after(query_, "layer"); l >= 0 && l < desk.s.model->config.n_layers()) {
+        const char kind[] = {layer_glyph(desk.s.model->config.layers[static_cast<size_t>(l)].kind()), 0};
+        hits_.push_back({"Go to layer " + std::to_string(l), kind, [&desk, l] { desk.cursor.layer = static_cast<int>(l); }});
+    }
+    if (const int64_t e = number_after(query_, "expert"); e >= 0 && e < desk.s.model->config.n_experts)
+        hits_.push_back({"Select expert " + std::to_string(e), "layer " + std::to_string(desk.cursor.layer), [&desk, e] {
+                             desk.cursor.expert = static_cast<int>(e);
+                             for (size_t i = 0; i < desk.panels.size(); ++i)
+                                 if (std::string(desk.panels[i]->name()) == "Routing") desk.panel = static_cast<int>(i);
+                         }});
+}
+
+// A slice of the timeline per frame: a million tokens never stop the window.
+void Palette::search_tokens(Desk& desk) {
+    if (query_ != searched_) searched_ = query_, n_searched_ = 0, found_.clear();
+    if (query_.empty()) return;
+    const auto& tokens = desk.s.timeline.tokens;
+    const auto end = std::min<int64_t>(static_cast<int64_t>(tokens.size()), n_searched_ + kSearchedPerFrame);
+    for (; n_searched_ < end && found_.size() < kMaxFound; ++n_searched_) {
+        const auto at = static_cast<size_t>(n_searched_);
+        std::string joined = tokens[at].text;  // a word may span some tokens
+        for (size_t k = at + 1; k < std::min(tokens.size(), at + 8) && joined.size() < query_.size() + tokens[at].text.size(); ++k)
+            joined += tokens[k].text;
+        bool begins_here = false;
+        for (size_t skip = 0; skip < std::max<size_t>(1, tokens[at].text.size()) && !begins_here; ++skip)
+            begins_here = skip < joined.size() && joined.size() - skip >= query_.size() &&
+                          contains_folded(std::string_view(joined).substr(skip, query_.size()), query_);
+        if (begins_here) found_.push_back(tokens[at].ref);
+    }
+}
+
+void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_find) {
+    hits_.clear();
+    collect_places(desk);
+    if (is_find) {
+        search_tokens(desk);
+        for (const TokenRef& ref : found_) {
+            const auto& tokens = desk.s.timeline.tokens;
+            const auto at = static_cast<size_t>(ref.position);
+            if (at >= tokens.size()) continue;
+            std::string around;
+            for (size_t k = at > 3 ? at - 3 : 0; k < std::min(tokens.size(), at + 8); ++k) around += token_label(tokens[k].text);
+            hits_.push_back({around, "token " + ui::format_count(ref.position), [&desk, ref] { desk.select(ref); }});
+        }
+    }
+    for (const Action& a : actions)
+        if (matches(a.title, query_) && (!a.is_enabled || a.is_enabled())) hits_.push_back({a.title, a.shortcut.to_string(), a.run});
+}
+
+void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find) {
+    if (desk.is_overlay_new) query_.clear(), selected_ = 0, ImGui::SetKeyboardFocusHere();
+    ImGui::SetNextItemWidth(-1);
+    const char* hint = is_find ? "Find in text; \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9C" "expert 7\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, or a setting"
+                               : "Type a command, or \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, \xE2\x80\x9C" "expert 7\xE2\x80\x9D";
+    if (ImGui::InputTextWithHint("##query", hint, &query_)) selected_ = 0;
+    ui::mark("Palette query", query_);
+    ui::scrolls_sideways(ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
+    collect(desk, actions, is_find);
+    const int n = static_cast<int>(hits_.size());
+    const int before = selected_;
+    if (key_pressed(Key::kDownArrow)) ++selected_;
+    if (key_pressed(Key::kUpArrow)) --selected_;
+    selected_ = std::clamp(selected_, 0, std::max(0, n - 1));
+    std::function<void()> chosen;
+    if (n > 0 && key_pressed(Key::kEnter, false)) chosen = hits_[static_cast<size_t>(selected_)].run;
+    ui::Region list("hits", {0, 0});
+    if (n == 0) ui::text_dim("Nothing matches.");
+    ImGuiListClipper clipper;
+    clipper.Begin(n);
+    if (before != selected_) clipper.ForceDisplayRangeByIndices(selected_, selected_ + 1);
+    while (clipper.Step())
+        for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i) {
+            const Hit& hit = hits_[static_cast<size_t>(i)];
+            ImGui::PushID(i);
+            const ImVec2 p = ImGui::GetCursorScreenPos();
+            const float row = ImGui::GetFrameHeight(), width = ImGui::GetContentRegionAvail().x;
+            if (ImGui::InvisibleButton("hit", {width, row})) chosen = hit.run;
+            ui::mark("palette/" + hit.title, hit.title);
+            ImDrawList* dl = ImGui::GetWindowDrawList();
+            if (i == selected_ || ImGui::IsItemHovered()) dl->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
+            const float y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
+            const float detail = ImGui::CalcTextSize(hit.detail.c_str()).x;
+            dl->AddText({p.x + px(10), y}, theme().text, ui::elide(hit.title, width - detail - px(34)).c_str());
+            dl->AddText({p.x + width - detail - px(10), y}, theme().text_dim, hit.detail.c_str());
+            if (i == selected_ && before != selected_) ImGui::SetScrollHereY();
+            ImGui::PopID();
+        }
+    if (!chosen) return;
+    desk.close();
+    chosen();  // after closing: it may open another
+}
+
+}  // namespace vitrine::viz

@@ -1,0 +1,188 @@
+// The token strip.
+#include "viz/shell/token_strip.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "viz/imgui_compat.h"
+#include "viz/text_util.h"
+#include "viz/widgets/basic.h"
+
+namespace vitrine::viz {
+namespace {
+
+constexpr int64_t kCountedPerFrame = 50000;
+constexpr const char* kPaints[] = {"Phase", "Probability", "Entropy"};
+
+ImU32 cell_color(const TokenInfo& t, int paint) {
+    const Theme& c = theme();
+    if (paint == 0) return t.is_special ? mix(c.phase(t.phase), c.pane, 0.55f) : c.phase(t.phase);
+    const float v = paint == 1 ? t.probability : t.entropy;
+    if (v < 0) return c.raised;  // was not drawn: a prompt token
+    return map_color(ColorMap::magnitude, paint == 1 ? v : std::min(1.0f, v / 5.0f));
+}
+
+void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
+    ui::begin_tooltip();
+    {
+        ui::FontScope mono(Font::mono);
+        ImGui::TextUnformatted(("\xE2\x80\x9C" + token_label(t.text) + "\xE2\x80\x9D").c_str());
+    }
+    ui::FontScope small(Font::small);
+    ui::Color dim(theme().text_dim);
+    ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(index).c_str(), t.id, phase_name(t.phase));
+    if (t.probability >= 0)
+        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(), ui::format_number(t.entropy).c_str());
+    const bool has_record = desk.s.trace && desk.s.trace->get(t.ref.branch, t.ref.position);
+    if (!has_record) ImGui::TextUnformatted("nothing recorded (any more)");
+    ui::end_tooltip();
+}
+
+}  // namespace
+
+float TokenStrip::height() { return px(86); }
+
+void TokenStrip::draw(Desk& desk) {
+    ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(14), px(8)));
+    ui::Pane pane("tokens", {0, height()}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+    ImGui::PopStyleVar();
+    const auto& tokens = desk.s.timeline.tokens;
+    if (desk.s.timeline_version != counted_version_ || static_cast<int64_t>(tokens.size()) < n_counted_) {
+        counted_version_ = desk.s.timeline_version, n_counted_ = 0;
+        std::fill(std::begin(counts_), std::end(counts_), 0);
+        std::fill(std::begin(phase_begin_), std::end(phase_begin_), -1);
+    }
+    const auto end = std::min<int64_t>(static_cast<int64_t>(tokens.size()), n_counted_ + kCountedPerFrame);
+    for (; n_counted_ < end; ++n_counted_) {
+        const int p = static_cast<int>(tokens[static_cast<size_t>(n_counted_)].phase);
+        if (counts_[p]++ == 0) phase_begin_[p] = n_counted_;
+    }
+    draw_header(desk);
+    if (tokens.empty()) {
+        ui::text_dim("Tokens appear here, one cell each, as soon as something is said.", "tokens/empty");
+        return;
+    }
+    draw_cells(desk);
+}
+
+void TokenStrip::draw_header(Desk& desk) {
+    const auto& tokens = desk.s.timeline.tokens;
+    ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(2)));
+    ui::FontScope small(Font::small);
+    const float room = ImGui::GetContentRegionAvail().x;
+    ImGui::AlignTextToFramePadding();
+    {
+        ui::Color dim(theme().text_dim);
+        ImGui::TextUnformatted("Tokens");
+    }
+    for (int p = 0; p < 4; ++p) {
+        if (counts_[p] == 0) continue;
+        ImGui::SameLine(0, px(14));
+        ui::dot(theme().phase(static_cast<Phase>(p)), 4);
+        ImGui::SameLine(0, px(6));
+        const std::string label = std::string(phase_name(static_cast<Phase>(p))) + " " + ui::format_count(counts_[p]);
+        ImGui::TextUnformatted(label.c_str());
+        ui::mark(std::string("tokens/") + phase_name(static_cast<Phase>(p)), label);
+        ui::value(std::string("tokens/") + phase_name(static_cast<Phase>(p)), static_cast<double>(counts_[p]));
+    }
+    // Right: what the cells are painted by, and live following.
+    const float live_width = ImGui::CalcTextSize("Live").x + px(32);
+    float paint_width = px(8);
+    for (const char* label : kPaints) paint_width += ImGui::CalcTextSize(label).x + 2 * px(12);
+    const float right = live_width + paint_width + px(12);
+    if (room > right + px(300)) {
+        ImGui::SameLine(0, 0);
+        ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(px(8), ImGui::GetContentRegionAvail().x - right));
+        ui::segmented("paint", desk.settings.paint, kPaints, 3);
+        ImGui::SameLine(0, px(12));
+    } else {
+        ImGui::SameLine(0, 0);
+        ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(px(8), ImGui::GetContentRegionAvail().x - live_width));
+    }
+    const ImVec2 p = ImGui::GetCursorScreenPos();
+    const float h = ImGui::GetFrameHeight();
+    if (ImGui::InvisibleButton("Live", {live_width, h})) desk.cursor.is_live = true;
+    ui::mark("Live");
+    ui::value("Live", desk.cursor.is_live ? 1 : 0);
+    ui::tooltip("Follow the newest token (L)");
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const ImU32 ink = desk.cursor.is_live ? theme().text : theme().text_dim;
+    dl->AddRect(p, {p.x + live_width, p.y + h}, desk.cursor.is_live ? theme().text_faint : theme().border_strong, h / 2);
+    const ImVec2 c{p.x + px(13), p.y + h / 2};
+    if (desk.cursor.is_live) dl->AddCircleFilled(c, px(3.5f), theme().accent, 12);
+    else dl->AddCircle(c, px(3.5f), theme().text_dim, 12, px(1.3f));
+    dl->AddText({p.x + px(22), p.y + (h - ImGui::GetTextLineHeight()) / 2}, ink, "Live");
+    ImGui::PopStyleVar();
+    (void)tokens;
+}
+
+void TokenStrip::draw_cells(Desk& desk) {
+    const auto& tokens = desk.s.timeline.tokens;
+    const auto n = static_cast<int64_t>(tokens.size());
+    const float width = ImGui::GetContentRegionAvail().x, cell = std::max(3.0f, std::floor(px(9))), h = px(22);
+    const auto n_visible = std::max<int64_t>(1, static_cast<int64_t>(width / cell));
+    const int64_t at = desk.cursor_index();
+    if (at != last_cursor_ && at >= 0) {  // the cursor moved: bring it into view, by steps so that nothing jitters
+        if (at < first_ + 2 || at >= first_ + n_visible - 2)
+            first_ = desk.cursor.is_live ? at - n_visible + n_visible / 8 : at - n_visible / 2;
+        last_cursor_ = at;
+    }
+    if (ImGui::IsWindowHovered()) first_ -= static_cast<int64_t>(ImGui::GetIO().MouseWheel * static_cast<float>(n_visible) / 8);
+    first_ = std::clamp<int64_t>(first_, 0, std::max<int64_t>(0, n - n_visible + n_visible / 8));
+    const ImVec2 p = ImGui::GetCursorScreenPos();
+    ImGui::InvisibleButton("cells", {width, h});
+    ui::mark("tokens/cells");
+    const bool is_hovered = ImGui::IsItemHovered();
+    const float mouse = ImGui::GetIO().MousePos.x;
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const int64_t last = std::min(n, first_ + n_visible);
+    for (int64_t i = first_; i < last; ++i) {
+        const TokenInfo& t = tokens[static_cast<size_t>(i)];
+        const float x = p.x + cell * static_cast<float>(i - first_);
+        const ImVec2 a{x, p.y}, b{x + cell - 1, p.y + h};
+        const bool is_answer = t.phase == Phase::answer, is_thinking = t.phase == Phase::thinking;
+        // Height tells phases apart without colour: prompt low, thinking middle, answer full.
+        const float top = desk.settings.paint ? 0 : is_answer ? 0 : is_thinking ? h * 0.2f : h * 0.4f;
+        dl->AddRectFilled({a.x, a.y + top}, b, cell_color(t, desk.settings.paint), px(1.5f));
+        if (t.ref == desk.cursor.token) dl->AddRect({a.x - px(2), a.y - px(2)}, {b.x + px(2), b.y + px(2)}, theme().accent, px(3), 0, px(2));
+        else if (t.ref == desk.shown) dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, theme().text, px(2));
+        if (is_hovered && mouse >= x && mouse < x + cell) {
+            desk.cursor.hover = t.ref;
+            cell_tooltip(desk, t, i);
+            if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) desk.select(t.ref);
+        }
+    }
+    draw_overview(desk, n_visible);
+    if (at >= 0) ui::value_rect("cursor/token", static_cast<double>(at), p, {p.x + width, p.y + h});
+}
+
+// The whole timeline as one bar: phases from where they begin, the shown part framed, the cursor as a tick. Click goes there.
+void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
+    const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
+    const float width = ImGui::GetContentRegionAvail().x, h = px(6);
+    ImGui::SetCursorPosY(ImGui::GetCursorPosY() - px(2));
+    const ImVec2 p = ImGui::GetCursorScreenPos();
+    ImGui::InvisibleButton("overview", {width, px(12)});
+    ui::mark("tokens/overview");
+    if (ImGui::IsItemActive()) {
+        const double f = std::clamp((ImGui::GetIO().MousePos.x - p.x) / width, 0.0f, 1.0f);
+        first_ = static_cast<int64_t>(f * static_cast<double>(n)) - n_visible / 2;
+    }
+    const auto x_of = [&](int64_t i) { return p.x + width * static_cast<float>(static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, n))); };
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const float y = p.y + px(3);
+    int64_t from = 0;
+    for (int k = 0; k < 4; ++k) {
+        if (counts_[k] == 0) continue;
+        from = phase_begin_[k];
+        int64_t to = n;
+        for (int j = 0; j < 4; ++j)
+            if (counts_[j] && phase_begin_[j] > from) to = std::min(to, phase_begin_[j]);
+        dl->AddRectFilled({x_of(from), y}, {std::max(x_of(from) + 1, x_of(to) - 1), y + h}, with_alpha(theme().phase(static_cast<Phase>(k)), 0.55f), px(2));
+    }
+    if (n > n_visible) dl->AddRect({x_of(first_), y - px(2)}, {x_of(std::min(n, first_ + n_visible)), y + h + px(2)}, theme().text_dim, px(3));
+    if (const int64_t at = desk.cursor_index(); at >= 0)
+        dl->AddRectFilled({x_of(at) - px(1), y - px(3)}, {x_of(at) + px(1), y + h + px(3)}, theme().accent, px(1));
+}
+
+}  // namespace vitrine::viz
