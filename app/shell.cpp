@@ -50,7 +50,8 @@ Shell::Shell(const ShellOptions& options, CommandSink& sink, std::function<bool(
     : options_(options), sink_(sink), next_update_(std::move(next_update)) {
     settings_ = viz::load_settings(options_.settings_path, settings_problem_);
     saved_settings_ = settings_.to_json();
-    if (options_.width > 0 && options_.height > 0) settings_.window_width = options_.width, settings_.window_height = options_.height;
+    if (options_.width > 0 && options_.height > 0)
+        settings_.window_width = options_.width, settings_.window_height = options_.height;
     IMGUI_CHECKVERSION();
     ImGui::CreateContext();
     ImGui::GetIO().IniFilename = nullptr;  // what is remembered lives in our settings
@@ -72,7 +73,9 @@ void Shell::start(float content_scale) {
     if (!settings_problem_.empty()) workspace_->desk().say(Notice::Level::warning, settings_problem_);
 }
 
-double Shell::elapsed() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+double Shell::elapsed() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
 
 // Characters of arriving text are noted so that the atlas has them before they are drawn.
 void Shell::note_text(const Update& u) {
@@ -117,7 +120,8 @@ void Shell::apply_scale() {
         applied_scale_ = scale, is_dark_ = settings_.is_dark;
         fonts_.set_scale(scale);
     }
-    if (fonts_.rebuild_if_needed()) fonts_changed();
+    has_new_fonts_ = fonts_.rebuild_if_needed();
+    if (has_new_fonts_) fonts_changed();
 }
 
 bool Shell::frame() {
@@ -129,7 +133,8 @@ bool Shell::frame() {
     begin_frame();
     input_.apply();
     ImGuiIO& io = ImGui::GetIO();
-    io.DeltaTime = static_cast<float>(options_.time_step > 0 ? options_.time_step : std::max(1e-4, begin - last_frame_));
+    io.DeltaTime =
+        static_cast<float>(options_.time_step > 0 ? options_.time_step : std::max(1e-4, begin - last_frame_));
     last_frame_ = begin;
     snapshot_.time = options_.time_step > 0 ? n_frames_ * options_.time_step : begin;
     ++n_frames_;
@@ -137,7 +142,7 @@ bool Shell::frame() {
     workspace_->frame();
     ImGui::Render();
     end_frame();
-    measure((elapsed() - begin) * 1e3);
+    if (!has_new_fonts_) measure((elapsed() - begin) * 1e3);
     viz::Desk& desk = workspace_->desk();
     if (desk.wants_screenshot) {
         desk.wants_screenshot = false;
@@ -169,7 +174,8 @@ void Shell::remember() {
     if (!is_quitting && elapsed() - saved_at_ < kSaveAfterSeconds) return;
     if (saving_.valid()) {
         if (!is_quitting && saving_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return;
-        if (const std::string problem = saving_.get(); !problem.empty()) workspace_->desk().say(Notice::Level::warning, "The settings were not saved: " + problem);
+        if (const std::string problem = saving_.get(); !problem.empty())
+            workspace_->desk().say(Notice::Level::warning, "The settings were not saved: " + problem);
     }
     saved_at_ = elapsed();
     std::string json = settings_.to_json();

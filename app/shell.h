@@ -1,8 +1,8 @@
-// The window's life: ImGui context, fonts, frame pacing, settings on disk, pictures. With a GLFW window or without any display;
-// `while (shell->frame())` is the same for both. Belongs to the UI thread except where said.
+// The window's life: ImGui context, fonts, frame pacing, settings on disk, pictures. With a GLFW window or without any
+// display; `while (shell->frame())` is the same for both. Belongs to the UI thread except where said.
 //
-// Draws when something happened: input (and 3 frames after it, for hovering and popups), reports of the engine, a notice that
-// goes. On software OpenGL at most 10 frames per second while the engine generates.
+// Draws when something happened: input (and 3 frames after it, for hovering and popups), reports of the engine, a
+// notice that goes. On software OpenGL at most 10 frames per second while the engine generates.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -21,31 +21,33 @@
 namespace vitrine {
 
 struct ShellOptions {
-    bool has_window = true;          // false: no display is needed; pictures are drawn on the CPU
-    int width = 0, height = 0;       // 0: as remembered in the settings
-    float content_scale = 0;         // 0: the display's
-    double time_step = 0;            // [s] > 0: fixed, frames never wait (tests, scripts)
-    std::string settings_path;       // empty: nothing is remembered
+    bool has_window = true;     // false: no display is needed; pictures are drawn on the CPU
+    int width = 0, height = 0;  // 0: as remembered in the settings
+    float content_scale = 0;    // 0: the display's
+    double time_step = 0;       // [s] > 0: fixed, frames never wait (tests, scripts)
+    std::string settings_path;  // empty: nothing is remembered
     std::string export_folder = ".";
     std::string picture_folder = ".";
 };
 
 class Shell {
   public:
-    // `next_update` gives the engine's next report, false when there is none. Error(device) when no window can be opened.
-    static std::unique_ptr<Shell> open(const ShellOptions& options, CommandSink& sink, std::function<bool(Update&)> next_update);
+    // `next_update` gives the engine's next report, false when there is none. Error(device) when no window can be
+    // opened.
+    static std::unique_ptr<Shell> open(const ShellOptions& options, CommandSink& sink,
+                                       std::function<bool(Update&)> next_update);
     virtual ~Shell();
     Shell(const Shell&) = delete;
     Shell& operator=(const Shell&) = delete;
 
-    bool frame();                    // false: closed
-    virtual void wake() = 0;         // any thread: a report waits; at most 10 times a second reaches the system
+    bool frame();             // false: closed
+    virtual void wake() = 0;  // any thread: a report waits; at most 10 times a second reaches the system
     void close() { workspace_->desk().wants_quit = true; }
 
     viz::Workspace& workspace() { return *workspace_; }
     viz::Snapshot& snapshot() { return snapshot_; }
     viz::Settings& settings() { return settings_; }
-    viz::Input& input() { return input_; }      // for scripts: see viz::Driver
+    viz::Input& input() { return input_; }  // for scripts: see viz::Driver
 
     // Draws a frame and writes it as PNG on another thread; "" or what went wrong.
     std::future<std::string> picture(const std::string& path);
@@ -66,7 +68,7 @@ class Shell {
     std::string settings_problem_;
     viz::Input input_;
     float content_scale_ = 1;
-    double elapsed() const;                      // [s] since start
+    double elapsed() const;  // [s] since start
 
   private:
     void drain();
@@ -83,7 +85,7 @@ class Shell {
     std::string saved_settings_;
     double saved_at_ = 0, measured_at_ = -10, last_frame_ = 0;
     int n_frames_ = 0;
-    bool is_dark_ = true;
+    bool is_dark_ = true, has_new_fonts_ = false;
     float applied_scale_ = 0;
     int64_t noted_conversation_ = 0;
     std::future<std::string> saving_;

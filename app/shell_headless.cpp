@@ -23,7 +23,8 @@ class HeadlessShell : public Shell {
   protected:
     bool wait_for_work(bool) override { return true; }
     void begin_frame() override {
-        ImGui::GetIO().DisplaySize = {static_cast<float>(settings().window_width), static_cast<float>(settings().window_height)};
+        ImGui::GetIO().DisplaySize = {static_cast<float>(settings().window_width),
+                                      static_cast<float>(settings().window_height)};
     }
     void end_frame() override { viz::null_render(); }
     void fonts_changed() override {
@@ -31,12 +32,15 @@ class HeadlessShell : public Shell {
         ImGui::GetIO().Fonts->SetTexID(viz::texture_id(1));
 #endif
     }
-    viz::Pixels pixels() override { return viz::render_on_cpu(ImGui::GetDrawData(), viz::theme().back); }
+    viz::Pixels pixels() override {
+        return viz::render_on_cpu(ImGui::GetDrawData(), viz::theme().back);
+    }
 };
 
 }  // namespace
 
-std::unique_ptr<Shell> open_headless(const ShellOptions& o, CommandSink& sink, std::function<bool(Update&)> next_update) {
+std::unique_ptr<Shell> open_headless(const ShellOptions& o, CommandSink& sink,
+                                     std::function<bool(Update&)> next_update) {
     return std::make_unique<HeadlessShell>(o, sink, std::move(next_update));
 }
 

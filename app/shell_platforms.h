@@ -8,6 +8,7 @@
 namespace vitrine {
 
 std::unique_ptr<Shell> open_window(const ShellOptions& o, CommandSink& sink, std::function<bool(Update&)> next_update);
-std::unique_ptr<Shell> open_headless(const ShellOptions& o, CommandSink& sink, std::function<bool(Update&)> next_update);
+std::unique_ptr<Shell> open_headless(const ShellOptions& o, CommandSink& sink,
+                                     std::function<bool(Update&)> next_update);
 
 }  // namespace vitrine

@@ -15,7 +15,7 @@
 namespace vitrine {
 namespace {
 
-constexpr int kSettleFrames = 3;               // hover, popups and layout need them after an input
+constexpr int kSettleFrames = 3;  // hover, popups and layout need them after an input
 constexpr double kSoftwareInterval = 0.1, kHardwareInterval = 1 / 60.0, kIdleWait = 10.0, kWakeInterval = 0.1;
 
 std::string glfw_problem() {
@@ -47,7 +47,8 @@ class WindowShell : public Shell {
         ImGui_ImplGlfw_InitForOpenGL(window_, true);
         ImGui_ImplOpenGL3_Init("#version 330");
         const char* renderer = reinterpret_cast<const char*>(glGetString(GL_RENDERER));
-        is_software_ = renderer && (std::strstr(renderer, "llvmpipe") || std::strstr(renderer, "softpipe") || std::strstr(renderer, "SWR"));
+        is_software_ = renderer && (std::strstr(renderer, "llvmpipe") || std::strstr(renderer, "softpipe") ||
+                                    std::strstr(renderer, "SWR"));
         float sx = 1, sy = 1;
         glfwGetWindowContentScale(window_, &sx, &sy);
         start(std::max(1.0f, sx));
@@ -61,7 +62,8 @@ class WindowShell : public Shell {
         glfwTerminate();
     }
 
-    // Bounded, so that a fast engine does not flood the event queue; the UI also looks for itself while the engine works.
+    // Bounded, so that a fast engine does not flood the event queue; the UI also looks for itself while the engine
+    // works.
     void wake() override {
         has_reports_.store(true, std::memory_order_relaxed);
         const double now = elapsed();
@@ -78,8 +80,10 @@ class WindowShell : public Shell {
         }
         const double interval = is_software_ ? kSoftwareInterval : kHardwareInterval;
         for (;;) {
-            if (settle_ > 0) glfwPollEvents();
-            else glfwWaitEventsTimeout(is_animating ? std::max(0.001, drawn_at_ + interval - elapsed()) : kIdleWait);
+            if (settle_ > 0)
+                glfwPollEvents();
+            else
+                glfwWaitEventsTimeout(is_animating ? std::max(0.001, drawn_at_ + interval - elapsed()) : kIdleWait);
             if (glfwWindowShouldClose(window_)) return false;
             if (has_input_) settle_ = kSettleFrames, has_input_ = false;
             if (settle_ > 0) break;
@@ -136,11 +140,13 @@ class WindowShell : public Shell {
         glfwSetWindowFocusCallback(window_, [](GLFWwindow* w, int) { self(w)->has_input_ = true; });
         glfwSetWindowRefreshCallback(window_, [](GLFWwindow* w) { self(w)->has_input_ = true; });
         glfwSetWindowSizeCallback(window_, [](GLFWwindow* w, int width, int height) {
-            if (width >= 320 && height >= 240) self(w)->settings().window_width = width, self(w)->settings().window_height = height;
+            if (width >= 320 && height >= 240)
+                self(w)->settings().window_width = width, self(w)->settings().window_height = height;
             self(w)->has_input_ = true;
         });
         glfwSetWindowContentScaleCallback(window_, [](GLFWwindow* w, float x, float) {
-            self(w)->content_scale_ = self(w)->options_.content_scale > 0 ? self(w)->options_.content_scale : std::max(1.0f, x);
+            self(w)->content_scale_ =
+                self(w)->options_.content_scale > 0 ? self(w)->options_.content_scale : std::max(1.0f, x);
             self(w)->has_input_ = true;
         });
         glfwSetDropCallback(window_, [](GLFWwindow* w, int n, const char** paths) {

@@ -1,7 +1,6 @@
 // One source for Dear ImGui 1.86, 1.90 and 1.92: every symbol that differs between them is named here and nowhere else.
 #pragma once
 #include <imgui.h>
-
 #include <imgui_stdlib.h>
 
 #include <cstdint>
@@ -15,17 +14,24 @@ namespace vitrine::viz {
 inline constexpr bool kHasDynamicFonts = IMGUI_VERSION_NUM >= 19200;
 
 // ImTextureID is a pointer up to 1.91.3 and an integer afterwards; only the C cast compiles with both.
-inline ImTextureID texture_id(unsigned gl_name) { return (ImTextureID)(std::intptr_t)gl_name; }
-inline unsigned texture_name(ImTextureID id) { return (unsigned)(std::intptr_t)id; }
+inline ImTextureID texture_id(unsigned gl_name) {
+    return (ImTextureID)(std::intptr_t)gl_name;
+}
+inline unsigned texture_name(ImTextureID id) {
+    return (unsigned)(std::intptr_t)id;
+}
 
-// ---- keys: native GLFW codes on 1.86, ImGuiKey afterwards. IsKeyPressed(ImGuiKey_X) compiles on 1.86 and is wrong there.
-#define VITRINE_KEYS(X)                                                                                                       \
-    X(Enter, 257) X(Escape, 256) X(Tab, 258) X(Backspace, 259) X(Delete, 261) X(Space, 32) X(LeftArrow, 263)                  \
-    X(RightArrow, 262) X(UpArrow, 265) X(DownArrow, 264) X(Home, 268) X(End, 269) X(PageUp, 266) X(PageDown, 267) X(F1, 290)  \
-    X(F2, 291) X(F5, 294) X(F11, 300) X(F12, 301) X(A, 65) X(B, 66) X(C, 67) X(D, 68) X(E, 69) X(F, 70) X(G, 71) X(H, 72)     \
-    X(I, 73) X(J, 74) X(K, 75) X(L, 76) X(M, 77) X(N, 78) X(O, 79) X(P, 80) X(Q, 81) X(R, 82) X(S, 83) X(T, 84) X(U, 85)      \
-    X(V, 86) X(W, 87) X(X, 88) X(Y, 89) X(Z, 90) X(0, 48) X(1, 49) X(2, 50) X(3, 51) X(4, 52) X(5, 53) X(6, 54) X(7, 55)      \
-    X(8, 56) X(9, 57) X(Minus, 45) X(Equal, 61) X(Slash, 47) X(Comma, 44)
+// ---- keys: native GLFW codes on 1.86, ImGuiKey afterwards. IsKeyPressed(ImGuiKey_X) compiles on 1.86 and is wrong
+// there.
+#define VITRINE_KEYS(X)                                                                                                \
+    X(Enter, 257)                                                                                                      \
+    X(Escape, 256) X(Tab, 258) X(Backspace, 259) X(Delete, 261) X(Space, 32) X(LeftArrow, 263) X(RightArrow, 262)      \
+        X(UpArrow, 265) X(DownArrow, 264) X(Home, 268) X(End, 269) X(PageUp, 266) X(PageDown, 267) X(F1, 290)          \
+            X(F2, 291) X(F5, 294) X(F11, 300) X(F12, 301) X(A, 65) X(B, 66) X(C, 67) X(D, 68) X(E, 69) X(F, 70)        \
+                X(G, 71) X(H, 72) X(I, 73) X(J, 74) X(K, 75) X(L, 76) X(M, 77) X(N, 78) X(O, 79) X(P, 80) X(Q, 81)     \
+                    X(R, 82) X(S, 83) X(T, 84) X(U, 85) X(V, 86) X(W, 87) X(X, 88) X(Y, 89) X(Z, 90) X(0, 48) X(1, 49) \
+                        X(2, 50) X(3, 51) X(4, 52) X(5, 53) X(6, 54) X(7, 55) X(8, 56) X(9, 57) X(Minus, 45)           \
+                            X(Equal, 61) X(Slash, 47) X(Comma, 44)
 enum class Key : int {
 #if IMGUI_VERSION_NUM >= 18700
 #define X(n, glfw) k##n = ImGuiKey_##n,
@@ -36,11 +42,17 @@ enum class Key : int {
 #undef X
 };
 #if IMGUI_VERSION_NUM >= 18700
-inline ImGuiKey native_key(Key k) { return static_cast<ImGuiKey>(k); }
+inline ImGuiKey native_key(Key k) {
+    return static_cast<ImGuiKey>(k);
+}
 #else
-inline int native_key(Key k) { return static_cast<int>(k); }
+inline int native_key(Key k) {
+    return static_cast<int>(k);
+}
 #endif
-inline bool key_pressed(Key k, bool repeat = true) { return ImGui::IsKeyPressed(native_key(k), repeat); }
+inline bool key_pressed(Key k, bool repeat = true) {
+    return ImGui::IsKeyPressed(native_key(k), repeat);
+}
 
 enum Mod : int { kNoMod = 0, kCtrl = 1, kShift = 2, kAlt = 4 };
 inline int current_mods() {

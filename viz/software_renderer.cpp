@@ -10,21 +10,23 @@ namespace vitrine::viz {
 namespace {
 
 struct Source {
-    const uint32_t* rgba = nullptr;      // nearest texel; null: `alpha`
+    const uint32_t* rgba = nullptr;        // nearest texel; null: `alpha`
     const unsigned char* alpha = nullptr;  // coverage, between four texels; null: white
     int width = 1, height = 1;
     // Red, green, blue, alpha in [0, 1].
     void at(float u, float v, float (&out)[4]) const {
         const float x = u * static_cast<float>(width), y = v * static_cast<float>(height);
         if (rgba) {
-            const ImU32 c = rgba[static_cast<size_t>(clamp_y(static_cast<int>(y))) * width + clamp_x(static_cast<int>(x))];
+            const ImU32 c =
+                rgba[static_cast<size_t>(clamp_y(static_cast<int>(y))) * width + clamp_x(static_cast<int>(x))];
             for (int k = 0; k < 4; ++k) out[k] = static_cast<float>((c >> (8 * k)) & 255) / 255.0f;
             return;
         }
         out[0] = out[1] = out[2] = 1;
         const float fx = std::floor(x - 0.5f), fy = std::floor(y - 0.5f), tx = x - 0.5f - fx, ty = y - 0.5f - fy;
         const auto texel = [&](int dx, int dy) {
-            return alpha ? static_cast<float>(alpha[static_cast<size_t>(clamp_y(static_cast<int>(fy) + dy)) * width + clamp_x(static_cast<int>(fx) + dx)])
+            return alpha ? static_cast<float>(alpha[static_cast<size_t>(clamp_y(static_cast<int>(fy) + dy)) * width +
+                                                    clamp_x(static_cast<int>(fx) + dx)])
                          : 255.0f;
         };
         const float top = texel(0, 0) * (1 - tx) + texel(1, 0) * tx, bottom = texel(0, 1) * (1 - tx) + texel(1, 1) * tx;
@@ -44,8 +46,10 @@ Source source_of(ImTextureID id) {
     for (ImTextureData* t : ImGui::GetPlatformIO().Textures)
         if (t->TexID == id) {
             s.width = t->Width, s.height = t->Height;
-            if (t->BytesPerPixel == 4) s.rgba = reinterpret_cast<const uint32_t*>(t->GetPixels());
-            else s.alpha = static_cast<const unsigned char*>(t->GetPixels());
+            if (t->BytesPerPixel == 4)
+                s.rgba = reinterpret_cast<const uint32_t*>(t->GetPixels());
+            else
+                s.alpha = static_cast<const unsigned char*>(t->GetPixels());
         }
 #else
     unsigned char* alpha = nullptr;
@@ -68,16 +72,24 @@ struct Clip {
     int x0, y0, x1, y1;
 };
 
-// Vertices in 1/256 pixel, so that edges that two triangles share are decided exactly: each pixel belongs to one of them.
+// Vertices in 1/256 pixel, so that edges that two triangles share are decided exactly: each pixel belongs to one of
+// them.
 struct Point {
     int64_t x, y;
 };
 constexpr int64_t kSub = 256;
-Point fixed(ImVec2 p) { return {std::llround(p.x * static_cast<float>(kSub)), std::llround(p.y * static_cast<float>(kSub))}; }
-int64_t cross(Point o, Point a, Point b) { return (a.x - o.x) * (b.y - o.y) - (a.y - o.y) * (b.x - o.x); }
-bool is_top_left(Point p, Point q) { return q.y < p.y || (q.y == p.y && q.x > p.x); }  // for positive area, y down
+Point fixed(ImVec2 p) {
+    return {std::llround(p.x * static_cast<float>(kSub)), std::llround(p.y * static_cast<float>(kSub))};
+}
+int64_t cross(Point o, Point a, Point b) {
+    return (a.x - o.x) * (b.y - o.y) - (a.y - o.y) * (b.x - o.x);
+}
+bool is_top_left(Point p, Point q) {
+    return q.y < p.y || (q.y == p.y && q.x > p.x);
+}  // for positive area, y down
 
-void triangle(Pixels& target, const Clip& clip, const Source& texture, const ImDrawVert& a, const ImDrawVert& b0, const ImDrawVert& c0) {
+void triangle(Pixels& target, const Clip& clip, const Source& texture, const ImDrawVert& a, const ImDrawVert& b0,
+              const ImDrawVert& c0) {
     const Point pa = fixed(a.pos);
     const bool is_flipped = cross(pa, fixed(b0.pos), fixed(c0.pos)) < 0;
     const ImDrawVert &b = is_flipped ? c0 : b0, &c = is_flipped ? b0 : c0;
@@ -88,13 +100,15 @@ void triangle(Pixels& target, const Clip& clip, const Source& texture, const ImD
     const int y0 = std::max<int>(clip.y0, static_cast<int>(std::min({pa.y, pb.y, pc.y}) / kSub) - 1);
     const int x1 = std::min<int>(clip.x1, static_cast<int>(std::max({pa.x, pb.x, pc.x}) / kSub) + 1);
     const int y1 = std::min<int>(clip.y1, static_cast<int>(std::max({pa.y, pb.y, pc.y}) / kSub) + 1);
-    const int64_t edge_a = is_top_left(pb, pc) ? 0 : 1, edge_b = is_top_left(pc, pa) ? 0 : 1, edge_c = is_top_left(pa, pb) ? 0 : 1;
+    const int64_t edge_a = is_top_left(pb, pc) ? 0 : 1, edge_b = is_top_left(pc, pa) ? 0 : 1,
+                  edge_c = is_top_left(pa, pb) ? 0 : 1;
     for (int y = y0; y < y1; ++y)
         for (int x = x0; x < x1; ++x) {
             const Point p{x * kSub + kSub / 2, y * kSub + kSub / 2};
             const int64_t ia = cross(pb, pc, p), ib = cross(pc, pa, p), ic = cross(pa, pb, p);
             if (ia < edge_a || ib < edge_b || ic < edge_c) continue;
-            const float wa = static_cast<float>(ia) / static_cast<float>(area), wb = static_cast<float>(ib) / static_cast<float>(area);
+            const float wa = static_cast<float>(ia) / static_cast<float>(area),
+                        wb = static_cast<float>(ib) / static_cast<float>(area);
             const float wc = 1 - wa - wb;
             float texel[4], color[4];
             texture.at(wa * a.uv.x + wb * b.uv.x + wc * c.uv.x, wa * a.uv.y + wb * b.uv.y + wc * c.uv.y, texel);
@@ -118,14 +132,17 @@ Pixels render_on_cpu(const ImDrawData* data, ImU32 background) {
         const ImDrawList* list = data->CmdLists[l];
         for (const ImDrawCmd& cmd : list->CmdBuffer) {
             if (cmd.UserCallback) continue;
-            const Clip clip{std::max(0, static_cast<int>(cmd.ClipRect.x)), std::max(0, static_cast<int>(cmd.ClipRect.y)),
-                            std::min(width, static_cast<int>(cmd.ClipRect.z)), std::min(height, static_cast<int>(cmd.ClipRect.w))};
+            const Clip clip{
+                std::max(0, static_cast<int>(cmd.ClipRect.x)), std::max(0, static_cast<int>(cmd.ClipRect.y)),
+                std::min(width, static_cast<int>(cmd.ClipRect.z)), std::min(height, static_cast<int>(cmd.ClipRect.w))};
             if (clip.x0 >= clip.x1 || clip.y0 >= clip.y1) continue;
             const Source texture = source_of(cmd.GetTexID());
             const auto vertex = [&](unsigned i) -> const ImDrawVert& {
-                return list->VtxBuffer[static_cast<int>(cmd.VtxOffset + list->IdxBuffer[static_cast<int>(cmd.IdxOffset + i)])];
+                return list
+                    ->VtxBuffer[static_cast<int>(cmd.VtxOffset + list->IdxBuffer[static_cast<int>(cmd.IdxOffset + i)])];
             };
-            for (unsigned i = 0; i + 2 < cmd.ElemCount; i += 3) triangle(out, clip, texture, vertex(i), vertex(i + 1), vertex(i + 2));
+            for (unsigned i = 0; i + 2 < cmd.ElemCount; i += 3)
+                triangle(out, clip, texture, vertex(i), vertex(i + 1), vertex(i + 2));
         }
     }
     return out;

@@ -6,8 +6,8 @@
 
 namespace vitrine::viz {
 
-// Textured, coloured, alpha-blended triangles with their clip rectangles, over `background`. Textures are those of the null
-// backend of gl.h and the font atlas.
+// Textured, coloured, alpha-blended triangles with their clip rectangles, over `background`. Textures are those of the
+// null backend of gl.h and the font atlas.
 Pixels render_on_cpu(const ImDrawData* data, ImU32 background);
 
 }  // namespace vitrine::viz

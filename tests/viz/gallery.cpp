@@ -20,8 +20,8 @@ struct Gallery {
     void shot(const std::string& name) {
         for (int i = 0; i < 4; ++i) shell->frame();
         const std::string problem = shell->picture(folder + "/" + name + suffix + ".png").get();
-        std::printf("%s%s.png %s %.1f ms/frame, %zu texts cut\n", name.c_str(), suffix.c_str(), problem.c_str(), shell->workspace().desk().frame_ms,
-                    ui::find_cut_text().size());
+        std::printf("%s%s.png %s %.1f ms/frame, %zu texts cut\n", name.c_str(), suffix.c_str(), problem.c_str(),
+                    shell->workspace().desk().frame_ms, ui::find_cut_text().size());
     }
 };
 
@@ -39,10 +39,10 @@ void make_pictures(Gallery& g) {
     driver.frames(3);
     driver.click("turn/1/thinking");
     g.shot("thinking");
-    const std::pair<Overlay, const char*> overlays[] = {{Overlay::palette, "palette"},   {Overlay::conversations, "conversations"},
-                                                        {Overlay::prompt, "prompt"},     {Overlay::sampling, "sampling"},
-                                                        {Overlay::settings, "settings"}, {Overlay::open_folder, "open"},
-                                                        {Overlay::keys, "keys"}};
+    const std::pair<Overlay, const char*> overlays[] = {
+        {Overlay::palette, "palette"},   {Overlay::conversations, "conversations"}, {Overlay::prompt, "prompt"},
+        {Overlay::sampling, "sampling"}, {Overlay::settings, "settings"},           {Overlay::open_folder, "open"},
+        {Overlay::keys, "keys"}};
     for (const auto& [which, name] : overlays) {
         w.desk().open(which);
         g.shot(name);

@@ -13,20 +13,20 @@ struct Shortcut {
     Key key{};
     int mods = kNoMod;
     bool is_set = false;
-    bool works_in_text = false;      // also while a text field has the focus
+    bool works_in_text = false;  // also while a text field has the focus
     bool repeats = false;
-    std::string to_string() const;   // "Ctrl+Shift+E", "←"
+    std::string to_string() const;  // "Ctrl+Shift+E", "←"
 };
 
 struct Action {
-    const char* id;                  // stable, for scripts: "chat.send"
-    std::string title;               // "Send the message"
-    const char* menu;                // "File", "View", ... ; "": palette only
+    const char* id;     // stable, for scripts: "chat.send"
+    std::string title;  // "Send the message"
+    const char* menu;   // "File", "View", ... ; "": palette only
     Shortcut shortcut;
     std::function<void()> run;
-    std::function<bool()> is_enabled;   // null: always
-    std::function<bool()> is_checked;   // null: no check mark
-    bool has_separator = false;         // a line above it in the menu
+    std::function<bool()> is_enabled;  // null: always
+    std::function<bool()> is_checked;  // null: no check mark
+    bool has_separator = false;        // a line above it in the menu
 };
 
 std::vector<Action> make_actions(Desk& desk);

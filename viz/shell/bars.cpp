@@ -1,4 +1,5 @@
-// The bars of the frame: menus with the model chip and the mode switch, the views' tabs with the cursor, the status line.
+// The bars of the frame: menus with the model chip and the mode switch, the views' tabs with the cursor, the status
+// line.
 #include <algorithm>
 
 #include "viz/shell/workspace.h"
@@ -57,20 +58,24 @@ void Workspace::draw_menu_bar() {
     const float chip_room = width - left - right - px(24);
     if (chip_room > px(90)) {
         ImGui::SetCursorPosX(left + px(10));
-        ImGui::SetCursorPosY(y - px(5));
+        ImGui::SetCursorPosY(y + px(1.5f));
         const ModelInfo* m = desk_.s.model.get();
-        const std::string label = desk_.s.is_loading ? "loading\xE2\x80\xA6" : m ? displayable(m->name) + kDot + numerics_name(m->numerics) + kDot + m->device : "no model";
-        if (chip("model chip", label, chip_room, m ? displayable(m->folder).c_str() : "Open a model folder (Ctrl+O)")) desk_.open(Overlay::open_folder);
+        const std::string label = desk_.s.is_loading ? "loading\xE2\x80\xA6"
+                                  : m ? displayable(m->name) + kDot + numerics_name(m->numerics) + kDot + m->device
+                                      : "no model";
+        if (chip("model chip", label, chip_room, m ? displayable(m->folder).c_str() : "Open a model folder (Ctrl+O)"))
+            desk_.open(Overlay::open_folder);
     }
     if (width - left > right + px(8)) {
         ImGui::SetCursorPosX(width - right);
-        ImGui::SetCursorPosY(y - px(5));
+        ImGui::SetCursorPosY(y + px(1.5f));
         int mode = static_cast<int>(desk_.settings.mode);
         if (ui::segmented("mode", mode, modes, 3)) desk_.settings.mode = static_cast<Mode>(mode);
         ImGui::SetCursorPosX(width - hint - px(12));
-        ImGui::SetCursorPosY(y - px(5));
+        ImGui::SetCursorPosY(y + px(1.5f));
         ui::FontScope small(Font::small);
-        if (chip("palette chip", "Ctrl+K", hint + px(20), "Command palette: everything by name")) desk_.open(Overlay::palette);
+        if (chip("palette chip", "Ctrl+K", hint + px(20), "Command palette: everything by name"))
+            desk_.open(Overlay::palette);
     }
     ImGui::PopStyleVar();
     ImGui::EndMenuBar();
@@ -120,7 +125,8 @@ void Workspace::draw_status_bar() {
         if (!is_first) {
             ImGui::Dummy({px(26), 1});
             const ImVec2 a = ImGui::GetItemRectMin();
-            ImGui::GetWindowDrawList()->AddCircleFilled({a.x + px(13), a.y + ImGui::GetTextLineHeight() / 2}, px(1.5f), theme().border_strong);
+            ImGui::GetWindowDrawList()->AddCircleFilled({a.x + px(13), a.y + ImGui::GetTextLineHeight() / 2}, px(1.5f),
+                                                        theme().border_strong);
             ImGui::SameLine(0, 0);
         }
         ImGui::TextUnformatted(text.c_str());
@@ -128,20 +134,33 @@ void Workspace::draw_status_bar() {
         ui::tooltip(tip);
         is_first = false;
     };
-    if (s.model) item("model", ui::elide(displayable(s.model->name) + kDot + numerics_name(s.model->numerics), px(300)), "Model and numeric mode");
-    if (s.meters.tokens_per_s > 0) item("speed", ui::format_number(s.meters.tokens_per_s) + " tok/s", "Tokens generated per second");
-    if (s.meters.watching_cost_percent >= 0) item("watching", "watching costs " + ui::format_number(s.meters.watching_cost_percent) + " %", "What publishing and recording probes adds to a token's time");
+    if (s.model)
+        item("model", ui::elide(displayable(s.model->name) + kDot + numerics_name(s.model->numerics), px(300)),
+             "Model and numeric mode");
+    if (s.meters.tokens_per_s > 0)
+        item("speed", ui::format_number(s.meters.tokens_per_s) + " tok/s", "Tokens generated per second");
+    if (s.meters.watching_cost_percent >= 0)
+        item("watching", "watching costs " + ui::format_number(s.meters.watching_cost_percent) + " %",
+             "What publishing and recording probes adds to a token's time");
     item("frame", ui::format_number(desk_.frame_ms) + " ms/frame", "Building and drawing one frame");
     if (s.cache.total() > 0) item("cache", "cache " + ui::format_bytes(s.cache.total()), "KV cache as allocated");
-    if (s.trace && s.trace->bytes() > 0) item("trace", "trace " + ui::format_bytes(s.trace->bytes()), "Records of tokens that can be selected");
+    if (s.trace && s.trace->bytes() > 0)
+        item("trace", "trace " + ui::format_bytes(s.trace->bytes()), "Records of tokens that can be selected");
     if (desk_.resident_bytes > 0) item("memory", ui::format_bytes(desk_.resident_bytes), "Memory of the program");
-    if (s.trace && s.trace->n_dropped() > 0) item("dropped", ui::format_count(s.trace->n_dropped()) + " records fell out", "The oldest records were dropped to stay within the bound");
+    if (s.trace && s.trace->n_dropped() > 0)
+        item("dropped", ui::format_count(s.trace->n_dropped()) + " records fell out",
+             "The oldest records were dropped to stay within the bound");
     // Right: what the engine is doing.
     std::string doing;
-    if (s.progress.total > 0) doing = displayable(s.progress.what) + " " + ui::format_percent(static_cast<double>(s.progress.done) / static_cast<double>(s.progress.total));
-    else if (s.is_loading) doing = "loading\xE2\x80\xA6";
-    else if (s.is_generating) doing = "generating";
-    else if (s.model) doing = "idle";
+    if (s.progress.total > 0)
+        doing = displayable(s.progress.what) + " " +
+                ui::format_percent(static_cast<double>(s.progress.done) / static_cast<double>(s.progress.total));
+    else if (s.is_loading)
+        doing = "loading\xE2\x80\xA6";
+    else if (s.is_generating)
+        doing = "generating";
+    else if (s.model)
+        doing = "idle";
     doing = ui::elide(doing, right - px(16));
     ImGui::SameLine(0, 0);
     ImGui::SetCursorPosX(ImGui::GetWindowWidth() - ImGui::CalcTextSize(doing.c_str()).x - px(18));

@@ -28,15 +28,18 @@ bool small_button(const char* label, const std::string& name, bool is_enabled = 
 }
 
 int count_phase(const std::vector<TokenInfo>& tokens, Phase p) {
-    return static_cast<int>(std::count_if(tokens.begin(), tokens.end(), [p](const TokenInfo& t) { return t.phase == p; }));
+    return static_cast<int>(
+        std::count_if(tokens.begin(), tokens.end(), [p](const TokenInfo& t) { return t.phase == p; }));
 }
 
 // The triangle of a fold, drawn: no font has it in every weight.
 void fold_arrow(ImVec2 at, bool is_open, ImU32 color) {
     const float r = px(4);
     ImDrawList* dl = ImGui::GetWindowDrawList();
-    if (is_open) dl->AddTriangleFilled({at.x - r, at.y - r / 2}, {at.x + r, at.y - r / 2}, {at.x, at.y + r * 0.7f}, color);
-    else dl->AddTriangleFilled({at.x - r / 2, at.y - r}, {at.x + r * 0.7f, at.y}, {at.x - r / 2, at.y + r}, color);
+    if (is_open)
+        dl->AddTriangleFilled({at.x - r, at.y - r / 2}, {at.x + r, at.y - r / 2}, {at.x, at.y + r * 0.7f}, color);
+    else
+        dl->AddTriangleFilled({at.x - r / 2, at.y - r}, {at.x + r * 0.7f, at.y}, {at.x - r / 2, at.y + r}, color);
 }
 
 }  // namespace
@@ -66,7 +69,8 @@ void ChatPane::draw(Desk& desk) {
 void ChatPane::draw_header(Desk& desk) {
     const Conversation* c = desk.s.conversation.get();
     const std::string title = c && !c->title.empty() ? displayable(c->title) : "New chat";
-    const float buttons = ImGui::CalcTextSize("ChatsNew").x + 4 * ImGui::GetStyle().FramePadding.x + ImGui::GetStyle().ItemSpacing.x;
+    const float buttons =
+        ImGui::CalcTextSize("ChatsNew").x + 4 * ImGui::GetStyle().FramePadding.x + ImGui::GetStyle().ItemSpacing.x;
     ImGui::AlignTextToFramePadding();
     {
         ui::FontScope bold(Font::title);
@@ -90,20 +94,26 @@ void ChatPane::draw_header(Desk& desk) {
 
 void ChatPane::draw_messages(Desk& desk) {
     const int lines = 1 + static_cast<int>(std::count(desk.draft.begin(), desk.draft.end(), '\n'));
-    const float composer = ImGui::GetTextLineHeight() * static_cast<float>(std::clamp(lines, 2, 8)) + 2 * ImGui::GetStyle().FramePadding.y +
-                           ImGui::GetFrameHeight() + 3 * ImGui::GetStyle().ItemSpacing.y;
+    const float composer = ImGui::GetTextLineHeight() * static_cast<float>(std::clamp(lines, 2, 8)) +
+                           2 * ImGui::GetStyle().FramePadding.y + ImGui::GetFrameHeight() +
+                           3 * ImGui::GetStyle().ItemSpacing.y;
     ui::Region region("messages", {0, -composer});
     const Conversation* c = desk.s.conversation.get();
     const bool is_empty = (!c || c->path.empty()) && !desk.s.is_generating;
     if (!desk.s.model) {
-        if (ui::empty_state("No model is loaded", desk.s.is_loading ? "Loading\xE2\x80\xA6" : "Open a folder with a DeepSeek-V4 checkpoint to begin.",
-                            desk.s.is_loading ? nullptr : "Open model folder"))
+        if (ui::empty_state(
+                "No model is loaded",
+                desk.s.is_loading ? "Loading\xE2\x80\xA6" : "Open a folder with a DeepSeek-V4 checkpoint to begin.",
+                desk.s.is_loading ? nullptr : "Open model folder"))
             desk.open(Overlay::open_folder);
         return;
     }
     if (is_empty) {
-        if (ui::empty_state("Ask something", "Every token of the answer can be opened up: what it attended to, which experts it took, what it cost.",
-                            "Try \xE2\x80\x9C" "74*82=?\xE2\x80\x9D"))
+        if (ui::empty_state(
+                "Ask something",
+                "Every token of the answer can be opened up: what it attended to, which experts it took, what it cost.",
+                "Try \xE2\x80\x9C"
+                "74*82=?\xE2\x80\x9D"))
             desk.draft = "74*82=?", desk.wants_input_focus = true;
         return;
     }
@@ -117,7 +127,8 @@ void ChatPane::draw_messages(Desk& desk) {
     ImGui::Dummy({0, px(4)});
     if (is_at_bottom_) ImGui::SetScrollHereY(1.0f);
     const bool was_scrolled = ImGui::GetIO().MouseWheel != 0 && ImGui::IsWindowHovered(ImGuiHoveredFlags_ChildWindows);
-    if (was_scrolled || ImGui::IsMouseDown(ImGuiMouseButton_Left)) is_at_bottom_ = ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - px(24);
+    if (was_scrolled || ImGui::IsMouseDown(ImGuiMouseButton_Left))
+        is_at_bottom_ = ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - px(24);
     if (was_scrolled && ImGui::GetIO().MouseWheel > 0) is_at_bottom_ = false;
     if (ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - 1 && !was_scrolled) is_at_bottom_ = true;
 }
@@ -137,7 +148,8 @@ void ChatPane::draw_turn(Desk& desk, const Turn& t, int index) {
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted((role_title(t.role) + (t.role == "assistant" ? kDot + std::string(mode_title(t.mode)) : "")).c_str());
+        ImGui::TextUnformatted(
+            (role_title(t.role) + (t.role == "assistant" ? kDot + std::string(mode_title(t.mode)) : "")).c_str());
     }
     Message& m = message(t.id, desk.settings.is_think_open);
     if (desk.edited_turn == t.id) {
@@ -163,12 +175,12 @@ void ChatPane::draw_turn(Desk& desk, const Turn& t, int index) {
     ImGui::PopID();
 }
 
-void ChatPane::draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live, bool is_in_context,
-                             const std::string& name) {
+void ChatPane::draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live,
+                             bool is_in_context, const std::string& name) {
     const ImVec2 p = ImGui::GetCursorScreenPos();
     const float h = ImGui::GetTextLineHeight() + px(8);
-    const std::string label = std::string(is_live ? "Thinking" : "Thought") + kDot + ui::format_count(n_tokens) + " tokens" +
-                              (is_in_context ? "" : std::string(kDot) + "no longer in context");
+    const std::string label = std::string(is_live ? "Thinking" : "Thought") + kDot + ui::format_count(n_tokens) +
+                              " tokens" + (is_in_context ? "" : std::string(kDot) + "no longer in context");
     const float width = ImGui::GetContentRegionAvail().x - px(4);
     if (ImGui::InvisibleButton("thinking", {std::max(px(40), width), h})) m.is_open = !m.is_open, m.is_set = true;
     const bool is_hovered = ImGui::IsItemHovered();
@@ -178,7 +190,8 @@ void ChatPane::draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo
     {
         ui::FontScope small(Font::small);
         ImGui::GetWindowDrawList()->AddText({p.x + px(18), p.y + (h - ImGui::GetTextLineHeight()) / 2},
-                                            is_hovered ? theme().text : theme().text_dim, ui::elide(label, width - px(20)).c_str());
+                                            is_hovered ? theme().text : theme().text_dim,
+                                            ui::elide(label, width - px(20)).c_str());
     }
     if (!m.is_open) return;
     const ImVec2 q = ImGui::GetCursorScreenPos();
@@ -200,8 +213,10 @@ void ChatPane::draw_stats(const Turn& t, const std::string& name) {
     if (s.n_answer > 0) add(ui::format_count(s.n_answer) + " answer tokens");
     if (s.first_token_ms > 0) add("first after " + ui::format_number(s.first_token_ms) + " ms");
     if (s.n_prompt > 0) add(ui::format_count(s.n_prompt) + " prompt, " + ui::format_count(s.n_reused) + " reused");
-    if (!s.stop_reason.empty()) add(displayable(s.stop_reason));
-    else if (!t.is_complete) add("not finished");
+    if (!s.stop_reason.empty())
+        add(displayable(s.stop_reason));
+    else if (!t.is_complete)
+        add("not finished");
     if (line.empty()) return;
     ui::FontScope small(Font::mono_small);
     ui::Color dim(theme().text_dim);
@@ -216,7 +231,8 @@ void ChatPane::draw_tools(Desk& desk, const Turn& t, const std::string& name) {
     if (small_button("Edit", name, is_idle)) desk.edited_turn = t.id, desk.edit_text = t.content;
     if (t.role == "assistant") {
         ImGui::SameLine(0, spacing);
-        if (small_button("Regenerate", name, is_idle) && desk.post(Regenerate{t.id, desk.settings.mode, desk.settings.sampling}))
+        if (small_button("Regenerate", name, is_idle) &&
+            desk.post(Regenerate{t.id, desk.settings.mode, desk.settings.sampling}))
             desk.cursor.is_live = true;
     }
     if (t.n_siblings < 2) return;
@@ -233,7 +249,8 @@ void ChatPane::draw_tools(Desk& desk, const Turn& t, const std::string& name) {
         ui::mark(name + "/sibling", which);
     }
     ImGui::SameLine(0, spacing);
-    if (small_button("\xE2\x80\xBA", name, is_idle && t.sibling + 1 < t.n_siblings)) desk.post(SelectSibling{t.id, t.sibling + 1});
+    if (small_button("\xE2\x80\xBA", name, is_idle && t.sibling + 1 < t.n_siblings))
+        desk.post(SelectSibling{t.id, t.sibling + 1});
 }
 
 void ChatPane::draw_live(Desk& desk) {
@@ -250,14 +267,15 @@ void ChatPane::draw_live(Desk& desk) {
     const uint64_t version = s.timeline_version;
     if (!s.live_reasoning.empty()) {
         m.thinking.update(s.live_reasoning, s.live_tokens, true, version);
-        draw_thinking(desk, m, s.live_tokens, count_phase(s.live_tokens, Phase::thinking), s.live_content.empty(), true, "live");
+        draw_thinking(desk, m, s.live_tokens, count_phase(s.live_tokens, Phase::thinking), s.live_content.empty(), true,
+                      "live");
     }
     const float width = ImGui::GetContentRegionAvail().x - px(4);
     m.answer.update(s.live_content, s.live_tokens, false, version);
     if (!s.live_content.empty()) m.answer.draw(desk, s.live_tokens, width, "live/content");
     if (s.live_tokens.empty()) {
-        const std::string what = s.progress.total > 0 ? s.progress.what + " " + ui::format_count(s.progress.done) + " of " +
-                                                            ui::format_count(s.progress.total) + " tokens"
+        const std::string what = s.progress.total > 0 ? s.progress.what + " " + ui::format_count(s.progress.done) +
+                                                            " of " + ui::format_count(s.progress.total) + " tokens"
                                                       : "Reading the prompt\xE2\x80\xA6";
         ui::text_dim(what, "live/progress");
     }
@@ -269,9 +287,11 @@ void ChatPane::draw_caption(Desk& desk) {
     const bool is_live = desk.s.is_generating;
     const std::string& text = is_live ? desk.s.live_content : t ? t->content : std::string();
     Message& m = message(is_live ? -2 : -3, false);
-    m.answer.update(text, is_live || !t ? desk.s.live_tokens : t->tokens, false, is_live ? desk.s.timeline_version : conversation_version_);
+    m.answer.update(text, is_live || !t ? desk.s.live_tokens : t->tokens, false,
+                    is_live ? desk.s.timeline_version : conversation_version_);
     ui::Region region("caption", {0, 0});
-    m.answer.draw(desk, is_live || !t ? desk.s.live_tokens : t->tokens, ImGui::GetContentRegionAvail().x - px(6), "caption");
+    m.answer.draw(desk, is_live || !t ? desk.s.live_tokens : t->tokens, ImGui::GetContentRegionAvail().x - px(6),
+                  "caption");
     ImGui::SetScrollHereY(1.0f);
 }
 

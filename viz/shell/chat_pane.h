@@ -21,33 +21,33 @@ class TokenizedText {
 
   private:
     struct Span {
-        size_t begin, end, token;    // bytes of `shown_`, index into the tokens
+        size_t begin, end, token;  // bytes of `shown_`, index into the tokens
     };
     void align(const std::string& raw, const std::vector<TokenInfo>& tokens, bool is_thinking);
     std::string shown_;
     size_t n_raw_ = 0, n_tokens_ = 0;
     uint64_t version_ = ~uint64_t{0};
-    std::vector<Span> spans_;        // ascending
+    std::vector<Span> spans_;  // ascending
     ui::TextFlow flow_;
 };
 
 class ChatPane {
   public:
     void draw(Desk& desk);
-    void draw_caption(Desk& desk);   // presenter mode: the newest message in a few lines
+    void draw_caption(Desk& desk);  // presenter mode: the newest message in a few lines
 
   private:
     struct Message {
         TokenizedText thinking, answer;
-        bool is_open = false, is_set = false;   // thinking unfolded; `is_set`: by the user
+        bool is_open = false, is_set = false;  // thinking unfolded; `is_set`: by the user
         int last_frame = 0;
     };
     void draw_header(Desk& desk);
     void draw_messages(Desk& desk);
     void draw_turn(Desk& desk, const Turn& t, int index);
     void draw_live(Desk& desk);
-    void draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live, bool is_in_context,
-                       const std::string& name);
+    void draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live,
+                       bool is_in_context, const std::string& name);
     void draw_stats(const Turn& t, const std::string& name);
     void draw_tools(Desk& desk, const Turn& t, const std::string& name);
     void draw_editor(Desk& desk, const Turn& t);

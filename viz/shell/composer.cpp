@@ -10,7 +10,8 @@
 namespace vitrine::viz {
 namespace {
 
-// Enter sends and Shift+Enter begins a line: the newline of a plain Enter is swallowed and reported. Pasted newlines stay.
+// Enter sends and Shift+Enter begins a line: the newline of a plain Enter is swallowed and reported. Pasted newlines
+// stay.
 int swallow_enter(ImGuiInputTextCallbackData* data) {
     if (data->EventFlag != ImGuiInputTextFlags_CallbackCharFilter || data->EventChar != '\n') return 0;
     if (current_mods() != kNoMod || !key_pressed(Key::kEnter)) return 0;
@@ -38,8 +39,9 @@ void ChatPane::draw_composer(Desk& desk) {
     ImGuiInputTextFlags flags = ImGuiInputTextFlags_EnterReturnsTrue;
     if (desk.settings.enter_sends) flags |= ImGuiInputTextFlags_CallbackCharFilter;
     has_enter_ = false;
-    const bool is_ctrl_enter = ImGui::InputTextMultiline("##draft", &desk.draft, {ImGui::GetContentRegionAvail().x, std::max(row, height)},
-                                                         flags, swallow_enter, &has_enter_);
+    const bool is_ctrl_enter =
+        ImGui::InputTextMultiline("##draft", &desk.draft, {ImGui::GetContentRegionAvail().x, std::max(row, height)},
+                                  flags, swallow_enter, &has_enter_);
     ui::mark("Message", desk.draft);
     const ImVec2 end = ImGui::GetItemRectMax();
     ui::scrolls_sideways(p, end);
@@ -69,12 +71,15 @@ void ChatPane::draw_composer(Desk& desk) {
     }
     ImGui::SameLine(0, 0);
     ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, ImGui::GetContentRegionAvail().x - action_width));
-    ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(2 * ImGui::GetStyle().FramePadding.x, ImGui::GetStyle().FramePadding.y));
+    ImGui::PushStyleVar(ImGuiStyleVar_FramePadding,
+                        ImVec2(2 * ImGui::GetStyle().FramePadding.x, ImGui::GetStyle().FramePadding.y));
     const bool is_enabled = desk.s.is_generating || (desk.can_send() && !desk.draft.empty());
     ImGui::BeginDisabled(!is_enabled);
     if (ui::primary_button(action)) {
-        if (desk.s.is_generating) desk.stop();
-        else if (desk.send_draft()) desk.wants_input_focus = true, is_at_bottom_ = true;
+        if (desk.s.is_generating)
+            desk.stop();
+        else if (desk.send_draft())
+            desk.wants_input_focus = true, is_at_bottom_ = true;
     }
     ImGui::EndDisabled();
     ui::tooltip(desk.s.is_generating ? "Stop (Esc)" : "Send (Ctrl+Enter)");
@@ -86,13 +91,15 @@ void ChatPane::draw_editor(Desk& desk, const Turn& t) {
     const auto lines = std::clamp<long>(1 + std::count(desk.edit_text.begin(), desk.edit_text.end(), '\n'), 3, 12);
     const ImVec2 p = ImGui::GetCursorScreenPos();
     ImGui::PushStyleColor(ImGuiCol_FrameBg, theme().pane);
-    ImGui::InputTextMultiline("##edit", &desk.edit_text, {width, ImGui::GetTextLineHeight() * static_cast<float>(lines) + px(16)});
+    ImGui::InputTextMultiline("##edit", &desk.edit_text,
+                              {width, ImGui::GetTextLineHeight() * static_cast<float>(lines) + px(16)});
     ImGui::PopStyleColor();
     ui::mark("Edit text", desk.edit_text);
     ui::scrolls_sideways(p, ImGui::GetItemRectMax());
     ImGui::BeginDisabled(!desk.can_send());
     const char* label = t.role == "user" ? "Save and answer" : "Save";
-    if (ui::primary_button(label) && desk.post(EditTurn{t.id, desk.edit_text, desk.settings.mode, desk.settings.sampling})) {
+    if (ui::primary_button(label) &&
+        desk.post(EditTurn{t.id, desk.edit_text, desk.settings.mode, desk.settings.sampling})) {
         desk.edited_turn = 0;
         desk.cursor.is_live = true;
     }

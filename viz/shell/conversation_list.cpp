@@ -9,7 +9,8 @@ namespace vitrine::viz {
 
 void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
     const std::string name = "conversation/" + std::to_string(c.id);
-    const float width = ImGui::GetContentRegionAvail().x, row = ImGui::GetTextLineHeight() * 2 + px(16), buttons = px(150);
+    const float width = ImGui::GetContentRegionAvail().x, row = ImGui::GetTextLineHeight() * 2 + px(16),
+                buttons = px(150);
     const ImVec2 p = ImGui::GetCursorScreenPos();
     ImGui::PushID(static_cast<int>(c.id));
     ImDrawList* dl = ImGui::GetWindowDrawList();
@@ -18,7 +19,8 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
     const bool is_clicked = ImGui::InvisibleButton("row", {width, row});
     allow_overlap_last();
     ui::mark(name, c.title);
-    if (is_shown || ImGui::IsItemHovered()) dl->AddRectFilled(p, {p.x + width, p.y + row}, is_shown ? theme().raised : theme().hovered, px(6));
+    if (is_shown || ImGui::IsItemHovered())
+        dl->AddRectFilled(p, {p.x + width, p.y + row}, is_shown ? theme().raised : theme().hovered, px(6));
     if (is_shown) dl->AddRectFilled({p.x, p.y + px(8)}, {p.x + px(3), p.y + row - px(8)}, theme().text_dim, px(2));
     const float text_width = width - buttons - px(24);
     if (renamed_ == c.id) {
@@ -28,14 +30,16 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
         const bool is_entered = ImGui::InputText("##title", &title_, ImGuiInputTextFlags_EnterReturnsTrue);
         ui::mark("Title", title_);
         ImGui::SameLine();
-        if ((ui::button("Save") || is_entered) && !title_.empty()) desk.post(RenameConversation{c.id, title_}), renamed_ = 0;
+        if ((ui::button("Save") || is_entered) && !title_.empty())
+            desk.post(RenameConversation{c.id, title_}), renamed_ = 0;
         ImGui::SameLine();
         if (ui::quiet_button("Cancel")) renamed_ = 0;
     } else {
         dl->AddText({p.x + px(12), p.y + px(7)}, theme().text, ui::elide(displayable(c.title), text_width).c_str());
         {
             ui::FontScope small(Font::small);
-            const std::string line = c.when + " \xC2\xB7 " + std::to_string(c.n_turns) + " turns \xC2\xB7 " + displayable(c.snippet);
+            const std::string line =
+                c.when + " \xC2\xB7 " + std::to_string(c.n_turns) + " turns \xC2\xB7 " + displayable(c.snippet);
             dl->AddText({p.x + px(12), p.y + row / 2 + px(2)}, theme().text_dim, ui::elide(line, text_width).c_str());
         }
         ImGui::SetCursorScreenPos({p.x + width - buttons, p.y + (row - ImGui::GetFrameHeight()) / 2});
@@ -45,7 +49,8 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
             ImGui::SameLine();
             if (ui::quiet_button("Keep")) deleted_ = 0;
         } else {
-            if (ui::quiet_button("Rename", (name + "/Rename").c_str())) renamed_ = c.id, title_ = c.title, is_renaming_new_ = true;
+            if (ui::quiet_button("Rename", (name + "/Rename").c_str()))
+                renamed_ = c.id, title_ = c.title, is_renaming_new_ = true;
             ImGui::SameLine(0, 0);
             if (ui::quiet_button("Delete", (name + "/Delete").c_str())) deleted_ = c.id;
         }
@@ -66,18 +71,23 @@ void ConversationList::draw(Desk& desk) {
         ImGui::SetKeyboardFocusHere();
     }
     ImGui::SetNextItemWidth(-1);
-    if (ImGui::InputTextWithHint("##search", "Search titles and messages", &search_)) desk.post(ListConversations{search_});
+    if (ImGui::InputTextWithHint("##search", "Search titles and messages", &search_))
+        desk.post(ListConversations{search_});
     ui::mark("Search conversations", search_);
     ui::scrolls_sideways(ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
     ui::Region list("list", {0, 0});
-    if (desk.s.conversations.empty()) ui::empty_state(search_.empty() ? "No conversations yet" : "Nothing found", search_.empty() ? "They are saved as they grow." : "Try other words.");
+    if (desk.s.conversations.empty())
+        ui::empty_state(search_.empty() ? "No conversations yet" : "Nothing found",
+                        search_.empty() ? "They are saved as they grow." : "Try other words.");
     const float row = ImGui::GetTextLineHeight() * 2 + px(16) + px(3) + ImGui::GetStyle().ItemSpacing.y;
     (void)row;
     for (const ConversationSummary& c : desk.s.conversations) {
         const ImVec2 p = ImGui::GetCursorScreenPos();
         const float h = ImGui::GetTextLineHeight() * 2 + px(16);
-        if (ImGui::IsRectVisible(p, {p.x + 1, p.y + h})) draw_row(desk, c);
-        else ImGui::SetCursorScreenPos({p.x, p.y + h + px(3)});
+        if (ImGui::IsRectVisible(p, {p.x + 1, p.y + h}))
+            draw_row(desk, c);
+        else
+            ImGui::SetCursorScreenPos({p.x, p.y + h + px(3)});
     }
     ImGui::Dummy({0, 0});
 }

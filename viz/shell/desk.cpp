@@ -11,7 +11,9 @@ bool Desk::post(Command c) {
     return false;
 }
 
-void Desk::say(Notice::Level level, const std::string& text) { s.apply(Notice{level, text}); }
+void Desk::say(Notice::Level level, const std::string& text) {
+    s.apply(Notice{level, text});
+}
 
 const TokenInfo* Desk::token(TokenRef ref) const {
     if (ref.position < 0) return nullptr;
@@ -32,7 +34,9 @@ bool Desk::is_in_context(TokenRef ref) const {
     return ref.position >= 0 && at < s.timeline.tokens.size() && s.timeline.tokens[at].ref == ref;
 }
 
-int64_t Desk::cursor_index() const { return is_in_context(cursor.token) ? cursor.token.position : -1; }
+int64_t Desk::cursor_index() const {
+    return is_in_context(cursor.token) ? cursor.token.position : -1;
+}
 
 void Desk::select(TokenRef ref) {
     cursor.token = ref;

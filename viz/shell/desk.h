@@ -21,37 +21,37 @@ struct Desk {
     Fonts& fonts;
 
     Cursor cursor;
-    TokenRef shown;                    // the token that views show: hovered, else selected
+    TokenRef shown;  // the token that views show: hovered, else selected
     std::vector<std::unique_ptr<Panel>> panels;
     int panel = 0;
-    Overlay overlay = Overlay::none;   // at most one; opened here, drawn by its owner
-    bool is_overlay_new = false;       // opened in this frame
+    Overlay overlay = Overlay::none;  // at most one; opened here, drawn by its owner
+    bool is_overlay_new = false;      // opened in this frame
     bool is_presenter = false;
     bool wants_quit = false, wants_input_focus = false, wants_screenshot = false;
-    std::string draft;                 // what is typed in the composer
-    int64_t edited_turn = 0;           // 0: none
+    std::string draft;        // what is typed in the composer
+    int64_t edited_turn = 0;  // 0: none
     std::string edit_text;
-    double frame_ms = 0;               // smoothed, of building and drawing
+    double frame_ms = 0;  // smoothed, of building and drawing
     uint64_t resident_bytes = 0;
-    std::string export_folder;         // where exports go by default
+    std::string export_folder;  // where exports go by default
 
     void open(Overlay o) { overlay = o, is_overlay_new = true; }
     void close() { overlay = Overlay::none; }
-    bool post(Command c);              // tells the user when the queue is full
+    bool post(Command c);  // tells the user when the queue is full
     void say(Notice::Level level, const std::string& text);
 
     // The token behind a reference: of the timeline, else of a shown turn; nullptr when it is neither.
     const TokenInfo* token(TokenRef ref) const;
     bool is_in_context(TokenRef ref) const;
-    int64_t cursor_index() const;      // in the timeline; -1 when the cursor is not in it
-    void select(TokenRef ref);         // ends live following
+    int64_t cursor_index() const;  // in the timeline; -1 when the cursor is not in it
+    void select(TokenRef ref);     // ends live following
     void move_token(int by);
     void move_layer(int by);
-    void follow_live();                // puts the cursor on the newest token that has a record
+    void follow_live();  // puts the cursor on the newest token that has a record
     Source source(TokenRef ref) const;
 
     bool can_send() const { return s.model && !s.is_generating && !s.is_loading; }
-    bool send_draft();                 // false: nothing to send
+    bool send_draft();  // false: nothing to send
     void stop();
     const Turn* last_turn(const char* role) const;
     void regenerate();

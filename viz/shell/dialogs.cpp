@@ -35,7 +35,8 @@ void draw_stop_strings(Sampling& s) {
     std::string joined;
     for (const std::string& t : s.stop) joined += (joined.empty() ? "" : "\n") + t;
     if (!ImGui::IsAnyItemActive()) text = joined;
-    if (ImGui::InputTextMultiline("##stop", &text, {ImGui::GetContentRegionAvail().x, ImGui::GetTextLineHeight() * 3 + px(12)})) {
+    if (ImGui::InputTextMultiline("##stop", &text,
+                                  {ImGui::GetContentRegionAvail().x, ImGui::GetTextLineHeight() * 3 + px(12)})) {
         s.stop.clear();
         for (size_t i = 0; i <= text.size() && s.stop.size() < 16;) {
             const size_t end = std::min(text.find('\n', i), text.size());
@@ -64,9 +65,12 @@ void draw_sampling(Desk& desk) {
         ui::value(label, v);
     };
     ui::text_dim("Applied in this order. What is off leaves the distribution as it is.");
-    real("Repetition penalty", "Logits of tokens seen before are divided by it (negative ones multiplied); 1 is off", s.repetition_penalty, 0.1, 3.0, "%.2f");
-    real("Temperature", "Divides the logits; 0 takes the most probable token (greedy)", s.temperature, 0.0, 2.0, "%.2f");
-    whole("Top-k", "Keeps the k most probable tokens; 0 is off", s.top_k, 0, desk.s.model ? desk.s.model->config.vocab_size : 1 << 24);
+    real("Repetition penalty", "Logits of tokens seen before are divided by it (negative ones multiplied); 1 is off",
+         s.repetition_penalty, 0.1, 3.0, "%.2f");
+    real("Temperature", "Divides the logits; 0 takes the most probable token (greedy)", s.temperature, 0.0, 2.0,
+         "%.2f");
+    whole("Top-k", "Keeps the k most probable tokens; 0 is off", s.top_k, 0,
+          desk.s.model ? desk.s.model->config.vocab_size : 1 << 24);
     real("Top-p", "Keeps the smallest set of tokens with this much probability; 1 is off", s.top_p, 0.01, 1.0, "%.2f");
     real("Min-p", "Drops tokens less probable than this share of the best one; 0 is off", s.min_p, 0.0, 0.99, "%.2f");
     control("Seed", "The draw at position t is a function of seed and t: the same seed gives the same answer", [&] {
@@ -114,11 +118,17 @@ void draw_notices(Desk& desk) {
     ui::Region list("list", {0, 0});
     for (auto it = desk.s.notices.rbegin(); it != desk.s.notices.rend(); ++it) {
         const Notice::Level level = it->notice.level;
-        const char* sign = level == Notice::Level::error ? "Error" : level == Notice::Level::warning ? "Warning" : "Note";
+        const char* sign = level == Notice::Level::error     ? "Error"
+                           : level == Notice::Level::warning ? "Warning"
+                                                             : "Note";
         {
             ui::FontScope small(Font::small);
-            ui::Color c(level == Notice::Level::error ? theme().error : level == Notice::Level::warning ? theme().warning : theme().text_dim);
-            ImGui::TextUnformatted((std::string(sign) + " \xC2\xB7 " + ui::format_number(std::max(0.0, desk.s.time - it->time)) + " s ago").c_str());
+            ui::Color c(level == Notice::Level::error     ? theme().error
+                        : level == Notice::Level::warning ? theme().warning
+                                                          : theme().text_dim);
+            ImGui::TextUnformatted(
+                (std::string(sign) + " \xC2\xB7 " + ui::format_number(std::max(0.0, desk.s.time - it->time)) + " s ago")
+                    .c_str());
         }
         ui::text_wrapped(displayable(it->notice.text), "notice");
         ImGui::Dummy({0, px(4)});

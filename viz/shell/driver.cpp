@@ -17,10 +17,10 @@ bool same_name(std::string_view a, std::string_view b) {
 }
 
 bool parse_key(std::string_view name, Key& key) {
-    static constexpr std::pair<const char*, Key> kOther[] = {{"Left", Key::kLeftArrow}, {"Right", Key::kRightArrow}, {"Up", Key::kUpArrow},
-                                                             {"Down", Key::kDownArrow}, {"Esc", Key::kEscape},       {"Return", Key::kEnter},
-                                                             {"+", Key::kEqual},        {"-", Key::kMinus},          {"/", Key::kSlash},
-                                                             {",", Key::kComma}};
+    static constexpr std::pair<const char*, Key> kOther[] = {
+        {"Left", Key::kLeftArrow}, {"Right", Key::kRightArrow}, {"Up", Key::kUpArrow}, {"Down", Key::kDownArrow},
+        {"Esc", Key::kEscape},     {"Return", Key::kEnter},     {"+", Key::kEqual},    {"-", Key::kMinus},
+        {"/", Key::kSlash},        {",", Key::kComma}};
     for (const auto& [n, k] : kOther)
         if (same_name(n, name)) return key = k, true;
 #define X(n, code) \
@@ -59,7 +59,8 @@ std::string Driver::locate(std::string_view name, ImVec2& at) {
     for (int i = 0; i < 6 && !((w = ui::find_widget(name)) && w->is_visible); ++i) frames(1);
     if (!w) {
         const std::string near = nearest_name(std::string(name), ui::widget_names());
-        return "no widget \"" + std::string(name) + "\" is shown" + (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+        return "no widget \"" + std::string(name) + "\" is shown" +
+               (near.empty() ? "" : "; did you mean \"" + near + "\"?");
     }
     if (!w->is_visible) return "\"" + std::string(name) + "\" is scrolled out of sight";
     at = w->center();

@@ -36,9 +36,8 @@ FileBrowser::Listing FileBrowser::list(const std::string& folder) {
         if (name.empty() || name[0] == '.' || !it->is_directory(ignored)) continue;
         out.entries.push_back({name, fs::is_regular_file(it->path() / "config.json", ignored)});
     }
-    std::sort(out.entries.begin(), out.entries.end(), [](const Entry& a, const Entry& b) {
-        return a.is_model != b.is_model ? a.is_model : a.name < b.name;
-    });
+    std::sort(out.entries.begin(), out.entries.end(),
+              [](const Entry& a, const Entry& b) { return a.is_model != b.is_model ? a.is_model : a.name < b.name; });
     return out;
 }
 
@@ -69,10 +68,12 @@ void FileBrowser::draw_entries(Desk& desk, float height) {
         const std::string path = shown_.folder + (shown_.folder == "/" ? "" : "/") + e.name;
         if (ImGui::InvisibleButton("folder", {width, row})) e.is_model ? open(desk, path) : go(path);
         ui::mark("folder/" + e.name, e.name);
-        if (ImGui::IsItemHovered()) ImGui::GetWindowDrawList()->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
+        if (ImGui::IsItemHovered())
+            ImGui::GetWindowDrawList()->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
         const float y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
-        ImGui::GetWindowDrawList()->AddText({p.x + px(10), y}, e.is_model ? theme().text : theme().text_dim,
-                                            ui::elide(displayable(e.name) + (e.is_model ? "" : "/"), width - px(90)).c_str());
+        ImGui::GetWindowDrawList()->AddText(
+            {p.x + px(10), y}, e.is_model ? theme().text : theme().text_dim,
+            ui::elide(displayable(e.name) + (e.is_model ? "" : "/"), width - px(90)).c_str());
         if (e.is_model) {
             ui::FontScope small(Font::small);
             const float w = ImGui::CalcTextSize("model").x;
@@ -94,15 +95,19 @@ void FileBrowser::draw(Desk& desk) {
     }
     if (ui::button("Up") && !shown_.folder.empty()) go(fs::path(shown_.folder).parent_path().string());
     ImGui::SameLine();
-    const float open_width = ImGui::CalcTextSize("Open").x + 2 * ImGui::GetStyle().FramePadding.x + ImGui::GetStyle().ItemSpacing.x;
+    const float open_width =
+        ImGui::CalcTextSize("Open").x + 2 * ImGui::GetStyle().FramePadding.x + ImGui::GetStyle().ItemSpacing.x;
     ImGui::SetNextItemWidth(ImGui::GetContentRegionAvail().x - open_width);
     const bool is_entered = ImGui::InputText("##path", &typed_, ImGuiInputTextFlags_EnterReturnsTrue);
     ui::mark("Folder path", typed_);
     ui::scrolls_sideways(ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
     ImGui::SameLine();
-    if (ui::primary_button("Open")) open(desk, typed_);
-    else if (is_entered) go(typed_);
-    ui::text_dim("A model folder holds config.json, *.safetensors and tokenizer.json. You can also drop one onto the window.");
+    if (ui::primary_button("Open"))
+        open(desk, typed_);
+    else if (is_entered)
+        go(typed_);
+    ui::text_dim(
+        "A model folder holds config.json, *.safetensors and tokenizer.json. You can also drop one onto the window.");
     ImGui::Dummy({0, px(2)});
     const auto& recents = desk.settings.recent_folders;
     if (!recents.empty()) {

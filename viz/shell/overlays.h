@@ -1,5 +1,5 @@
-// The windows over the frame, one at a time: palette, find, conversations, rendered prompt, sampling, settings, open folder,
-// notices, keyboard. Each draws its content; the workspace owns the surrounding popup.
+// The windows over the frame, one at a time: palette, find, conversations, rendered prompt, sampling, settings, open
+// folder, notices, keyboard. Each draws its content; the workspace owns the surrounding popup.
 #pragma once
 #include <future>
 #include <string>
@@ -27,7 +27,7 @@ class Palette {
     std::string query_, searched_;
     std::vector<Hit> hits_;
     std::vector<TokenRef> found_;
-    int64_t n_searched_ = 0;             // tokens looked at so far for `query_`
+    int64_t n_searched_ = 0;  // tokens looked at so far for `query_`
     int selected_ = 0;
 };
 
@@ -49,7 +49,7 @@ class PromptView {
   private:
     ui::TokenText text_;
     bool shows_ids_ = false;
-    std::vector<TokenInfo> ids_;         // the tokens with their ids as text
+    std::vector<TokenInfo> ids_;  // the tokens with their ids as text
     uint64_t ids_version_ = ~uint64_t{0};
 };
 
@@ -60,7 +60,7 @@ class FileBrowser {
   private:
     struct Entry {
         std::string name;
-        bool is_model = false;           // has a config.json
+        bool is_model = false;  // has a config.json
     };
     struct Listing {
         std::string folder, error;
@@ -73,7 +73,7 @@ class FileBrowser {
     void open(Desk& desk, const std::string& folder);
     Listing shown_;
     std::string typed_;
-    std::future<Listing> coming_;        // read on another thread: a slow disk must not stop the window
+    std::future<Listing> coming_;  // read on another thread: a slow disk must not stop the window
 };
 
 void draw_sampling(Desk& desk);

@@ -38,19 +38,22 @@ int64_t number_after(const std::string& query, const char* word) {
 void Palette::collect_places(Desk& desk) {
     const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
     if (const int64_t t = number_after(query_, "token"); t >= 0 && t < n)
-        hits_.push_back({"Go to token " + std::to_string(t), token_label(desk.s.timeline.tokens[static_cast<size_t>(t)].text),
+        hits_.push_back({"Go to token " + std::to_string(t),
+                         token_label(desk.s.timeline.tokens[static_cast<size_t>(t)].text),
                          [&desk, t] { desk.select(desk.s.timeline.tokens[static_cast<size_t>(t)].ref); }});
     if (!desk.s.model) return;
     if (const int64_t l = number_after(query_, "layer"); l >= 0 && l < desk.s.model->config.n_layers()) {
         const char kind[] = {layer_glyph(desk.s.model->config.layers[static_cast<size_t>(l)].kind()), 0};
-        hits_.push_back({"Go to layer " + std::to_string(l), kind, [&desk, l] { desk.cursor.layer = static_cast<int>(l); }});
+        hits_.push_back(
+            {"Go to layer " + std::to_string(l), kind, [&desk, l] { desk.cursor.layer = static_cast<int>(l); }});
     }
     if (const int64_t e = number_after(query_, "expert"); e >= 0 && e < desk.s.model->config.n_experts)
-        hits_.push_back({"Select expert " + std::to_string(e), "layer " + std::to_string(desk.cursor.layer), [&desk, e] {
-                             desk.cursor.expert = static_cast<int>(e);
-                             for (size_t i = 0; i < desk.panels.size(); ++i)
-                                 if (std::string(desk.panels[i]->name()) == "Routing") desk.panel = static_cast<int>(i);
-                         }});
+        hits_.push_back(
+            {"Select expert " + std::to_string(e), "layer " + std::to_string(desk.cursor.layer), [&desk, e] {
+                 desk.cursor.expert = static_cast<int>(e);
+                 for (size_t i = 0; i < desk.panels.size(); ++i)
+                     if (std::string(desk.panels[i]->name()) == "Routing") desk.panel = static_cast<int>(i);
+             }});
 }
 
 // A slice of the timeline per frame: a million tokens never stop the window.
@@ -62,7 +65,8 @@ void Palette::search_tokens(Desk& desk) {
     for (; n_searched_ < end && found_.size() < kMaxFound; ++n_searched_) {
         const auto at = static_cast<size_t>(n_searched_);
         std::string joined = tokens[at].text;  // a word may span some tokens
-        for (size_t k = at + 1; k < std::min(tokens.size(), at + 8) && joined.size() < query_.size() + tokens[at].text.size(); ++k)
+        for (size_t k = at + 1;
+             k < std::min(tokens.size(), at + 8) && joined.size() < query_.size() + tokens[at].text.size(); ++k)
             joined += tokens[k].text;
         bool begins_here = false;
         for (size_t skip = 0; skip < std::max<size_t>(1, tokens[at].text.size()) && !begins_here; ++skip)
@@ -82,19 +86,24 @@ void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_fi
             const auto at = static_cast<size_t>(ref.position);
             if (at >= tokens.size()) continue;
             std::string around;
-            for (size_t k = at > 3 ? at - 3 : 0; k < std::min(tokens.size(), at + 8); ++k) around += token_label(tokens[k].text);
+            for (size_t k = at > 3 ? at - 3 : 0; k < std::min(tokens.size(), at + 8); ++k)
+                around += token_label(tokens[k].text);
             hits_.push_back({around, "token " + ui::format_count(ref.position), [&desk, ref] { desk.select(ref); }});
         }
     }
     for (const Action& a : actions)
-        if (matches(a.title, query_) && (!a.is_enabled || a.is_enabled())) hits_.push_back({a.title, a.shortcut.to_string(), a.run});
+        if (matches(a.title, query_) && (!a.is_enabled || a.is_enabled()))
+            hits_.push_back({a.title, a.shortcut.to_string(), a.run});
 }
 
 void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find) {
     if (desk.is_overlay_new) query_.clear(), selected_ = 0, ImGui::SetKeyboardFocusHere();
     ImGui::SetNextItemWidth(-1);
-    const char* hint = is_find ? "Find in text; \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9C" "expert 7\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, or a setting"
-                               : "Type a command, or \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, \xE2\x80\x9C" "expert 7\xE2\x80\x9D";
+    const char* hint =
+        is_find ? "Find in text; \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9C"
+                  "expert 7\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, or a setting"
+                : "Type a command, or \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9Ctoken 120\xE2\x80\x9D, \xE2\x80\x9C"
+                  "expert 7\xE2\x80\x9D";
     if (ImGui::InputTextWithHint("##query", hint, &query_)) selected_ = 0;
     ui::mark("Palette query", query_);
     ui::scrolls_sideways(ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
@@ -120,7 +129,8 @@ void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find)
             if (ImGui::InvisibleButton("hit", {width, row})) chosen = hit.run;
             ui::mark("palette/" + hit.title, hit.title);
             ImDrawList* dl = ImGui::GetWindowDrawList();
-            if (i == selected_ || ImGui::IsItemHovered()) dl->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
+            if (i == selected_ || ImGui::IsItemHovered())
+                dl->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
             const float y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
             const float detail = ImGui::CalcTextSize(hit.detail.c_str()).x;
             dl->AddText({p.x + px(10), y}, theme().text, ui::elide(hit.title, width - detail - px(34)).c_str());

@@ -24,7 +24,9 @@ void PromptView::draw(Desk& desk) {
         ui::empty_state("No prompt yet", "It is rendered when a message is sent.");
         return;
     }
-    ui::text_dim(ui::format_count(t.n_prompt) + " tokens, " + ui::format_count(t.n_reused) + " were in the cache already. " + t.reuse_reason, "prompt/summary");
+    ui::text_dim(ui::format_count(t.n_prompt) + " tokens, " + ui::format_count(t.n_reused) +
+                     " were in the cache already. " + t.reuse_reason,
+                 "prompt/summary");
     static const char* kForms[] = {"Text", "Token ids"};
     int form = shows_ids_ ? 1 : 0;
     if (ui::segmented("prompt form", form, kForms, 2)) shows_ids_ = form == 1;
@@ -66,14 +68,16 @@ void PromptView::draw(Desk& desk) {
     spec.selected = desk.cursor_index() < static_cast<int64_t>(n) ? desk.cursor_index() : -1;
     spec.style = [&](int64_t i) {
         ui::TokenStyle s;
-        const auto g = std::upper_bound(t.segments.begin(), t.segments.end(), i, [](int64_t at, const PromptSegment& x) { return at < x.end; });
+        const auto g = std::upper_bound(t.segments.begin(), t.segments.end(), i,
+                                        [](int64_t at, const PromptSegment& x) { return at < x.end; });
         if (g != t.segments.end()) s.underline = segment_color(static_cast<size_t>(g - t.segments.begin()));
         if (i < t.n_reused) s.ink = theme().text_dim;
         return s;
     };
     spec.hover = [&](int64_t i) {
         const TokenInfo& k = t.tokens[static_cast<size_t>(i)];
-        ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 \xE2\x80\x9C%s\xE2\x80\x9D", ui::format_count(i).c_str(), k.id, token_label(k.text).c_str());
+        ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 \xE2\x80\x9C%s\xE2\x80\x9D", ui::format_count(i).c_str(), k.id,
+                    token_label(k.text).c_str());
         ImGui::TextUnformatted(i < t.n_reused ? "was in the cache already" : "was read for this answer");
     };
     const auto r = text_.draw(spec);

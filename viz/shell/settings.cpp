@@ -36,14 +36,18 @@ Field flag(const char* key, bool Settings::*at) {
 
 template <class T, class Owner>
 Field number(const char* key, Owner owner, T lo, T hi) {
-    return {key, [owner](const Settings& s) {
-                if constexpr (std::is_integral_v<T>) return Json(static_cast<int64_t>(owner(const_cast<Settings&>(s))));
-                else return Json(static_cast<double>(owner(const_cast<Settings&>(s))));
+    return {key,
+            [owner](const Settings& s) {
+                if constexpr (std::is_integral_v<T>)
+                    return Json(static_cast<int64_t>(owner(const_cast<Settings&>(s))));
+                else
+                    return Json(static_cast<double>(owner(const_cast<Settings&>(s))));
             },
             [owner, lo, hi](Settings& s, const Json& v) -> std::string {
                 const std::string range = " in [" + std::to_string(lo) + ", " + std::to_string(hi) + "]";
                 if constexpr (std::is_integral_v<T>) {
-                    if (!v.is_integer() || v.as_double() < static_cast<double>(lo) || v.as_double() > static_cast<double>(hi))
+                    if (!v.is_integer() || v.as_double() < static_cast<double>(lo) ||
+                        v.as_double() > static_cast<double>(hi))
                         return "an integer" + range;
                     owner(s) = static_cast<T>(v.as_int());
                 } else {
@@ -100,33 +104,49 @@ const std::vector<Field>& fields() {
     using S = Settings;
     static const std::vector<Field> all = {
         flag("dark", &S::is_dark),
-        number<float>("font_scale", [](S& s) -> float& { return s.font_scale; }, 0.6f, 3.0f),
+        number<float>(
+            "font_scale", [](S& s) -> float& { return s.font_scale; }, 0.6f, 3.0f),
         flag("reduced_motion", &S::has_reduced_motion),
-        number<float>("chat_ratio", [](S& s) -> float& { return s.chat_ratio; }, 0.05f, 0.95f),
+        number<float>(
+            "chat_ratio", [](S& s) -> float& { return s.chat_ratio; }, 0.05f, 0.95f),
         flag("chat_open", &S::is_chat_open),
-        number<int>("paint", [](S& s) -> int& { return s.paint; }, 0, 2),
+        number<int>(
+            "paint", [](S& s) -> int& { return s.paint; }, 0, 2),
         panel_field(),
         mode_field(),
         flag("thinking_open", &S::is_think_open),
         flag("enter_sends", &S::enter_sends),
-        number<int>("window_width", [](S& s) -> int& { return s.window_width; }, 320, 16384),
-        number<int>("window_height", [](S& s) -> int& { return s.window_height; }, 240, 16384),
-        number<double>("temperature", [](S& s) -> double& { return s.sampling.temperature; }, 0.0, 100.0),
-        number<int>("top_k", [](S& s) -> int& { return s.sampling.top_k; }, 0, 1 << 24),
-        number<double>("top_p", [](S& s) -> double& { return s.sampling.top_p; }, 1e-6, 1.0),
-        number<double>("min_p", [](S& s) -> double& { return s.sampling.min_p; }, 0.0, 0.999999),
-        number<double>("repetition_penalty", [](S& s) -> double& { return s.sampling.repetition_penalty; }, 0.1, 10.0),
-        number<uint64_t>("seed", [](S& s) -> uint64_t& { return s.sampling.seed; }, uint64_t{0}, uint64_t{1} << 53),
-        number<int>("max_new_tokens", [](S& s) -> int& { return s.sampling.max_new_tokens; }, 1, 1 << 20),
-        texts("stop", [](S& s) -> std::vector<std::string>& { return s.sampling.stop; }, 16),
-        texts("recent_folders", [](S& s) -> std::vector<std::string>& { return s.recent_folders; }, kMaxRecents),
+        number<int>(
+            "window_width", [](S& s) -> int& { return s.window_width; }, 320, 16384),
+        number<int>(
+            "window_height", [](S& s) -> int& { return s.window_height; }, 240, 16384),
+        number<double>(
+            "temperature", [](S& s) -> double& { return s.sampling.temperature; }, 0.0, 100.0),
+        number<int>(
+            "top_k", [](S& s) -> int& { return s.sampling.top_k; }, 0, 1 << 24),
+        number<double>(
+            "top_p", [](S& s) -> double& { return s.sampling.top_p; }, 1e-6, 1.0),
+        number<double>(
+            "min_p", [](S& s) -> double& { return s.sampling.min_p; }, 0.0, 0.999999),
+        number<double>(
+            "repetition_penalty", [](S& s) -> double& { return s.sampling.repetition_penalty; }, 0.1, 10.0),
+        number<uint64_t>(
+            "seed", [](S& s) -> uint64_t& { return s.sampling.seed; }, uint64_t{0}, uint64_t{1} << 53),
+        number<int>(
+            "max_new_tokens", [](S& s) -> int& { return s.sampling.max_new_tokens; }, 1, 1 << 20),
+        texts(
+            "stop", [](S& s) -> std::vector<std::string>& { return s.sampling.stop; }, 16),
+        texts(
+            "recent_folders", [](S& s) -> std::vector<std::string>& { return s.recent_folders; }, kMaxRecents),
     };
     return all;
 }
 
 }  // namespace
 
-bool operator==(const Settings& a, const Settings& b) { return a.to_json() == b.to_json(); }
+bool operator==(const Settings& a, const Settings& b) {
+    return a.to_json() == b.to_json();
+}
 
 void Settings::add_recent(const std::string& folder) {
     std::erase(recent_folders, folder);
@@ -152,7 +172,8 @@ Settings Settings::parse(const std::string& text, const std::string& file) {
             const auto f = std::find_if(fields().begin(), fields().end(), [&](const Field& x) { return key == x.key; });
             if (f == fields().end()) {
                 const std::string near = nearest_name(key, names);
-                issues.push_back({file, key, v.dump(), near.empty() ? "a known setting" : "did you mean " + near + "?", ""});
+                issues.push_back(
+                    {file, key, v.dump(), near.empty() ? "a known setting" : "did you mean " + near + "?", ""});
             } else if (const std::string expected = f->set(s, v); !expected.empty()) {
                 issues.push_back({file, key, v.dump(), expected, ""});
             }
@@ -170,12 +191,15 @@ Settings load_settings(const std::string& path, std::string& problem) {
         const std::string aside = path + ".bad";
         const bool is_moved = std::rename(path.c_str(), aside.c_str()) == 0;
         problem = "The settings could not be read, the defaults are used. " +
-                  (is_moved ? "The file was kept as " + aside + ". " : "It could not be moved aside: " + std::string(std::strerror(errno)) + ". ") +
+                  (is_moved ? "The file was kept as " + aside + ". "
+                            : "It could not be moved aside: " + std::string(std::strerror(errno)) + ". ") +
                   e.what();
         return {};
     }
 }
 
-void save_settings(const Settings& s, const std::string& path) { write_file_atomic(path, s.to_json()); }
+void save_settings(const Settings& s, const std::string& path) {
+    write_file_atomic(path, s.to_json());
+}
 
 }  // namespace vitrine::viz

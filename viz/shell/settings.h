@@ -1,4 +1,5 @@
-// What the window remembers between starts: theme, sizes, splitters, sampling, recent folders. Plain data with its JSON form.
+// What the window remembers between starts: theme, sizes, splitters, sampling, recent folders. Plain data with its JSON
+// form.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,15 +10,15 @@ namespace vitrine::viz {
 
 struct Settings {
     bool is_dark = true;
-    float font_scale = 1;              // [0.6, 3]
+    float font_scale = 1;  // [0.6, 3]
     bool has_reduced_motion = false;
-    float chat_ratio = 0.34f;          // of the body's width
+    float chat_ratio = 0.34f;  // of the body's width
     bool is_chat_open = true;
-    int paint = 0;                     // of the token strip
+    int paint = 0;  // of the token strip
     std::string panel = "Overview";
     Mode mode = Mode::non_think;
     Sampling sampling;
-    bool is_think_open = false;        // thinking unfolded in new answers
+    bool is_think_open = false;  // thinking unfolded in new answers
     bool enter_sends = true;
     int window_width = 1440, window_height = 900;
     std::vector<std::string> recent_folders;  // newest first

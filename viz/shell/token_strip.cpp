@@ -32,7 +32,8 @@ void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
     ui::Color dim(theme().text_dim);
     ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(index).c_str(), t.id, phase_name(t.phase));
     if (t.probability >= 0)
-        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(), ui::format_number(t.entropy).c_str());
+        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
+                    ui::format_number(t.entropy).c_str());
     const bool has_record = desk.s.trace && desk.s.trace->get(t.ref.branch, t.ref.position);
     if (!has_record) ImGui::TextUnformatted("nothing recorded (any more)");
     ui::end_tooltip();
@@ -40,7 +41,9 @@ void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
 
 }  // namespace
 
-float TokenStrip::height() { return px(86); }
+float TokenStrip::height() {
+    return px(86);
+}
 
 void TokenStrip::draw(Desk& desk) {
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(14), px(8)));
@@ -107,10 +110,13 @@ void TokenStrip::draw_header(Desk& desk) {
     ui::tooltip("Follow the newest token (L)");
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const ImU32 ink = desk.cursor.is_live ? theme().text : theme().text_dim;
-    dl->AddRect(p, {p.x + live_width, p.y + h}, desk.cursor.is_live ? theme().text_faint : theme().border_strong, h / 2);
+    dl->AddRect(p, {p.x + live_width, p.y + h}, desk.cursor.is_live ? theme().text_faint : theme().border_strong,
+                h / 2);
     const ImVec2 c{p.x + px(13), p.y + h / 2};
-    if (desk.cursor.is_live) dl->AddCircleFilled(c, px(3.5f), theme().accent, 12);
-    else dl->AddCircle(c, px(3.5f), theme().text_dim, 12, px(1.3f));
+    if (desk.cursor.is_live)
+        dl->AddCircleFilled(c, px(3.5f), theme().accent, 12);
+    else
+        dl->AddCircle(c, px(3.5f), theme().text_dim, 12, px(1.3f));
     dl->AddText({p.x + px(22), p.y + (h - ImGui::GetTextLineHeight()) / 2}, ink, "Live");
     ImGui::PopStyleVar();
     (void)tokens;
@@ -127,7 +133,8 @@ void TokenStrip::draw_cells(Desk& desk) {
             first_ = desk.cursor.is_live ? at - n_visible + n_visible / 8 : at - n_visible / 2;
         last_cursor_ = at;
     }
-    if (ImGui::IsWindowHovered()) first_ -= static_cast<int64_t>(ImGui::GetIO().MouseWheel * static_cast<float>(n_visible) / 8);
+    if (ImGui::IsWindowHovered())
+        first_ -= static_cast<int64_t>(ImGui::GetIO().MouseWheel * static_cast<float>(n_visible) / 8);
     first_ = std::clamp<int64_t>(first_, 0, std::max<int64_t>(0, n - n_visible + n_visible / 8));
     const ImVec2 p = ImGui::GetCursorScreenPos();
     ImGui::InvisibleButton("cells", {width, h});
@@ -144,8 +151,10 @@ void TokenStrip::draw_cells(Desk& desk) {
         // Height tells phases apart without colour: prompt low, thinking middle, answer full.
         const float top = desk.settings.paint ? 0 : is_answer ? 0 : is_thinking ? h * 0.2f : h * 0.4f;
         dl->AddRectFilled({a.x, a.y + top}, b, cell_color(t, desk.settings.paint), px(1.5f));
-        if (t.ref == desk.cursor.token) dl->AddRect({a.x - px(2), a.y - px(2)}, {b.x + px(2), b.y + px(2)}, theme().accent, px(3), 0, px(2));
-        else if (t.ref == desk.shown) dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, theme().text, px(2));
+        if (t.ref == desk.cursor.token)
+            dl->AddRect({a.x - px(2), a.y - px(2)}, {b.x + px(2), b.y + px(2)}, theme().accent, px(3), 0, px(2));
+        else if (t.ref == desk.shown)
+            dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, theme().text, px(2));
         if (is_hovered && mouse >= x && mouse < x + cell) {
             desk.cursor.hover = t.ref;
             cell_tooltip(desk, t, i);
@@ -156,7 +165,8 @@ void TokenStrip::draw_cells(Desk& desk) {
     if (at >= 0) ui::value_rect("cursor/token", static_cast<double>(at), p, {p.x + width, p.y + h});
 }
 
-// The whole timeline as one bar: phases from where they begin, the shown part framed, the cursor as a tick. Click goes there.
+// The whole timeline as one bar: phases from where they begin, the shown part framed, the cursor as a tick. Click goes
+// there.
 void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
     const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
     const float width = ImGui::GetContentRegionAvail().x, h = px(6);
@@ -168,7 +178,9 @@ void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
         const double f = std::clamp((ImGui::GetIO().MousePos.x - p.x) / width, 0.0f, 1.0f);
         first_ = static_cast<int64_t>(f * static_cast<double>(n)) - n_visible / 2;
     }
-    const auto x_of = [&](int64_t i) { return p.x + width * static_cast<float>(static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, n))); };
+    const auto x_of = [&](int64_t i) {
+        return p.x + width * static_cast<float>(static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, n)));
+    };
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const float y = p.y + px(3);
     int64_t from = 0;
@@ -178,9 +190,12 @@ void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
         int64_t to = n;
         for (int j = 0; j < 4; ++j)
             if (counts_[j] && phase_begin_[j] > from) to = std::min(to, phase_begin_[j]);
-        dl->AddRectFilled({x_of(from), y}, {std::max(x_of(from) + 1, x_of(to) - 1), y + h}, with_alpha(theme().phase(static_cast<Phase>(k)), 0.55f), px(2));
+        dl->AddRectFilled({x_of(from), y}, {std::max(x_of(from) + 1, x_of(to) - 1), y + h},
+                          with_alpha(theme().phase(static_cast<Phase>(k)), 0.55f), px(2));
     }
-    if (n > n_visible) dl->AddRect({x_of(first_), y - px(2)}, {x_of(std::min(n, first_ + n_visible)), y + h + px(2)}, theme().text_dim, px(3));
+    if (n > n_visible)
+        dl->AddRect({x_of(first_), y - px(2)}, {x_of(std::min(n, first_ + n_visible)), y + h + px(2)}, theme().text_dim,
+                    px(3));
     if (const int64_t at = desk.cursor_index(); at >= 0)
         dl->AddRectFilled({x_of(at) - px(1), y - px(3)}, {x_of(at) + px(1), y + h + px(3)}, theme().accent, px(1));
 }

@@ -1,4 +1,5 @@
-// The timeline: one cell per token around the cursor, painted by phase, probability or entropy; above a bar of the whole.
+// The timeline: one cell per token around the cursor, painted by phase, probability or entropy; above a bar of the
+// whole.
 #pragma once
 #include <cstdint>
 
@@ -9,13 +10,13 @@ namespace vitrine::viz {
 class TokenStrip {
   public:
     void draw(Desk& desk);
-    static float height();               // real pixels
+    static float height();  // real pixels
 
   private:
     void draw_header(Desk& desk);
     void draw_cells(Desk& desk);
     void draw_overview(Desk& desk, int64_t n_visible);
-    int64_t first_ = 0;                  // first cell shown
+    int64_t first_ = 0;  // first cell shown
     int64_t last_cursor_ = -1;
     uint64_t counted_version_ = ~uint64_t{0};
     int64_t n_counted_ = 0, counts_[4] = {};  // tokens by phase, counted as they arrive

@@ -31,15 +31,18 @@ void token_tooltip(const TokenInfo& t) {
     }
     ui::FontScope small(Font::small);
     ui::Color dim(theme().text_dim);
-    ImGui::Text("id %d \xC2\xB7 position %lld \xC2\xB7 %s", t.id, static_cast<long long>(t.ref.position), phase_name(t.phase));
+    ImGui::Text("id %d \xC2\xB7 position %lld \xC2\xB7 %s", t.id, static_cast<long long>(t.ref.position),
+                phase_name(t.phase));
     if (t.probability >= 0)
-        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(), ui::format_number(t.entropy).c_str());
+        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
+                    ui::format_number(t.entropy).c_str());
     ui::end_tooltip();
 }
 
 }  // namespace
 
-void TokenizedText::update(const std::string& raw, const std::vector<TokenInfo>& tokens, bool is_thinking, uint64_t version) {
+void TokenizedText::update(const std::string& raw, const std::vector<TokenInfo>& tokens, bool is_thinking,
+                           uint64_t version) {
     if (version == version_ && raw.size() == n_raw_ && tokens.size() == n_tokens_) return;
     if (version != version_) spans_.clear(), n_tokens_ = 0;
     version_ = version, n_raw_ = raw.size();
@@ -72,17 +75,21 @@ void TokenizedText::draw(Desk& desk, const std::vector<TokenInfo>& tokens, float
     const auto mark = [&](TokenRef ref, ImU32 fill, ImU32 outline) {
         if (ref.position < 0 || spans_.empty() || tokens.empty()) return;
         const int64_t index = ref.position - tokens.front().ref.position;
-        if (index < 0 || index >= static_cast<int64_t>(tokens.size()) || !(tokens[static_cast<size_t>(index)].ref == ref)) return;
+        if (index < 0 || index >= static_cast<int64_t>(tokens.size()) ||
+            !(tokens[static_cast<size_t>(index)].ref == ref))
+            return;
         const auto it = std::lower_bound(spans_.begin(), spans_.end(), static_cast<size_t>(index),
                                          [](const Span& s, size_t i) { return s.token < i; });
-        if (it != spans_.end() && it->token == static_cast<size_t>(index)) marks.push_back({it->begin, it->end, fill, outline});
+        if (it != spans_.end() && it->token == static_cast<size_t>(index))
+            marks.push_back({it->begin, it->end, fill, outline});
     };
     if (!(desk.shown == desk.cursor.token)) mark(desk.shown, theme().hovered, 0);
     mark(desk.cursor.token, with_alpha(theme().accent, 0.16f), theme().accent);
     const int64_t byte = flow_.draw(shown_, version_, width, marks);
     ui::mark(name, shown_);
     if (byte < 0) return;
-    const auto it = std::upper_bound(spans_.begin(), spans_.end(), static_cast<size_t>(byte), [](size_t b, const Span& s) { return b < s.end; });
+    const auto it = std::upper_bound(spans_.begin(), spans_.end(), static_cast<size_t>(byte),
+                                     [](size_t b, const Span& s) { return b < s.end; });
     if (it == spans_.end() || static_cast<size_t>(byte) < it->begin || it->token >= tokens.size()) return;
     const TokenInfo& t = tokens[it->token];
     desk.cursor.hover = t.ref;

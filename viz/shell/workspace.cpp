@@ -21,16 +21,26 @@ struct OverlayLook {
 };
 OverlayLook look_of(Overlay o) {
     switch (o) {
-        case Overlay::palette: return {"", 620, 440};
-        case Overlay::find: return {"", 620, 440};
-        case Overlay::conversations: return {"Conversations", 720, 560};
-        case Overlay::prompt: return {"What the model reads", 1000, 640};
-        case Overlay::sampling: return {"Sampling", 540, 0};
-        case Overlay::settings: return {"Settings", 520, 0};
-        case Overlay::open_folder: return {"Open a model folder", 640, 560};
-        case Overlay::notices: return {"Notices", 600, 420};
-        case Overlay::keys: return {"Keyboard", 560, 560};
-        case Overlay::none: break;
+        case Overlay::palette:
+            return {"", 620, 440};
+        case Overlay::find:
+            return {"", 620, 440};
+        case Overlay::conversations:
+            return {"Conversations", 720, 560};
+        case Overlay::prompt:
+            return {"What the model reads", 1000, 640};
+        case Overlay::sampling:
+            return {"Sampling", 540, 0};
+        case Overlay::settings:
+            return {"Settings", 520, 0};
+        case Overlay::open_folder:
+            return {"Open a model folder", 640, 560};
+        case Overlay::notices:
+            return {"Notices", 600, 420};
+        case Overlay::keys:
+            return {"Keyboard", 560, 560};
+        case Overlay::none:
+            break;
     }
     return {"", 400, 300};
 }
@@ -109,12 +119,18 @@ void Workspace::watch_probes() {
 void Workspace::handle_keys() {
     is_text_focused_ = ImGui::GetIO().WantTextInput;
     if (key_pressed(Key::kEscape, false)) {
-        if (desk_.overlay != Overlay::none) desk_.close();
-        else if (desk_.edited_turn) desk_.edited_turn = 0;
-        else if (desk_.s.is_generating) desk_.stop();
-        else if (is_text_focused_) ImGui::ClearActiveID();
-        else if (desk_.is_presenter) desk_.is_presenter = false;
-        else desk_.cursor.expert = desk_.cursor.entry = desk_.cursor.head = -1, desk_.cursor.is_live = true;
+        if (desk_.overlay != Overlay::none)
+            desk_.close();
+        else if (desk_.edited_turn)
+            desk_.edited_turn = 0;
+        else if (desk_.s.is_generating)
+            desk_.stop();
+        else if (is_text_focused_)
+            ImGui::ClearActiveID();
+        else if (desk_.is_presenter)
+            desk_.is_presenter = false;
+        else
+            desk_.cursor.expert = desk_.cursor.entry = desk_.cursor.head = -1, desk_.cursor.is_live = true;
         return;
     }
     const bool is_modal = desk_.overlay != Overlay::none;
@@ -129,9 +145,10 @@ void Workspace::frame() {
     ImGui::SetNextWindowSize(screen->Size);
     ImGui::PushStyleVar(ImGuiStyleVar_WindowRounding, 0);
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(10), px(6)));
-    constexpr ImGuiWindowFlags kFlags = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoBackground | ImGuiWindowFlags_NoMove |
-                                        ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoSavedSettings |
-                                        ImGuiWindowFlags_NoNavInputs | ImGuiWindowFlags_MenuBar;
+    constexpr ImGuiWindowFlags kFlags = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoBackground |
+                                        ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoBringToFrontOnFocus |
+                                        ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoNavInputs |
+                                        ImGuiWindowFlags_MenuBar;
     // The window has no background of its own: the cleared frame shows through, which saves filling every pixel once.
     ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(10)));
     ImGui::Begin("Vitrine", nullptr, kFlags);
@@ -164,8 +181,10 @@ void Workspace::draw_body(ImVec2 size) {
     const bool is_side = desk_.settings.is_chat_open && !is_narrow && !desk_.is_presenter;
     float chat = 0;
     if (is_side) {
-        chat = ui::splitter("chat splitter", true, desk_.settings.chat_ratio, size.x, size.y, px(kMinChat), px(kMinView));
-        ui::Region region("chat side", {chat, size.y}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+        chat =
+            ui::splitter("chat splitter", true, desk_.settings.chat_ratio, size.x, size.y, px(kMinChat), px(kMinView));
+        ui::Region region("chat side", {chat, size.y},
+                          ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
         ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(px(8), px(8)));
         chat_.draw(desk_);
         ImGui::PopStyleVar();
@@ -173,7 +192,8 @@ void Workspace::draw_body(ImVec2 size) {
     const float left = is_side ? chat + bar : 0, caption = desk_.is_presenter ? size.y * 0.22f : 0;
     ImGui::SetCursorScreenPos({p.x + left, p.y});
     {
-        ui::Region region("view side", {size.x - left, size.y - caption}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+        ui::Region region("view side", {size.x - left, size.y - caption},
+                          ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
         draw_view_pane();
     }
     if (desk_.is_presenter) {
@@ -191,9 +211,9 @@ void Workspace::draw_drawer(ImVec2 at, ImVec2 size) {
     ImGui::SetNextWindowPos(at);
     ImGui::SetNextWindowSize({width, size.y});
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(0, 0));
-    ImGui::Begin("drawer", nullptr, ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings);
+    ImGui::Begin("drawer", nullptr,
+                 ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings);
     ImGui::PopStyleVar();
-    ImGui::GetForegroundDrawList();
     ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(px(8), px(8)));
     chat_.draw(desk_);
     ImGui::PopStyleVar();
@@ -207,12 +227,14 @@ void Workspace::draw_view_pane() {
     ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(px(8), px(8)));
     draw_tabs();
     Panel& panel = *desk_.panels[static_cast<size_t>(desk_.panel)];
-    View view{desk_.cursor, desk_.sink, record_, desk_.token(desk_.shown), desk_.source(desk_.shown), desk_.settings.is_dark, ""};
+    View view{desk_.cursor,           desk_.sink, record_, desk_.token(desk_.shown), desk_.source(desk_.shown),
+              desk_.settings.is_dark, ""};
     {
         ui::Region region("panel", {0, 0});
         ImGui::PushID(panel.name());
         if (!desk_.s.model) {
-            ui::empty_state("No model is loaded", "Open a folder with a DeepSeek-V4 checkpoint, or drop one onto this window.");
+            ui::empty_state("No model is loaded",
+                            "Open a folder with a DeepSeek-V4 checkpoint, or drop one onto this window.");
         } else {
             panel.draw(desk_.s, view);
         }
@@ -234,12 +256,14 @@ void Workspace::draw_overlay() {
     ImGui::SetNextWindowPos({std::floor((screen.x - size.x) / 2), std::floor(y)});
     ImGui::SetNextWindowSize(size);
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(18), px(16)));
+    ImGui::PushStyleVar(ImGuiStyleVar_WindowBorderSize, 1);
     ImGui::PushStyleColor(ImGuiCol_PopupBg, theme().pane);
-    constexpr ImGuiWindowFlags kFlags = ImGuiWindowFlags_NoTitleBar | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoResize |
-                                        ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoScrollbar;
+    constexpr ImGuiWindowFlags kFlags = ImGuiWindowFlags_NoTitleBar | ImGuiWindowFlags_NoMove |
+                                        ImGuiWindowFlags_NoResize | ImGuiWindowFlags_NoSavedSettings |
+                                        ImGuiWindowFlags_NoScrollbar;
     const bool is_open = ImGui::BeginPopupModal(id, nullptr, kFlags);
     ImGui::PopStyleColor();
-    ImGui::PopStyleVar();
+    ImGui::PopStyleVar(2);
     if (!is_open) {
         if (!ImGui::IsPopupOpen(id)) desk_.close();
         return;
@@ -259,7 +283,10 @@ void Workspace::draw_overlay() {
             if (ui::quiet_button("Close")) desk_.close();
         }
         if (desk_.overlay != Overlay::none) draw_overlay_content(desk_.overlay);
-        const bool is_outside = ImGui::IsMouseClicked(ImGuiMouseButton_Left) && !ImGui::IsWindowHovered(ImGuiHoveredFlags_RootAndChildWindows | ImGuiHoveredFlags_AllowWhenBlockedByActiveItem | ImGuiHoveredFlags_AllowWhenBlockedByPopup);
+        const bool is_outside = ImGui::IsMouseClicked(ImGuiMouseButton_Left) &&
+                                !ImGui::IsWindowHovered(ImGuiHoveredFlags_RootAndChildWindows |
+                                                        ImGuiHoveredFlags_AllowWhenBlockedByActiveItem |
+                                                        ImGuiHoveredFlags_AllowWhenBlockedByPopup);
         if (is_outside && !desk_.is_overlay_new && !ImGui::IsAnyItemHovered()) desk_.close();
         if (desk_.overlay == Overlay::none) ImGui::CloseCurrentPopup();
     }
@@ -268,16 +295,35 @@ void Workspace::draw_overlay() {
 
 void Workspace::draw_overlay_content(Overlay which) {
     switch (which) {
-        case Overlay::palette: palette_.draw(desk_, actions_, false); break;
-        case Overlay::find: palette_.draw(desk_, actions_, true); break;
-        case Overlay::conversations: conversations_.draw(desk_); break;
-        case Overlay::prompt: prompt_.draw(desk_); break;
-        case Overlay::sampling: draw_sampling(desk_); break;
-        case Overlay::settings: draw_settings(desk_); break;
-        case Overlay::open_folder: browser_.draw(desk_); break;
-        case Overlay::notices: draw_notices(desk_); break;
-        case Overlay::keys: draw_keys(actions_); break;
-        case Overlay::none: break;
+        case Overlay::palette:
+            palette_.draw(desk_, actions_, false);
+            break;
+        case Overlay::find:
+            palette_.draw(desk_, actions_, true);
+            break;
+        case Overlay::conversations:
+            conversations_.draw(desk_);
+            break;
+        case Overlay::prompt:
+            prompt_.draw(desk_);
+            break;
+        case Overlay::sampling:
+            draw_sampling(desk_);
+            break;
+        case Overlay::settings:
+            draw_settings(desk_);
+            break;
+        case Overlay::open_folder:
+            browser_.draw(desk_);
+            break;
+        case Overlay::notices:
+            draw_notices(desk_);
+            break;
+        case Overlay::keys:
+            draw_keys(actions_);
+            break;
+        case Overlay::none:
+            break;
     }
 }
 
@@ -292,17 +338,23 @@ void Workspace::draw_toasts() {
     if (level != Notice::Level::error && age > lasts) return;
     const ImVec2 screen = ImGui::GetIO().DisplaySize;
     const float width = std::min(px(440), screen.x - px(40));
-    ImGui::SetNextWindowPos({screen.x - px(24), screen.y - px(40) - (desk_.is_presenter ? 0 : TokenStrip::height())}, ImGuiCond_Always, {1, 1});
+    ImGui::SetNextWindowPos({screen.x - px(24), screen.y - px(40) - (desk_.is_presenter ? 0 : TokenStrip::height())},
+                            ImGuiCond_Always, {1, 1});
     ImGui::SetNextWindowSize({width, 0});
     ImGui::PushStyleColor(ImGuiCol_WindowBg, theme().is_dark ? theme().raised : theme().pane);
     ImGui::PushStyleVar(ImGuiStyleVar_WindowBorderSize, 1);
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(14), px(12)));
-    ImGui::Begin("notice", nullptr, ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
-                                        ImGuiWindowFlags_NoFocusOnAppearing | ImGuiWindowFlags_NoNav);
+    ImGui::Begin("notice", nullptr,
+                 ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
+                     ImGuiWindowFlags_NoFocusOnAppearing | ImGuiWindowFlags_NoNav);
     {
         ui::FontScope small(Font::small);
-        ui::Color c(level == Notice::Level::error ? theme().error : level == Notice::Level::warning ? theme().warning : theme().text_dim);
-        ImGui::TextUnformatted(level == Notice::Level::error ? "Error" : level == Notice::Level::warning ? "Warning" : "Note");
+        ui::Color c(level == Notice::Level::error     ? theme().error
+                    : level == Notice::Level::warning ? theme().warning
+                                                      : theme().text_dim);
+        ImGui::TextUnformatted(level == Notice::Level::error     ? "Error"
+                               : level == Notice::Level::warning ? "Warning"
+                                                                 : "Note");
     }
     const float w = ImGui::CalcTextSize("Close").x + 2 * ImGui::GetStyle().FramePadding.x;
     ImGui::SameLine(0, 0);

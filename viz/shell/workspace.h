@@ -1,4 +1,5 @@
-// The whole window, drawn from a Snapshot and one Cursor: menus, chat, views, token strip, status bar, and what opens over them.
+// The whole window, drawn from a Snapshot and one Cursor: menus, chat, views, token strip, status bar, and what opens
+// over them.
 #pragma once
 #include <memory>
 #include <string>
@@ -22,7 +23,7 @@ class Workspace {
     const std::vector<Action>& actions() const { return actions_; }
     // By id or title; false: there is none or it is not enabled now.
     bool run_action(std::string_view name);
-    bool show_panel(std::string_view name);      // case-insensitive
+    bool show_panel(std::string_view name);  // case-insensitive
     bool is_text_focused() const { return is_text_focused_; }
     // Something moves without input: text streams in, a notice will go, a search goes on.
     bool is_animating() const;
@@ -53,7 +54,7 @@ class Workspace {
     bool is_text_focused_ = false;
     ProbeSet watched_ = 0;
     bool has_watched_ = false;
-    double dismissed_until_ = -1;                // notices up to this time were closed
+    double dismissed_until_ = -1;  // notices up to this time were closed
     std::shared_ptr<const TokenRecord> record_;
     const ModelInfo* last_model_ = nullptr;
 };

@@ -19,7 +19,9 @@ std::string csv_field(const std::string& s) {
     return out + "\"";
 }
 
-std::string copy_text(const Cell& c) { return c.has_number ? full_precision(c.number) : c.text; }
+std::string copy_text(const Cell& c) {
+    return c.has_number ? full_precision(c.number) : c.text;
+}
 
 std::string row_text(const TableSpec& s, int row, char separator) {
     std::string out;
@@ -48,35 +50,46 @@ void draw_header(const TableSpec& s) {
         if (!ImGui::TableSetColumnIndex(static_cast<int>(i))) continue;
         const float room = ImGui::GetContentRegionAvail().x;
         const std::string shown = elide(c.title, room);
-        if (c.is_number) ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
+        if (c.is_number)
+            ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
         ImGui::TextUnformatted(shown.c_str());
-        if (*c.help) tooltip(c.help);
-        else if (shown != c.title) tooltip(c.title);
+        if (*c.help)
+            tooltip(c.help);
+        else if (shown != c.title)
+            tooltip(c.title);
     }
+}
+
+float fitting_width(const std::string& s) {
+    FontScope mono(Font::mono);
+    return ImGui::CalcTextSize(s.c_str()).x;
 }
 
 void draw_cell(const TableSpec& s, int row, int column) {
     const Column& c = s.columns[static_cast<size_t>(column)];
     const Cell cell = s.cell(row, column);
     const float room = ImGui::GetContentRegionAvail().x;
-    FontScope font(c.is_number || cell.has_number ? Font::mono : Font::body);
+    const bool is_mono = c.is_number || cell.has_number;
+    FontScope font(!is_mono ? Font::body : room < fitting_width(cell.text) ? Font::mono_small : Font::mono);
     if (cell.is_dot) {
         dot(cell.color, 4);
         ImGui::SameLine(0, px(6));
     }
     const float left = ImGui::GetContentRegionAvail().x;
     const std::string shown = elide(cell.text, left);
-    if (c.is_number) ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, left - ImGui::CalcTextSize(shown.c_str()).x));
+    if (c.is_number)
+        ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, left - ImGui::CalcTextSize(shown.c_str()).x));
     ImGui::PushStyleColor(ImGuiCol_Text, cell.color && !cell.is_dot ? cell.color : theme().text);
     ImGui::TextUnformatted(shown.c_str());
     ImGui::PopStyleColor();
     if (registry_is_on()) {
-        const std::string name = std::string(s.id) + "/" + (s.row_name ? s.row_name(row) : std::to_string(row)) + "/" + c.title;
+        const std::string name =
+            std::string(s.id) + "/" + (s.row_name ? s.row_name(row) : std::to_string(row)) + "/" + c.title;
         mark(name, cell.text);
         if (cell.has_number) value(name, cell.number);
     }
-    if (shown != cell.text || (cell.has_number && !s.hover)) tooltip(cell.has_number ? full_precision(cell.number) : cell.text);
-    (void)room;
+    if (shown != cell.text || (cell.has_number && !s.hover))
+        tooltip(cell.has_number ? full_precision(cell.number) : cell.text);
 }
 
 }  // namespace
@@ -104,12 +117,14 @@ Cell Cell::dotted(ImU32 color, std::string t) {
 
 TableResult table(const TableSpec& s) {
     TableResult out;
-    ImGuiTableFlags flags = ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_NoSavedSettings | ImGuiTableFlags_SizingStretchProp;
+    ImGuiTableFlags flags =
+        ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_NoSavedSettings | ImGuiTableFlags_SizingStretchProp;
     if (s.height != 0) flags |= ImGuiTableFlags_ScrollY;
     const float height = s.height < 0 ? ImGui::GetContentRegionAvail().y : s.height;
     if (!ImGui::BeginTable(s.id, static_cast<int>(s.columns.size()), flags, {0, height})) return out;
     for (const Column& c : s.columns)
-        ImGui::TableSetupColumn(c.title, c.width > 0 ? ImGuiTableColumnFlags_WidthFixed : ImGuiTableColumnFlags_WidthStretch,
+        ImGui::TableSetupColumn(c.title,
+                                c.width > 0 ? ImGuiTableColumnFlags_WidthFixed : ImGuiTableColumnFlags_WidthStretch,
                                 c.width > 0 ? px(c.width) : 1.0f);
     ImGui::TableSetupScrollFreeze(0, 1);
     draw_header(s);
@@ -120,7 +135,9 @@ TableResult table(const TableSpec& s) {
             ImGui::TableNextRow();
             ImGui::TableSetColumnIndex(0);
             ImGui::PushID(row);
-            if (ImGui::Selectable("##row", false, ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowItemOverlap)) out.clicked = row;
+            if (ImGui::Selectable("##row", false,
+                                  ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowItemOverlap))
+                out.clicked = row;
             if (ImGui::IsItemHovered()) {
                 out.hovered = row;
                 if (s.hover) begin_tooltip(), s.hover(row), end_tooltip();

@@ -11,11 +11,13 @@
 namespace vitrine::viz::ui {
 namespace {
 
-bool is_cjk(unsigned c) { return (c >= 0x2E80 && c < 0xD7B0) || (c >= 0xF900 && c < 0xFB00) || (c >= 0xFF00 && c < 0xFFF0); }
+bool is_cjk(unsigned c) {
+    return (c >= 0x2E80 && c < 0xD7B0) || (c >= 0xF900 && c < 0xFB00) || (c >= 0xFF00 && c < 0xFFF0);
+}
 // Closing marks stay with what they close.
 bool never_begins_line(unsigned c) {
-    return (c >= 0x3001 && c <= 0x3002) || c == 0xFF0C || c == 0xFF01 || c == 0xFF1F || c == 0xFF1A || c == 0xFF1B || c == 0x300D ||
-           c == 0x300F || c == 0xFF09 || c == 0x201D || c == 0x2019;
+    return (c >= 0x3001 && c <= 0x3002) || c == 0xFF0C || c == 0xFF01 || c == 0xFF1F || c == 0xFF1A || c == 0xFF1B ||
+           c == 0x300D || c == 0x300F || c == 0xFF09 || c == 0x201D || c == 0x2019;
 }
 
 float width_of(std::string_view s) {
@@ -44,8 +46,8 @@ size_t line_end(std::string_view text, size_t begin, float width) {
 }  // namespace
 
 void TextFlow::lay_out(std::string_view text, uint64_t version, float width) {
-    const bool is_new = version != version_ || width != width_ || ImGui::GetFontSize() != font_size_ || text.size() < n_bytes_ ||
-                        line_begin_.empty();
+    const bool is_new = version != version_ || width != width_ || ImGui::GetFontSize() != font_size_ ||
+                        text.size() < n_bytes_ || line_begin_.empty();
     if (!is_new && text.size() == n_bytes_) return;
     if (is_new) line_begin_.assign(1, 0);
     version_ = version, width_ = width, font_size_ = ImGui::GetFontSize(), n_bytes_ = text.size();
@@ -56,7 +58,9 @@ void TextFlow::lay_out(std::string_view text, uint64_t version, float width) {
     }
 }
 
-float TextFlow::height() const { return line_height_ * static_cast<float>(line_begin_.size()); }
+float TextFlow::height() const {
+    return line_height_ * static_cast<float>(line_begin_.size());
+}
 
 int64_t TextFlow::draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks) {
     lay_out(text, version, width);
@@ -78,9 +82,12 @@ int64_t TextFlow::draw(std::string_view text, uint64_t version, float width, std
         for (const TextMark& m : marks) {
             const size_t a = std::max(begin, m.begin), b = std::min(end, m.end);
             if (a >= b) continue;
-            const float x0 = p.x + width_of(text.substr(begin, a - begin)), x1 = std::max(x0 + px(3), p.x + width_of(text.substr(begin, b - begin)));
+            const float x0 = p.x + width_of(text.substr(begin, a - begin)),
+                        x1 = std::max(x0 + px(3), p.x + width_of(text.substr(begin, b - begin)));
             if (m.fill) dl->AddRectFilled({x0, y + inset / 2}, {x1, y + line_height_ - inset / 2}, m.fill, px(3));
-            if (m.outline) dl->AddRect({x0 - 1, y + inset / 2}, {x1 + 1, y + line_height_ - inset / 2}, m.outline, px(3), 0, px(1.5f));
+            if (m.outline)
+                dl->AddRect({x0 - 1, y + inset / 2}, {x1 + 1, y + line_height_ - inset / 2}, m.outline, px(3), 0,
+                            px(1.5f));
         }
         if (is_hovered && mouse.y >= y && mouse.y < y + line_height_) {
             float x = p.x;

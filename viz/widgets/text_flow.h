@@ -1,27 +1,27 @@
-// Running text, wrapped between words and between Chinese characters, that knows which byte lies under the mouse and can mark
-// byte ranges. Lines are kept; text that only grows is laid out from its last line on.
+// Running text, wrapped between words and between Chinese characters, that knows which byte lies under the mouse and
+// can mark byte ranges. Lines are kept; text that only grows is laid out from its last line on.
 #pragma once
+#include <imgui.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
-#include <imgui.h>
-
 namespace vitrine::viz::ui {
 
 struct TextMark {
-    size_t begin = 0, end = 0;       // bytes
+    size_t begin = 0, end = 0;  // bytes
     ImU32 fill = 0, outline = 0;
 };
 
 class TextFlow {
   public:
-    // `version` other than last time: the beginning of the text changed. Draws at the cursor, `width` wide, in the current font
-    // and colour; only visible lines. Returns the byte under the mouse or -1.
+    // `version` other than last time: the beginning of the text changed. Draws at the cursor, `width` wide, in the
+    // current font and colour; only visible lines. Returns the byte under the mouse or -1.
     int64_t draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks);
-    float height() const;            // of the last layout
+    float height() const;  // of the last layout
 
   private:
     void lay_out(std::string_view text, uint64_t version, float width);
