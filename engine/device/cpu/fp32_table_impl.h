@@ -1,6 +1,7 @@
 // The FP32 kernels of one instruction set as a table, from its codecs. For kernels_<isa>.cpp only.
 #pragma once
 #include "engine/device/cpu/attend_impl.h"
+#include "engine/device/cpu/elementwise_impl.h"
 #include "engine/device/cpu/index_impl.h"
 
 namespace vitrine::cpu {
@@ -26,7 +27,8 @@ Kernels fp32_table(const char* name) {
     using Isa = F32Codec::Isa;
     return {name,      gemm_f32,         gemm_f32,
             dot<Isa>,  axpy<Isa>,        attend<F32Codec>,
-            attend_scratch_floats<F32Codec>, index_scores<F32Codec, Fp4Codec>};
+            attend_scratch_floats<F32Codec>, index_scores<F32Codec, Fp4Codec>,
+            round_row<Isa>, weighted_sum<Isa>, rms_row<Isa>, swiglu_row<Isa>};
 }
 
 }  // namespace

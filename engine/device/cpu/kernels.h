@@ -64,6 +64,13 @@ struct Kernels {
     // bf16_scores: the reference's rounding (dot to BF16, product with w to BF16, head sum to BF16).
     void (*index_scores)(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
                          int64_t n_heads, bool bf16_scores, float* scores);
+
+    // One row each; `bf16` rounds the result to BF16 in the same pass. y may be x where both are given.
+    void (*round_row)(float* x, int64_t n);                                                      // x = bf16(x)
+    void (*weighted_sum)(const float* const* rows, const float* a, int64_t n_rows, int64_t n, bool bf16, float* y);  // sum a_j row_j
+    void (*rms_row)(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y);  // w may be null: no weight
+    // h = weight * silu(min(gate, limit)) * clamp(up, -limit, limit); `bf16` rounds gate and up first, h last.
+    void (*swiglu_row)(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h);
 };
 
 const Kernels& kernels();           // the best for this processor; never changes after the first call

@@ -91,11 +91,40 @@ void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, con
     }
 }
 
+void round_row(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] = round_bf16(x[i]);
+}
+
+void weighted_sum(const float* const* rows, const float* a, int64_t n_rows, int64_t n, bool bf16, float* y) {
+    for (int64_t i = 0; i < n; ++i) {
+        float sum = 0;
+        for (int64_t j = 0; j < n_rows; ++j) sum += a[j] * rows[j][i];
+        y[i] = bf16 ? round_bf16(sum) : sum;
+    }
+}
+
+void rms_row(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y) {
+    const float f = 1.0f / std::sqrt(dot(x, x, n) / static_cast<float>(n) + eps);
+    for (int64_t i = 0; i < n; ++i) {
+        const float v = w ? w[i] * (x[i] * f) : x[i] * f;
+        y[i] = bf16 ? round_bf16(v) : v;
+    }
+}
+
+void swiglu_row(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float g = std::min(bf16 ? round_bf16(gate[i]) : gate[i], limit);
+        const float u = std::clamp(bf16 ? round_bf16(up[i]) : up[i], -limit, limit);
+        const float v = weight * (g / (1.0f + std::exp(-g))) * u;
+        h[i] = bf16 ? round_bf16(v) : v;
+    }
+}
+
 }  // namespace
 
 const Kernels& scalar_kernels() {
     static const Kernels table{"scalar", gemm,   gemm,         dot, axpy,
-                               attend,   attend_scratch_floats, index_scores};
+                               attend,   attend_scratch_floats, index_scores, round_row, weighted_sum, rms_row, swiglu_row};
     return table;
 }
 

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "engine/ops/linear/linear.h"
-#include "engine/ops/quantize/quantize.h"
 
 namespace vitrine {
 namespace {
@@ -27,10 +27,11 @@ Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn, double eps) {
     return m;
 }
 
-// y = sum_j a[j] X[j]
-void collapse(const float* x_ND, const float* a, int64_t n, int64_t d, float* y) {
-    for (int64_t i = 0; i < d; ++i) y[i] = a[0] * x_ND[i];
-    for (int64_t j = 1; j < n; ++j) cpu::kernels().axpy(a[j], x_ND + j * d, y, d);
+// y = sum_j a[j] X[j], rounded in `reference`.
+void collapse(const Ctx& ctx, const float* x_ND, const float* a, int64_t n, int64_t d, float* y) {
+    std::vector<const float*> rows(static_cast<size_t>(n));
+    for (int64_t j = 0; j < n; ++j) rows[j] = x_ND + j * d;
+    cpu::kernels().weighted_sum(rows.data(), a, n, d, ctx.is_reference(), y);
 }
 
 }  // namespace
@@ -85,10 +86,9 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
             }
             for (int64_t i = 0; i < n * n; ++i) comb[i] = z[2 * n + i] * s[2] + b[2 * n + i];
             sinkhorn(comb, static_cast<int>(n), c.hc_sinkhorn_iters, eps);
-            collapse(x_TND.row<float>(t), pre, n, d, site.u_TD.row<float>(t));
+            collapse(ctx, x_TND.row<float>(t), pre, n, d, site.u_TD.row<float>(t));
         }
     });
-    round_output(ctx, site.u_TD);
     return site;
 }
 
@@ -97,17 +97,20 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
     Tensor y_TND = ctx.arena.make(DType::f32, x_TND.shape);
     ctx.pool.parallel_for(x_TND.dim(0), 8, [&](int64_t t0, int64_t t1) {
+        std::vector<const float*> rows(static_cast<size_t>(n + 1));
+        std::vector<float> a(static_cast<size_t>(n + 1));
         for (int64_t t = t0; t < t1; ++t) {
             const float *x = x_TND.row<float>(t), *f = f_TD.row<float>(t);
             const float *post = site.post_TN.row<float>(t), *comb = site.comb_TNN.row<float>(t);
+            rows[0] = f;
+            for (int64_t j = 0; j < n; ++j) rows[j + 1] = x + j * d;
             for (int64_t k = 0; k < n; ++k) {
-                float* y = y_TND.row<float>(t) + k * d;
-                for (int64_t i = 0; i < d; ++i) y[i] = post[k] * f[i];
-                for (int64_t j = 0; j < n; ++j) cpu::kernels().axpy(comb[j * n + k], x + j * d, y, d);
+                a[0] = post[k];
+                for (int64_t j = 0; j < n; ++j) a[j + 1] = comb[j * n + k];
+                cpu::kernels().weighted_sum(rows.data(), a.data(), n + 1, d, ctx.is_reference(), y_TND.row<float>(t) + k * d);
             }
         }
     });
-    round_output(ctx, y_TND);
     return y_TND;
 }
 
@@ -120,9 +123,8 @@ Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Mo
         float* pre = m.row<float>(t);
         for (int64_t j = 0; j < n; ++j)
             pre[j] = sigmoid(pre[j] * w.scale.value(0) + w.base.value(j)) + static_cast<float>(c.hc_eps);
-        collapse(x_TND.row<float>(t), pre, n, d, y_TD.row<float>(t));
+        collapse(ctx, x_TND.row<float>(t), pre, n, d, y_TD.row<float>(t));
     }
-    round_output(ctx, y_TD);
     return y_TD;
 }
 

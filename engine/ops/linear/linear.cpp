@@ -15,6 +15,18 @@ void linear_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int
     (ctx.is_reference() ? k.gemm_bf16 : k.gemm)(w, x, ldx, m, y, ldy, o0, o1);
 }
 
+namespace {
+
+// The same, rounded in `reference` while the piece is still in the cache.
+void rounded_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy,
+                  int64_t o0, int64_t o1) {
+    linear_rows(ctx, w, x, ldx, m, y, ldy, o0, o1);
+    if (!ctx.is_reference()) return;
+    for (int64_t i = 0; i < m; ++i) cpu::kernels().round_row(y + i * ldy + o0, o1 - o0);
+}
+
+}  // namespace
+
 int64_t linear_grain(const cpu::PackedMatrix& w, int64_t m) {
     // About 64 KiB of weights or 2 M multiply-adds a piece, in multiples of 16 rows.
     const int64_t row_bytes = std::max<int64_t>(1, w.in * static_cast<int64_t>(dtype_bits(w.dtype)) / 8);
@@ -42,10 +54,10 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
     float* yp = y.f32();
     const int64_t grain = linear_grain(w, m);
     ctx.pool.parallel_for(w.out, grain, [&](int64_t o0, int64_t o1) {
-        if (!ctx.stop.stop_requested()) linear_rows(ctx, w, xp, w.in, m, yp, w.out, o0, o1);
+        if (!ctx.stop.stop_requested())
+            (options.round_output ? rounded_rows : linear_rows)(ctx, w, xp, w.in, m, yp, w.out, o0, o1);
     });
     ctx.check_stop();
-    if (options.round_output) round_output(ctx, y);
     return y;
 }
 
@@ -61,11 +73,10 @@ Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int gro
         for (int64_t p = p0; p < p1 && !ctx.stop.stop_requested(); ++p) {
             const int64_t g = p / pieces, o0 = g * group_out + p % pieces * grain;
             const int64_t o1 = std::min(o0 + grain, (g + 1) * group_out);
-            linear_rows(ctx, w, xp + g * w.in, ldx, m, yp, w.out, o0, o1);
+            rounded_rows(ctx, w, xp + g * w.in, ldx, m, yp, w.out, o0, o1);
         }
     });
     ctx.check_stop();
-    round_output(ctx, y);
     return y;
 }
 

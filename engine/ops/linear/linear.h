@@ -18,7 +18,7 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
 // Block-diagonal: x [T, g*in], W [g*out, in] -> y [T, g*out]; group i of x meets rows i*out..(i+1)*out of W. Never quantises x.
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups);
 
-// Rows [o0, o1) of y = W x for m rows, on the calling thread: what `linear` and the expert GEMM are made of.
+// Rows [o0, o1) of y = W x for m rows, on the calling thread: what `linear` and the expert GEMM are made of. Not rounded.
 void linear_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy,
                  int64_t o0, int64_t o1);
 

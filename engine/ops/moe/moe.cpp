@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "engine/device/cpu/formats.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/quantize.h"
 
@@ -100,15 +99,8 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
             linear_rows(ctx, g->expert->w1.view, input(*g), d, m, hp, width, o0, o1);
             linear_rows(ctx, g->expert->w3.view, input(*g), d, m, uptr, width, o0, o1);
             for (int64_t s = g->begin; s < g->end; ++s) {
-                float *h = h_SI.row<float>(s), *u = u_SI.row<float>(s);
-                for (int64_t i = o0; i < o1; ++i) {
-                    float gate = h[i], lin = u[i];
-                    if (is_reference) gate = cpu::round_bf16(gate), lin = cpu::round_bf16(lin);
-                    gate = std::min(gate, limit);
-                    lin = std::clamp(lin, -limit, limit);
-                    const float y = plan.slots[s].weight * (gate / (1.0f + std::exp(-gate))) * lin;
-                    h[i] = is_reference ? cpu::round_bf16(y) : y;
-                }
+                float* h = h_SI.row<float>(s) + o0;
+                cpu::kernels().swiglu_row(h, u_SI.row<float>(s) + o0, o1 - o0, limit, plan.slots[s].weight, is_reference, h);
             }
         }
     });
@@ -127,31 +119,32 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
             const auto [g, o0, o1] = down[p];
             linear_rows(ctx, g->expert->w2.view, h_SI.row<float>(g->begin), width, g->end - g->begin,
                         y_SD.row<float>(g->begin), d, o0, o1);
+            for (int64_t s = g->begin; s < g->end && is_reference; ++s) cpu::kernels().round_row(y_SD.row<float>(s) + o0, o1 - o0);
         }
     });
     ctx.check_stop();
-    round_output(ctx, y_SD);
 
     Tensor y_TD = ctx.arena.make(DType::f32, {n_tokens, d});
     const bool wants_norms = ctx.wants(kMlpNorms);
     Tensor norms_T2 = ctx.arena.make(DType::f32, {n_tokens, 2});
     const bool has_shared = !w.shared.w1.empty();
+    const std::vector<float> ones(static_cast<size_t>(k + 1), 1.0f);
     ctx.pool.parallel_for(n_tokens, 16, [&](int64_t t0, int64_t t1) {
+        std::vector<const float*> rows(static_cast<size_t>(k + 1));
         for (int64_t t = t0; t < t1; ++t) {
             float* y = y_TD.row<float>(t);
             const int64_t* mine = plan.slots_of_token.data() + t * (k + 1);
-            std::memcpy(y, y_SD.row<float>(mine[0]), d * sizeof(float));
-            for (int64_t j = 1; j < k; ++j) cpu::kernels().axpy(1.0f, y_SD.row<float>(mine[j]), y, d);
-            const float* shared = has_shared ? y_SD.row<float>(mine[k]) : nullptr;
+            for (int64_t j = 0; j <= k; ++j) rows[j] = y_SD.row<float>(mine[j]);
             if (wants_norms) {
-                norms_T2.row<float>(t)[0] = std::sqrt(cpu::kernels().dot(y, y, d));
-                norms_T2.row<float>(t)[1] = shared ? std::sqrt(cpu::kernels().dot(shared, shared, d)) : 0;
+                float* norms = norms_T2.row<float>(t);
+                cpu::kernels().weighted_sum(rows.data(), ones.data(), k, d, false, y);
+                norms[0] = std::sqrt(cpu::kernels().dot(y, y, d));
+                norms[1] = has_shared ? std::sqrt(cpu::kernels().dot(rows[k], rows[k], d)) : 0;
             }
-            if (shared) cpu::kernels().axpy(1.0f, shared, y, d);
+            cpu::kernels().weighted_sum(rows.data(), ones.data(), k + has_shared, d, is_reference, y);
         }
     });
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);
-    round_output(ctx, y_TD);
     return y_TD;
 }
 

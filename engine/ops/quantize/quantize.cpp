@@ -11,7 +11,7 @@ void round_output(const Ctx& ctx, const Tensor& x) {
     if (!ctx.is_reference()) return;
     float* p = x.f32();
     ctx.pool.parallel_for(x.count(), 1 << 14, [p](int64_t i0, int64_t i1) {
-        for (int64_t i = i0; i < i1; ++i) p[i] = cpu::round_bf16(p[i]);
+        cpu::kernels().round_row(p + i0, i1 - i0);
     });
 }
 

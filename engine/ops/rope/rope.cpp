@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "engine/ops/quantize/quantize.h"
+#include "engine/device/cpu/kernels.h"
 
 namespace vitrine {
 
@@ -57,10 +57,10 @@ void apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sig
                     x[2 * i] = a * co[i] - s * b * si[i];
                     x[2 * i + 1] = s * a * si[i] + b * co[i];
                 }
+                if (ctx.is_reference()) cpu::kernels().round_row(x, 2 * half);  // the other dimensions are rounded already
             }
         }
     });
-    round_output(ctx, x_THC);
 }
 
 }  // namespace vitrine

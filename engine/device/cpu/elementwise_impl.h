@@ -1,0 +1,76 @@
+// Row-wise pieces between the matrix products, written once for every instruction set.
+//
+// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Each works on one row; sums run per lane, then across lanes.
+// `bf16`: the result is rounded to BF16 (numerics `reference`), in the same pass.
+#pragma once
+#include "engine/device/cpu/attend_impl.h"
+
+namespace vitrine::cpu {
+namespace {
+
+// f(i, n): element offset, and how many of the vector's lanes count.
+template <class Isa, class F>
+[[gnu::always_inline]] inline void over_row(int64_t n, F&& f) {
+    int64_t i = 0;
+    for (; i + Isa::kLanes <= n; i += Isa::kLanes) f(i, static_cast<int64_t>(Isa::kLanes));
+    if (i < n) f(i, n - i);
+}
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::V load_lanes(const float* p, int64_t n) {
+    return n == Isa::kLanes ? Isa::load(p) : Isa::load_n(p, n);
+}
+template <class Isa>
+[[gnu::always_inline]] inline void store_lanes(float* p, typename Isa::V v, int64_t n, bool bf16) {
+    if (bf16) v = Isa::round_bf16(v);
+    n == Isa::kLanes ? Isa::store(p, v) : Isa::store_n(p, v, n);
+}
+
+template <class Isa>
+void round_row(float* x, int64_t n) {
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) { store_lanes<Isa>(x + i, load_lanes<Isa>(x + i, lanes), lanes, true); });
+}
+
+template <class Isa>
+void weighted_sum(const float* const* rows, const float* a, int64_t n_rows, int64_t n, bool bf16, float* y) {
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        auto sum = Isa::mul(Isa::set1(a[0]), load_lanes<Isa>(rows[0] + i, lanes));
+        for (int64_t j = 1; j < n_rows; ++j) sum = Isa::fma(Isa::set1(a[j]), load_lanes<Isa>(rows[j] + i, lanes), sum);
+        store_lanes<Isa>(y + i, sum, lanes, bf16);
+    });
+}
+
+template <class Isa>
+void rms_row(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y) {
+    auto sum = Isa::zero();
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        const auto v = load_lanes<Isa>(x + i, lanes);
+        sum = Isa::fma(v, v, sum);
+    });
+    const float f = 1.0f / __builtin_sqrtf(Isa::sum(sum) / static_cast<float>(n) + eps);
+    const auto factor = Isa::set1(f);
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        const auto v = Isa::mul(load_lanes<Isa>(x + i, lanes), factor);
+        store_lanes<Isa>(y + i, w ? Isa::mul(load_lanes<Isa>(w + i, lanes), v) : v, lanes, bf16);
+    });
+}
+
+// sigma(g) = e^min(g,0) / (1 + e^-|g|): neither power overflows.
+template <class Isa>
+void swiglu_row(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h) {
+    const auto minus = [](typename Isa::V v) { return Isa::sub(Isa::zero(), v); };
+    const auto lower = [&](typename Isa::V a, typename Isa::V b) { return minus(Isa::max(minus(a), minus(b))); };
+    const auto top = Isa::set1(limit), bottom = Isa::set1(-limit), one = Isa::set1(1.0f), scale = Isa::set1(weight);
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        auto g = load_lanes<Isa>(gate + i, lanes), u = load_lanes<Isa>(up + i, lanes);
+        if (bf16) g = Isa::round_bf16(g), u = Isa::round_bf16(u);
+        g = lower(top, g);
+        u = Isa::max(bottom, lower(top, u));
+        const auto upper = exp_negative<Isa>(lower(Isa::zero(), g));
+        const auto below = Isa::add(one, exp_negative<Isa>(lower(g, minus(g))));
+        const auto silu = Isa::mul(g, Isa::div(upper, below));
+        store_lanes<Isa>(h + i, Isa::mul(Isa::mul(scale, silu), u), lanes, bf16);
+    });
+}
+
+}  // namespace
+}  // namespace vitrine::cpu
