@@ -53,8 +53,10 @@ std::string escaped(std::string_view text, size_t max_bytes) {
 
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates) {
     std::string best;
+    if (word.size() > 256) return best;  // the cost is the product of the lengths, and no name of ours is that long
     size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
     for (const auto& c : candidates) {
+        if (c.size() > 256) continue;
         std::vector<size_t> row(c.size() + 1);
         for (size_t j = 0; j <= c.size(); ++j) row[j] = j;
         for (size_t i = 1; i <= word.size(); ++i) {

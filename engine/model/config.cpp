@@ -115,6 +115,7 @@ class ConfigParser {
             issues_.push_back(std::move(i));
         }
         throw_if_any(issues_);
+        if (n_unknown_ > 20) warnings_.push_back(file_ + ": ... and " + std::to_string(n_unknown_ - 20) + " more unknown keys");
         return {std::move(config_), std::move(warnings_)};
     }
 
@@ -141,14 +142,14 @@ class ConfigParser {
     void suggest(const std::string& key, std::string& expected) const {
         std::vector<std::string> strangers;
         for (const auto& [k, v] : root_.members())
-            if (!known_keys().count(k)) strangers.push_back(k);
+            if (!known_keys().count(k) && strangers.size() < 100) strangers.push_back(k);
         const std::string near = nearest_name(key, strangers);
         if (!near.empty())
             expected += "; is \"" + escaped(near) + "\" (" + root_.at(near).where() + ") meant to be it?";
     }
     void unknown(const Json& object, const std::string& prefix, const std::set<std::string>& known) {
         for (const auto& [k, v] : object.members()) {
-            if (known.count(k)) continue;
+            if (known.count(k) || ++n_unknown_ > 20) continue;
             const std::string near = nearest_name(k, {known.begin(), known.end()});
             warnings_.push_back(
                 Issue{file_, prefix + k, "",
@@ -441,6 +442,7 @@ class ConfigParser {
     std::vector<Issue> issues_;
     std::vector<std::string> warnings_;
     std::set<std::string> reported_;
+    size_t n_unknown_ = 0;
 };
 
 }  // namespace
