@@ -19,7 +19,7 @@
 namespace vitrine {
 
 inline constexpr int64_t kRollbackSlack = 64;   // rows kept beyond what the next token needs
-inline constexpr int64_t kMaxChunk = 256;       // most new tokens of one sequence in one forward pass
+inline constexpr int64_t kMaxChunk = 512;       // most new tokens of one sequence in one forward pass
 inline constexpr int64_t kEntriesPerBlock = 128;
 
 // Rows [position - capacity + 1, position], row p in slot p mod capacity.

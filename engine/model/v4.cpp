@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "engine/ops/embed/embed.h"
 #include "engine/ops/hyper/hyper.h"
@@ -73,7 +74,7 @@ BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
 }
 
 Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
-             const BatchAngles& angles) {
+             const BatchAngles& angles, const Tensor& out_TND) {
     const LayerConfig& layer = c.layers[l];
     const bool is_compressed = layer.ratio > 0;
     const Tensor forced_experts = batch.forced ? batch.forced->experts_TK[l] : Tensor{};
@@ -94,9 +95,9 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const Routing routing = route(ctx, h_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts);
     const Tensor mlp_TD = moe(ctx, h_TD, routing, w.ffn, c);
     if (ctx.wants(kMlpOut)) ctx.publish(kMlpOut, mlp_TD, 1, c.hidden_size);
-    const Tensor out_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD);
-    publish_streams(ctx, out_TND);
-    return out_TND;
+    const Tensor next_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD, out_TND);
+    publish_streams(ctx, next_TND);
+    return next_TND;
 }
 
 Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows) {
@@ -106,13 +107,14 @@ Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batc
     }
     const BatchAngles angles = batch_angles(ctx, c, batch);
     Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
+    Tensor other_TND = ctx.arena.make(DType::f32, x_TND.shape);
 
     for (int l = 0; l < c.n_layers(); ++l) {
         ctx.check_stop();
         ctx.layer = l;
         const Arena::Scope scratch(ctx.arena);  // nothing of a block outlives it but its streams
-        const Tensor out_TND = block(ctx, c, w.blocks[l], l, x_TND, batch, angles);
-        std::memcpy(x_TND.data, out_TND.data, static_cast<size_t>(x_TND.count()) * sizeof(float));
+        block(ctx, c, w.blocks[l], l, x_TND, batch, angles, other_TND);
+        std::swap(x_TND, other_TND);
     }
     ctx.layer = -1;
 

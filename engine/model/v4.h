@@ -26,9 +26,9 @@ struct BatchAngles {
 };
 BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch);
 
-// One block: streams X [T, N, D] to the streams after it. Writes layer `l` of the caches.
+// One block: streams X [T, N, D] to the streams after it, in `out_TND` (not X) when it is given. Writes layer `l` of the caches.
 Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
-             const BatchAngles& angles);
+             const BatchAngles& angles, const Tensor& out_TND = {});
 
 enum class LogitRows { last, all };       // of each segment
 

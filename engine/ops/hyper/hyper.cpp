@@ -12,19 +12,13 @@ namespace {
 
 float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
-// m = (fn . vec(X)) * rsqrt(mean(x^2) + eps): the factor is applied after the product (v4-spec 2.2, step 2).
-Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn, double eps) {
-    const int64_t n_tokens = x_TND.dim(0), width = x_TND.dim(1) * x_TND.dim(2), n_out = fn.shape[0];
-    Tensor m = linear(ctx, x_TND.reshaped({n_tokens, width}), fn, {.quantise_input = false, .round_output = false});
-    ctx.pool.parallel_for(n_tokens, 16, [&](int64_t t0, int64_t t1) {
-        for (int64_t t = t0; t < t1; ++t) {
-            const float* x = x_TND.row<float>(t);
-            const float sum = cpu::kernels().dot(x, x, width);
-            const float r = 1.0f / std::sqrt(sum / static_cast<float>(width) + static_cast<float>(eps));
-            for (int64_t i = 0; i < n_out; ++i) m.row<float>(t)[i] *= r;
-        }
-    });
-    return m;
+// fn . vec(X) [T, n_out]; the RMS factor is applied after the product (v4-spec 2.2, step 2), by the caller, row by row.
+Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn) {
+    return linear(ctx, x_TND.reshaped({x_TND.dim(0), x_TND.dim(1) * x_TND.dim(2)}), fn, {.quantise_input = false, .round_output = false});
+}
+
+float rms_factor(const float* x, int64_t n, double eps) {
+    return 1.0f / std::sqrt(cpu::kernels().dot(x, x, n) / static_cast<float>(n) + static_cast<float>(eps));
 }
 
 // y = sum_j a[j] X[j], rounded in `reference`.
@@ -69,7 +63,7 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     const OpTimer timer(ctx, OpKind::hyper);
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
     const auto eps = static_cast<float>(c.hc_eps);
-    const Tensor m = projections(ctx, x_TND, w.fn, c.rms_norm_eps);
+    const Tensor m = projections(ctx, x_TND, w.fn);
     Tensor base = ctx.arena.make(DType::f32, {w.base.shape.count()}), scale = ctx.arena.make(DType::f32, {3});
     w.base.widen_row(0, base.f32());
     w.scale.widen_row(0, scale.f32());
@@ -79,12 +73,13 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     ctx.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
         for (int64_t t = t0; t < t1; ++t) {
             const float* z = m.row<float>(t);
+            const float r = rms_factor(x_TND.row<float>(t), n * d, c.rms_norm_eps);
             float *pre = site.pre_TN.row<float>(t), *post = site.post_TN.row<float>(t), *comb = site.comb_TNN.row<float>(t);
             for (int64_t j = 0; j < n; ++j) {
-                pre[j] = sigmoid(z[j] * s[0] + b[j]) + eps;
-                post[j] = 2 * sigmoid(z[n + j] * s[1] + b[n + j]);
+                pre[j] = sigmoid(z[j] * r * s[0] + b[j]) + eps;
+                post[j] = 2 * sigmoid(z[n + j] * r * s[1] + b[n + j]);
             }
-            for (int64_t i = 0; i < n * n; ++i) comb[i] = z[2 * n + i] * s[2] + b[2 * n + i];
+            for (int64_t i = 0; i < n * n; ++i) comb[i] = z[2 * n + i] * r * s[2] + b[2 * n + i];
             sinkhorn(comb, static_cast<int>(n), c.hc_sinkhorn_iters, eps);
             collapse(ctx, x_TND.row<float>(t), pre, n, d, site.u_TD.row<float>(t));
         }
@@ -92,10 +87,10 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     return site;
 }
 
-Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD) {
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
     const OpTimer timer(ctx, OpKind::hyper);
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
-    Tensor y_TND = ctx.arena.make(DType::f32, x_TND.shape);
+    const Tensor y_TND = out_TND.empty() ? ctx.arena.make(DType::f32, x_TND.shape) : out_TND;
     ctx.pool.parallel_for(x_TND.dim(0), 8, [&](int64_t t0, int64_t t1) {
         std::vector<const float*> rows(static_cast<size_t>(n + 1));
         std::vector<float> a(static_cast<size_t>(n + 1));
@@ -117,12 +112,13 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
 Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
     const OpTimer timer(ctx, OpKind::hyper);
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
-    const Tensor m = projections(ctx, x_TND, w.fn, c.rms_norm_eps);
+    const Tensor m = projections(ctx, x_TND, w.fn);
     Tensor y_TD = ctx.arena.make(DType::f32, {x_TND.dim(0), d});
     for (int64_t t = 0; t < x_TND.dim(0); ++t) {
         float* pre = m.row<float>(t);
+        const float r = rms_factor(x_TND.row<float>(t), n * d, c.rms_norm_eps);
         for (int64_t j = 0; j < n; ++j)
-            pre[j] = sigmoid(pre[j] * w.scale.value(0) + w.base.value(j)) + static_cast<float>(c.hc_eps);
+            pre[j] = sigmoid(pre[j] * r * w.scale.value(0) + w.base.value(j)) + static_cast<float>(c.hc_eps);
         collapse(ctx, x_TND.row<float>(t), pre, n, d, y_TD.row<float>(t));
     }
     return y_TD;

@@ -15,8 +15,9 @@ struct HyperSite {
 // Coefficients and collapsed input of one site from the streams X [T, N, D]. FP32 throughout; u is rounded in `reference`.
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
 
-// X'[k] = post[k] F + sum_j C[j][k] X[j]: C transposed acts on the streams as they were before the site.
-Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD);
+// X'[k] = post[k] F + sum_j C[j][k] X[j]: C transposed acts on the streams as they were before the site. Written to `out_TND`
+// (not X) when it is given, else to the arena.
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
 
 // The final collapse: y = sum_j (sigma(m_j scale + base_j) + eps) X[j].
 Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
