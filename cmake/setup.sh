@@ -26,19 +26,15 @@ missing_packages() {
     done <"$root/cmake/packages.txt"
 }
 
-# as_root COMMAND...: runs it as root; status 125 when there is no way to (no root, no sudo, nobody to type a password).
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
-        sudo "$@"
-    else
-        return 125
-    fi
+# Root already, or sudo with somebody to type a password or none needed.
+has_rights() {
+    [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }
 }
 
 apt_get() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
+    local sudo=sudo
+    [ "$(id -u)" != 0 ] || sudo=''
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
 }
 
 # ensure_packages GROUP...: installs what is missing. Rights are asked for only when something required is missing; a group's
@@ -53,20 +49,18 @@ ensure_packages() {
     [ -n "$required" ] || return 0
     for group in "$@"; do plus+=("$group+"); done
     recommended=$(missing_packages "${plus[@]}")
-    say "Installing from the distribution: $required$recommended"
-    local status=0
-    apt_get -q update || status=$?
-    if [ $status = 125 ]; then
+    if ! has_rights; then
         say "Some packages are missing and there are no rights to install them. Run this as root, then start again:"
         die "  apt-get install --no-install-recommends $required$recommended" 2
     fi
-    [ $status = 0 ] || say "apt-get update failed; going on with the package lists that are there."
+    say "Installing from the distribution: $required$recommended"
+    apt_get update || say "apt-get update failed; going on with the package lists that are there."
     # shellcheck disable=SC2086  # lists of words
-    apt_get -q install --no-install-recommends $required ||
+    apt_get install --no-install-recommends $required ||
         die "Could not install the packages; try: apt-get install --no-install-recommends $required" 2
     if [ -n "$recommended" ]; then
         # shellcheck disable=SC2086
-        apt_get -q install --no-install-recommends $recommended ||
+        apt_get install --no-install-recommends $recommended ||
             say "Not installed, going on without: $recommended"
     fi
 }
