@@ -66,7 +66,7 @@ std::set<int> best_by_affinity(const std::vector<double>& a, size_t k) {
 
 void check_hash_row(Report& r, const Stage& stage, size_t k) {
     for (size_t i = 0; i < k; ++i)
-        for (const char* column : {"bias", "selection", "margin"})
+        for (const char* column : {"bias", "score", "margin"})
             r.is_true(!stage.number("routing/why/rank/" + std::to_string(i) + "/" + column),
                       std::string("a hash layer shows a ") + column);
     r.is_true(stage.numbers("routing/why/without_bias/").empty(), "a hash layer tells a choice without the bias");
@@ -82,7 +82,7 @@ void check_learned_row(Report& r, const Stage& stage, const ModelRun& truth, int
         const double bias = truth.bias.at(layer).at(expert);
         r.near(row + "bias", stage.number(row + "bias"), bias, 0);
         r.near(row + "affinity", stage.number(row + "affinity"), a.at(expert), kAffinity);
-        r.near(row + "selection", stage.number(row + "selection"), a.at(expert) + bias, kAffinity);
+        r.near(row + "score", stage.number(row + "score"), a.at(expert) + bias, kAffinity);
         r.is_true(stage.number(row + "margin").value_or(-1) >= 0,
                   row + "margin is negative: a better expert was left out");
     }

@@ -113,13 +113,13 @@ void AttentionPanel::draw(const Snapshot& s, View& view) {
     ImGui::SameLine(0, gap);
     ui::Region right("attention-right", {0, 0});
     const ImVec2 inner = ImGui::GetContentRegionAvail();
-    const float lower = std::clamp(inner.y * 0.38f, px(150), px(320));
+    const float lower = std::clamp(inner.y * 0.42f, px(150), px(360));
     {
         ui::Pane pane("attention-map", {0, inner.y - lower - ImGui::GetStyle().ItemSpacing.y});
         draw_map(s, view);
     }
     {
-        ui::Pane pane("attention-scores", {std::floor(inner.x * 0.56f), 0});
+        ui::Pane pane("attention-scores", {std::floor(inner.x * 0.5f), 0});
         draw_scores(s, view);
     }
     ImGui::SameLine(0, gap);
@@ -236,14 +236,17 @@ ui::TokenStyle AttentionPanel::style_of(int64_t i) const {
     const bool is_first = i % reading_.ratio == 0, is_last = (i + 1) % reading_.ratio == 0;
     if (reading_.kind == LayerKind::hca) {
         style.bracket = color, style.is_bracket_begin = is_first, style.is_bracket_end = is_last;
+        style.joins_left = !is_first, style.joins_right = !is_last;
     } else if (!std::isnan(mass)) {
         style.outline = color;
+        style.joins_left = !is_first, style.joins_right = !is_last;
         if (is_first && ui::registry_is_on()) ui::value("attention/outlined/" + std::to_string(e), mass);
     }
     if (hovered_entry_ < 0) return style;
     const EntrySource source = entry_source(reading_.kind, reading_.ratio, hovered_entry_);
     if (i >= source.own_begin && i < source.own_end) style.outline = t.text;
     if (i >= source.overlapped_begin && i < source.overlapped_end) style.outline = t.text_dim;
+    if (i >= source.overlapped_begin && i < source.own_end) style.joins_left = !is_first, style.joins_right = !is_last;
     return style;
 }
 
@@ -324,14 +327,13 @@ void AttentionPanel::draw_index_scores(View& view) {
                         ("The first entry is complete after " + std::to_string(r.ratio) + " tokens.").c_str());
         return;
     }
-    std::string line =
-        ui::format_count(static_cast<int64_t>(r.entries.size())) + " chosen of " + ui::format_count(r.n_entries);
+    std::string line;
     if (r.has_cut && r.left_some_out)
-        line += " \xC2\xB7 cut at " + ui::format_number(r.cut) + " \xC2\xB7 best left out " +
-                ui::format_number(r.highest_left_out) + " \xC2\xB7 margin " +
-                ui::format_number(double{r.cut} - r.highest_left_out);
+        line = "cut at " + ui::format_number(r.cut) + " \xC2\xB7 best left out " +
+               ui::format_number(r.highest_left_out) + " \xC2\xB7 margin " +
+               ui::format_number(double{r.cut} - r.highest_left_out);
     else if (r.has_cut)
-        line += " \xC2\xB7 all fit: nothing was left out";
+        line = "all " + ui::format_count(r.n_entries) + " fit: nothing was left out";
     ui::text_dim(line, "attention/cut/line");
     if (r.has_cut) ui::value("attention/cut", r.cut);
     if (r.has_cut && r.left_some_out) ui::value("attention/left_out", r.highest_left_out);
@@ -343,8 +345,7 @@ void AttentionPanel::draw_index_scores(View& view) {
         for (const int e : top_indices(r.all_scores, static_cast<int>(std::min<size_t>(r.all_scores.size(), kMaxBars))))
             if (!r.find(e) && scores.size() < kMaxBars) scores.push_back(r.all_scores[e]), entries.push_back(e);
     } else if (r.left_some_out) {
-        ui::text_dim("Scores of the entries left out are not recorded for this token.");
-        if (ui::quiet_button("Compute all scores"))
+        if (ui::quiet_button("Compute the scores left out"))
             view.commands.send(RecomputeToken{view.cursor.token, base_probes() | probe_bit(kIndexScores)});
     }
     ui::BarsSpec spec;

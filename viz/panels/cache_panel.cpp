@@ -54,6 +54,8 @@ class CachePanel final : public Panel {
     void cell_hover(const Snapshot& s, const View& view, int64_t entry);
 
     const ModelInfo* sampled_ = nullptr;
+    double unit_ = 1;  // bytes of the plot's unit
+    const char* unit_name_ = "B";
     bool sampled_log_ = false;
     std::vector<double> lengths_, v32_, gqa_;
     std::vector<double> by_kind_[kCacheKinds], below_[kCacheKinds], stacked_[kCacheKinds];
@@ -97,6 +99,11 @@ void CachePanel::draw(const Snapshot& s, View& view) {
 }
 
 void CachePanel::sample(const ModelConfig& c) {
+    static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double largest = 0;
+    for (const uint64_t b : projected_bytes(c, kMaxLength)) largest += static_cast<double>(b);
+    unit_ = 1, unit_name_ = kUnits[0];
+    for (int u = 1; u < 5 && largest >= unit_ * 1024; ++u) unit_ *= 1024, unit_name_ = kUnits[u];
     lengths_.clear(), v32_.clear(), gqa_.clear();
     for (int k = 0; k < kCacheKinds; ++k) by_kind_[k].clear(), below_[k].clear(), stacked_[k].clear();
     for (int i = 0; i <= kSamples; ++i) {
@@ -107,11 +114,11 @@ void CachePanel::sample(const ModelConfig& c) {
         double sum = 0;
         for (int k = 0; k < kCacheKinds; ++k) {
             below_[k].push_back(sum);
-            by_kind_[k].push_back(static_cast<double>(bytes[k]));
-            sum += static_cast<double>(bytes[k]);
+            by_kind_[k].push_back(static_cast<double>(bytes[k]) / unit_);
+            sum += by_kind_[k].back();
             stacked_[k].push_back(sum);
         }
-        const double per_layer = static_cast<double>(n) * c.n_layers();
+        const double per_layer = static_cast<double>(n) * c.n_layers() / unit_;
         v32_.push_back(per_layer * kV32BytesPerTokenLayer);
         gqa_.push_back(per_layer * kGqa8BytesPerTokenLayer);
     }
@@ -150,7 +157,8 @@ void CachePanel::draw_projection(const Snapshot& s) {
     // The stack fills the plot; the other models' lines leave it through the top, which is their message.
     if (scale_ == 0) spec.y_lo = 0, spec.y_hi = std::max(1.0, stacked_[kCacheKinds - 1].back() * 1.15);
     spec.x_text = [](double v) { return ui::format_count(std::llround(v)); };
-    spec.y_text = [](double v) { return ui::format_bytes(static_cast<uint64_t>(std::max(0.0, v))); };
+    spec.y_unit = unit_name_;
+    spec.y_text = [this](double v) { return ui::format_number(v) + " " + unit_name_; };
     spec.selected_x = static_cast<double>(length_), spec.has_selected_x = true;
     spec.height = std::max(px(110), ImGui::GetContentRegionAvail().y - ImGui::GetFrameHeightWithSpacing());
     const ui::PlotResult result = plot_.draw(spec);
@@ -203,9 +211,9 @@ void CachePanel::draw_kinds(const Snapshot& s) {
         for (int k = 0; k < kCacheKinds; ++k) formula[k] += l.expected[k];
     static constexpr ui::Column kColumns[] = {
         {"kind", 0},
-        {"held now", 84, true, "as the allocator holds it, in this model's numerics"},
-        {"formula", 84, true, "rows x bytes of a row, computed apart from the allocator"},
-        {"at length", 84, true, "packed FP8 and FP4 formats, without slack"}};
+        {"held now", 72, true, "as the allocator holds it, in this model's numerics"},
+        {"formula", 72, true, "rows x bytes of a row, computed apart from the allocator"},
+        {"at length", 72, true, "packed FP8 and FP4 formats, without slack"}};
     ui::TableSpec spec;
     spec.id = "cache/kinds";
     spec.columns = kColumns;

@@ -112,7 +112,7 @@ void ModelPanel::draw(const Snapshot& s, View& view) {
     }
     if (!ui::require_model(s)) return;
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, left = std::floor((room.x - gap) * 0.5f),
+    const float gap = ImGui::GetStyle().ItemSpacing.x, left = std::floor((room.x - gap) * 0.46f),
                 upper = std::floor(room.y * 0.56f);
     {
         ui::Pane pane("model-config", {left, upper});
@@ -137,7 +137,7 @@ void ModelPanel::draw(const Snapshot& s, View& view) {
 void ModelPanel::draw_config(const ModelInfo& m) {
     ui::section("Configuration");
     const std::vector<ConfigRow> rows = config_rows(m.config);
-    static constexpr ui::Column kColumns[] = {{"key", 0}, {"value", 0}, {"in plain words", 0}};
+    static constexpr ui::Column kColumns[] = {{"key", 138}, {"value", 76}, {"in plain words", 0}};
     ui::TableSpec spec;
     spec.id = "model/config";
     spec.columns = kColumns;
@@ -158,11 +158,10 @@ void ModelPanel::draw_config(const ModelInfo& m) {
 void ModelPanel::draw_memory(const Snapshot& s) {
     const ModelInfo& m = *s.model;
     ui::section("Parameters and memory");
-    ui::label_value("parameters", ui::format_count(m.n_params), "model/params");
-    ui::value("model/params", static_cast<double>(m.n_params));
     const double active = m.n_params > 0 ? static_cast<double>(m.n_active_params) / static_cast<double>(m.n_params) : 0;
-    ui::label_value("used by one token", ui::format_count(m.n_active_params) + " (" + ui::format_percent(active) + ")",
-                    "model/active");
+    ui::text_wrapped(ui::format_count(m.n_params) + " parameters, " + ui::format_count(m.n_active_params) + " (" +
+                     ui::format_percent(active) + ") of them used by one token.");
+    ui::value("model/params", static_cast<double>(m.n_params));
     ui::value("model/active", static_cast<double>(m.n_active_params));
     const auto sum = [](const std::array<uint64_t, kCacheKinds>& a) {
         uint64_t total = 0;
@@ -182,7 +181,7 @@ void ModelPanel::draw_memory(const Snapshot& s) {
         {"trace", "what views look back at; bounded", s.trace ? s.trace->bytes() : 0},
         {"trace, at most", "", s.trace ? s.trace->max_bytes() : 0},
     };
-    static constexpr ui::Column kColumns[] = {{"memory", 0}, {"bytes", 84, true}, {"note", 0}};
+    static constexpr ui::Column kColumns[] = {{"memory", 116}, {"bytes", 70, true}, {"note", 0}};
     ui::TableSpec spec;
     spec.id = "model/memory";
     spec.columns = kColumns;
@@ -223,7 +222,7 @@ void ModelPanel::draw_tensors(const Snapshot& s, View& view) {
     ui::text_dim(ui::format_count(static_cast<int64_t>(shown_.size())) + " tensors, " + ui::format_bytes(bytes),
                  "model/tensors/summary");
     ui::value("model/tensors/bytes", static_cast<double>(bytes));
-    static constexpr ui::Column kColumns[] = {{"name", 0}, {"shape", 92, true}, {"format", 64}, {"bytes", 74, true}};
+    static constexpr ui::Column kColumns[] = {{"name", 0}, {"shape", 78, true}, {"format", 44}, {"bytes", 66, true}};
     ui::TableSpec spec;
     spec.id = "model/tensors";
     spec.columns = kColumns;

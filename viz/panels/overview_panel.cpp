@@ -205,13 +205,16 @@ void OverviewPanel::draw_cache(const Snapshot& s) {
     ui::stacked_bar("overview/cache", parts, ImGui::GetContentRegionAvail().x, px(16), 0, "B");
     ImGui::Dummy({0, px(2)});
     ui::FontScope small(Font::small);
-    for (const ui::Share& p : parts) {
-        if (ImGui::GetContentRegionAvail().y < row) break;
-        ui::dot(p.color, 4);
+    const float column = std::floor(ImGui::GetContentRegionAvail().x / 2);
+    for (size_t i = 0; i < parts.size(); ++i) {
+        if (i % 2 == 1)
+            ImGui::SameLine(column);
+        else if (ImGui::GetContentRegionAvail().y < row)
+            break;
+        ui::dot(parts[i].color, 4);
         ImGui::SameLine(0, px(6));
-        ui::text_in(p.name, px(130));
-        ImGui::SameLine(0, px(6));
-        ui::text_mono(ui::format_bytes(static_cast<uint64_t>(p.value)));
+        ui::text_in(std::string(parts[i].name) + "  " + ui::format_bytes(static_cast<uint64_t>(parts[i].value)),
+                    column - px(24));
     }
 }
 

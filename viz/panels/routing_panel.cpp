@@ -155,11 +155,11 @@ void RoutingPanel::draw_map(const Snapshot& s, View& view) {
 
 void RoutingPanel::draw_choice_table(const RouterReading& r, View& view) {
     static constexpr ui::Column kColumns[] = {
-        {"rank", 0, true, "1 is the highest selection score; in # layers, the table's order"},
-        {"expert", 0, true, "number within the layer: expert 3 of two layers are unrelated"},
+        {"rank", 38, true, "1 is the highest selection score; in # layers, the table's order"},
+        {"expert", 48, true, "number within the layer: expert 3 of two layers are unrelated"},
         {"affinity", 0, true, "sqrt(softplus(router logit))"},
         {"bias", 0, true, "added to the affinity for choosing, never for weighting"},
-        {"selection", 0, true, "affinity + bias: what is compared"},
+        {"score", 0, true, "selection score: affinity + bias, what is compared"},
         {"weight", 0, true, "of the expert's output in the sum; affinities of the chosen, normalised and scaled"},
         {"margin", 0, true, "selection minus the best selection left out"},
     };
@@ -214,7 +214,7 @@ void RoutingPanel::draw_why(const Snapshot& s, View& view) {
         if (r.has_recorded_margin) ui::value("routing/why/recorded_margin", r.recorded_margin);
     }
     if (!r.is_hash && r.next_best >= 0) {
-        const std::string next = "Best left out: expert " + std::to_string(r.next_best) + ", selection " +
+        const std::string next = "Best left out: expert " + std::to_string(r.next_best) + ", score " +
                                  ui::format_number(r.next_selection) + ".";
         ui::text_dim(next, "routing/why/next");
         ui::value("routing/why/next", r.next_selection);
@@ -258,8 +258,9 @@ void RoutingPanel::draw_loads(const Snapshot& s, View& view) {
     ui::label_number("entropy", stats.entropy, ("of " + ui::format_number(stats.max_entropy) + " bit").c_str(),
                      "routing/load/entropy");
     ImGui::SameLine(0, px(18));
-    ui::label_number("never chosen", stats.n_dead, ("of " + std::to_string(counts.size())).c_str(),
-                     "routing/load/dead");
+    ui::text_dim("never chosen " + std::to_string(stats.n_dead) + " of " + std::to_string(counts.size()),
+                 "routing/load/dead");
+    ui::value("routing/load/dead", stats.n_dead);
     draw_load_bars(counts, stats, view);
 }
 
@@ -306,7 +307,8 @@ void RoutingPanel::draw_card(const Snapshot& s, View& view) {
     const bool has_more = card_.update(s.timeline, s.trace.get(), *s.model, view.cursor.layer, expert);
     const auto n = static_cast<int64_t>(card_.tokens().size());
     ui::text_dim(ui::layer_text(s.model->config, view.cursor.layer) + (has_more ? " (still counting)" : ""));
-    ui::label_number("chosen", static_cast<double>(n), "times", "routing/card/count");
+    ui::text_dim("chosen " + ui::format_count(n) + (n == 1 ? " time" : " times"), "routing/card/count");
+    ui::value("routing/card/count", static_cast<double>(n));
     ui::label_number("mean weight", card_.mean_weight(), "", "routing/card/weight");
     std::vector<float> together(card_.together().begin(), card_.together().end());
     std::string partners;

@@ -48,7 +48,8 @@ class StreamsPanel final : public Panel {
     void draw_matrix(View& view);
     void draw_sums(const MixingSite& site, float matrix_width);
     void draw_numbers(const MixingSite& site);
-    void draw_weights(View& view);
+    void draw_weights(View& view, const char* title, const char* words, const char* id, float hi,
+                      std::vector<float> MixingSite::*weights);
     void draw_norms(View& view);
     void draw_similarity(View& view);
     int site_index(int layer, bool is_mlp) const;
@@ -86,23 +87,30 @@ void StreamsPanel::draw(const Snapshot& s, View& view) {
         return;
     }
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, third = std::floor((room.x - 2 * gap) / 3);
+    const float gap = ImGui::GetStyle().ItemSpacing.x, quarter = std::floor((room.x - 3 * gap) / 4);
     {
-        ui::Pane pane("streams-gain", {0, std::floor(room.y * 0.30f)});
+        ui::Pane pane("streams-gain", {0, std::floor(room.y * 0.29f)});
         draw_gain(s, view);
     }
     {
-        ui::Pane pane("streams-matrices", {0, std::floor(room.y * 0.44f)});
+        ui::Pane pane("streams-matrices", {0, std::floor(room.y * 0.45f)});
         draw_sites(view);
         draw_matrix(view);
     }
     {
-        ui::Pane pane("streams-weights", {third, 0});
-        draw_weights(view);
+        ui::Pane pane("streams-pre", {quarter, 0});
+        draw_weights(view, "Reading (pre)", "share of each stream that the sub-layer reads", "streams/pre", 1,
+                     &MixingSite::pre);
     }
     ImGui::SameLine(0, gap);
     {
-        ui::Pane pane("streams-norms", {third, 0});
+        ui::Pane pane("streams-post", {quarter, 0});
+        draw_weights(view, "Writing (post)", "how much of its output each stream takes", "streams/post", 2,
+                     &MixingSite::post);
+    }
+    ImGui::SameLine(0, gap);
+    {
+        ui::Pane pane("streams-norms", {quarter, 0});
         draw_norms(view);
     }
     ImGui::SameLine(0, gap);
@@ -250,6 +258,7 @@ void StreamsPanel::draw_matrix(View& view) {
     int site_choice = is_mlp_ ? 1 : 0;
     if (ui::segmented("streams/site", site_choice, kSites, 2)) is_mlp_ = site_choice == 1;
     ImGui::SameLine(0, px(12));
+    ImGui::AlignTextToFramePadding();
     ui::text_dim(ui::layer_text(model_->config, view.cursor.layer));
     const MixingSite* site = reading_.find(view.cursor.layer, is_mlp_);
     if (!site) {
@@ -309,14 +318,16 @@ void StreamsPanel::draw_sums(const MixingSite& site, float matrix_width) {
 
 void StreamsPanel::draw_numbers(const MixingSite& site) {
     const MixingStats& m = site.stats;
+    const float column = std::floor(ImGui::GetContentRegionAvail().x / 2);
     ui::label_number("\xCF\x83\xE2\x82\x81", m.sigma1, "", "streams/sigma1");
-    ImGui::SameLine(0, px(16));
+    ImGui::SameLine(column);
     ui::label_number("\xCF\x83\xE2\x82\x82", m.sigma2, "", "streams/sigma2");
     ui::label_number("row error", m.row_error, "", "streams/row_error");
-    ImGui::SameLine(0, px(16));
+    ImGui::SameLine(column);
     ui::label_number("column error", m.column_error, "", "streams/column_error");
     ui::label_number("distance to identity", m.distance_identity, "", "streams/distance_identity");
-    ui::label_number("distance to uniform", m.distance_uniform, "", "streams/distance_uniform");
+    ImGui::SameLine(column);
+    ui::label_number("to uniform", m.distance_uniform, "", "streams/distance_uniform");
     ui::Color dim(theme().text_dim);
     ui::FontScope small(Font::small);
     ui::text_wrapped(
@@ -324,25 +335,22 @@ void StreamsPanel::draw_numbers(const MixingSite& site) {
         "error here. \xCF\x83\xE2\x82\x82 says how fast streams mix.");
 }
 
-void StreamsPanel::draw_weights(View& view) {
-    ui::section("Reading and writing");
+void StreamsPanel::draw_weights(View& view, const char* title, const char* words, const char* id, float hi,
+                                std::vector<float> MixingSite::*weights) {
+    ui::section(title);
+    ui::text_dim(words);
     const MixingSite* site = reading_.find(view.cursor.layer, is_mlp_);
-    if (!site) return;
-    const auto bars = [&](const char* title, const char* id, const std::vector<float>& values, float hi) {
-        ui::text_dim(title);
-        if (values.empty()) {
-            ui::text_dim("not recorded");
-            return;
-        }
-        ui::BarsSpec spec;
-        spec.id = id;
-        spec.values = values;
-        spec.lo = 0, spec.hi = hi;
-        spec.label = [](int i) { return "stream " + std::to_string(i); };
-        ui::horizontal_bars(spec, px(64));
-    };
-    bars("pre: how much of each stream the sub-layer reads (0 to 1)", "streams/pre", site->pre, 1);
-    bars("post: how much of its output each stream takes (0 to 2)", "streams/post", site->post, 2);
+    if (!site || (site->*weights).empty()) {
+        ui::text_dim("not recorded");
+        return;
+    }
+    ui::BarsSpec spec;
+    spec.id = id;
+    spec.values = site->*weights;
+    spec.lo = 0, spec.hi = hi;
+    spec.value_name = "weight";
+    spec.label = [](int i) { return "stream " + std::to_string(i); };
+    ui::horizontal_bars(spec, px(64));
 }
 
 void StreamsPanel::draw_norms(View& view) {
@@ -378,6 +386,7 @@ void StreamsPanel::draw_similarity(View& view) {
     spec.row_name = "stream", spec.col_name = "stream";
     spec.row_label = spec.col_label = [](int i) { return std::to_string(i); };
     spec.shows_numbers = true;
+    spec.has_legend = ImGui::GetContentRegionAvail().y > px(150);
     similarity_.draw(spec);
 }
 

@@ -20,7 +20,9 @@ void range_of(const BarsSpec& s, float& lo, float& hi) {
     if (lo == hi) hi = lo + 1;
 }
 
-ImU32 color_of(const BarsSpec& s, int i) { return s.color ? s.color(i) : theme().text_dim; }
+ImU32 color_of(const BarsSpec& s, int i) {
+    return s.color ? s.color(i) : theme().text_dim;
+}
 
 void bar_tooltip(const BarsSpec& s, int i) {
     begin_tooltip();
@@ -57,14 +59,18 @@ BarsResult vertical_bars(const BarsSpec& s) {
     float lo, hi;
     range_of(s, lo, hi);
     const float base = p.y + height - below, room = std::max(1.0f, height - below - px(2));
-    const auto y_of = [&](double v) { return base - room * static_cast<float>((std::clamp<double>(v, lo, hi) - lo) / (hi - lo)); };
-    const float step = n > 0 ? width / static_cast<float>(n) : width, gap = std::min(px(3), step * 0.2f);
+    const auto y_of = [&](double v) {
+        return base - room * static_cast<float>((std::clamp<double>(v, lo, hi) - lo) / (hi - lo));
+    };
+    const float step = n > 0 ? width / static_cast<float>(n) : width,
+                gap = step < px(4) ? 0 : std::min(px(3), step * 0.2f);
     ImDrawList* dl = ImGui::GetWindowDrawList();
     float free_from = -INFINITY;
     for (int i = 0; i < n; ++i) {
         const float x0 = p.x + step * static_cast<float>(i), v = s.values[static_cast<size_t>(i)];
         const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(0))}, b{x0 + step - gap / 2, std::max(y_of(v), y_of(0))};
-        if (std::isfinite(v)) dl->AddRectFilled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
+        if (std::isfinite(v))
+            dl->AddRectFilled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
         if (i == s.selected) dl->AddRect({a.x - px(1), p.y}, {b.x + px(1), base}, theme().accent, px(2), 0, px(1.5f));
         if (registry_is_on()) value_rect(std::string(s.id) + "/" + std::to_string(i), v, {x0, p.y}, {x0 + step, base});
         if (s.label) {
@@ -81,7 +87,8 @@ BarsResult vertical_bars(const BarsSpec& s) {
         dl->AddText({p.x + width - w - px(2), y - line - px(1)}, theme().text_dim, s.line_label);
     }
     const ImVec2 mouse = ImGui::GetIO().MousePos;
-    if (is_hovered && n > 0 && mouse.y <= base) out.hovered = std::clamp(static_cast<int>((mouse.x - p.x) / step), 0, n - 1);
+    if (is_hovered && n > 0 && mouse.y <= base)
+        out.hovered = std::clamp(static_cast<int>((mouse.x - p.x) / step), 0, n - 1);
     const std::string under = out.hovered >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered)]) : "";
     copy_menu("copy", {under, "", [&] { return to_csv(s); }});
     if (out.hovered >= 0) bar_tooltip(s, out.hovered), out.is_clicked = ImGui::IsMouseClicked(ImGuiMouseButton_Left);
@@ -92,14 +99,16 @@ BarsResult vertical_bars(const BarsSpec& s) {
 BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
     BarsResult out;
     FontScope mono(Font::mono_small);
-    const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x, row = ImGui::GetTextLineHeight() + px(7);
+    const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x,
+                row = ImGui::GetTextLineHeight() + px(7);
     int n = static_cast<int>(s.values.size());
     const int all = n;
     if (s.height > 0) n = std::min(n, std::max(0, static_cast<int>(s.height / row)));
     if (n < all && n > 0) --n;
     float lo, hi;
     range_of(s, lo, hi);
-    const float number_width = ImGui::CalcTextSize("0.0000").x + (*s.unit ? ImGui::CalcTextSize(s.unit).x + px(4) : 0) + px(8);
+    const float number_width =
+        ImGui::CalcTextSize("0.0000").x + (*s.unit ? ImGui::CalcTextSize(s.unit).x + px(4) : 0) + px(8);
     const float room = std::max(px(10), width - label_width - number_width - px(8));
     ImDrawList* dl = ImGui::GetWindowDrawList();
     ImGui::PushID(s.id);
@@ -114,14 +123,16 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
             mark(name, s.label ? s.label(i) : "");
             value(name, v);
         }
-        copy_menu("copy", {full_precision(v), (s.label ? s.label(i) : std::to_string(i)) + "\t" + full_precision(v), [&] { return to_csv(s); }});
+        copy_menu("copy", {full_precision(v), (s.label ? s.label(i) : std::to_string(i)) + "\t" + full_precision(v),
+                           [&] { return to_csv(s); }});
         if (ImGui::IsItemHovered()) out.hovered = i, bar_tooltip(s, i);
         const float text_y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
         if (s.label) dl->AddText({p.x, text_y}, theme().text, elide(s.label(i), label_width - px(8)).c_str());
         const float x0 = p.x + label_width, w = room * std::clamp((v - lo) / (hi - lo), 0.0f, 1.0f);
         dl->AddRectFilled({x0, p.y + px(4)}, {x0 + room, p.y + row - px(4)}, theme().raised, px(3));
         if (w >= 1) dl->AddRectFilled({x0, p.y + px(4)}, {x0 + w, p.y + row - px(4)}, color_of(s, i), px(3));
-        if (i == s.selected) dl->AddRect({p.x - px(3), p.y}, {p.x + width, p.y + row}, theme().accent, px(3), 0, px(1.5f));
+        if (i == s.selected)
+            dl->AddRect({p.x - px(3), p.y}, {p.x + width, p.y + row}, theme().accent, px(3), 0, px(1.5f));
         const std::string number = format_number(v) + (*s.unit ? std::string(" ") + s.unit : "");
         dl->AddText({p.x + width - ImGui::CalcTextSize(number.c_str()).x, text_y}, theme().text, number.c_str());
         ImGui::PopID();
@@ -132,7 +143,8 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
     return out;
 }
 
-int stacked_bar(const char* id, std::span<const Share> parts, float width, float height, double whole, const char* unit) {
+int stacked_bar(const char* id, std::span<const Share> parts, float width, float height, double whole,
+                const char* unit) {
     double sum = 0;
     for (const Share& p : parts) sum += std::max(0.0, p.value);
     if (whole <= 0) whole = sum;
@@ -147,7 +159,8 @@ int stacked_bar(const char* id, std::span<const Share> parts, float width, float
     for (size_t i = 0; i < parts.size(); ++i) {
         const float w = whole > 0 ? width * static_cast<float>(std::max(0.0, parts[i].value) / whole) : 0;
         const ImVec2 a{x, p.y}, b{x + w, p.y + height};
-        if (w > 0.2f) dl->AddRectFilled(a, {std::max(a.x + 0.5f, b.x - (w > px(4) ? 1.0f : 0.0f)), b.y}, parts[i].color, px(2));
+        if (w > 0.2f)
+            dl->AddRectFilled(a, {std::max(a.x + 0.5f, b.x - (w > px(4) ? 1.0f : 0.0f)), b.y}, parts[i].color, px(2));
         if (registry_is_on()) value_rect(std::string(id) + "/" + parts[i].name, parts[i].value, a, b);
         const float mouse = ImGui::GetIO().MousePos.x;
         if (is_hovered && mouse >= a.x && mouse < b.x) hovered = static_cast<int>(i);
@@ -155,11 +168,14 @@ int stacked_bar(const char* id, std::span<const Share> parts, float width, float
     }
     if (is_hovered) {
         begin_tooltip();
-        FontScope small(Font::mono_small);
-        for (const Share& s : parts) {
-            dot(s.color);
-            ImGui::SameLine(0, px(6));
-            ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit, format_percent(whole > 0 ? s.value / whole : 0).c_str());
+        {
+            FontScope small(Font::mono_small);
+            for (const Share& s : parts) {
+                dot(s.color);
+                ImGui::SameLine(0, px(6));
+                ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
+                            format_percent(whole > 0 ? s.value / whole : 0).c_str());
+            }
         }
         end_tooltip();
     }

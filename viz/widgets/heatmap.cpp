@@ -12,8 +12,8 @@ namespace vitrine::viz::ui {
 namespace {
 
 struct Grid {
-    ImVec2 at;           // top left of cell (0, 0)
-    float w, h;          // of a cell
+    ImVec2 at;   // top left of cell (0, 0)
+    float w, h;  // of a cell
     int rows, cols;
     ImVec2 corner(int r, int c) const { return {at.x + w * static_cast<float>(c), at.y + h * static_cast<float>(r)}; }
     ImVec2 end() const { return corner(rows, cols); }
@@ -62,7 +62,9 @@ void draw_marks(const HeatmapSpec& s, const Grid& g) {
     for (const CellMark& m : s.marks) {
         if (m.row < 0 || m.row >= s.rows || m.col < 0 || m.col >= s.cols) continue;
         const ImVec2 a = g.corner(m.row, m.col), b = g.corner(m.row + 1, m.col + 1);
-        const ImU32 ink = m.kind == CellMark::Kind::accent ? t.accent : t.is_dark ? IM_COL32_WHITE : IM_COL32(20, 20, 20, 255);
+        const ImU32 ink = m.kind == CellMark::Kind::accent ? t.accent
+                          : t.is_dark                      ? IM_COL32_WHITE
+                                                           : IM_COL32(20, 20, 20, 255);
         const float inset = std::min({px(1), g.w / 6, g.h / 6}), thick = g.w > px(8) && g.h > px(8) ? px(2) : px(1);
         if (m.kind == CellMark::Kind::cross) {
             const float k = std::min({px(4), g.w * 0.3f, g.h * 0.3f});
@@ -71,7 +73,14 @@ void draw_marks(const HeatmapSpec& s, const Grid& g) {
             dl->AddLine({c.x - k, c.y + k}, {c.x + k, c.y - k}, t.text_dim, px(1.2f));
         } else if (m.kind == CellMark::Kind::hatch) {
             dl->AddLine({a.x + inset, b.y - inset}, {b.x - inset, a.y + inset}, with_alpha(t.text_faint, 0.7f), px(1));
+        } else if (const ImU32 rim = with_alpha(t.is_dark ? IM_COL32_BLACK : IM_COL32_WHITE, 0.75f); g.w < px(5)) {
+            // Too narrow for a box: a tick as tall as the cell, wide enough to be seen.
+            const float x = (a.x + b.x) / 2, half = px(1.2f);
+            dl->AddRectFilled({x - half - 1, a.y}, {x + half + 1, b.y}, rim);
+            dl->AddRectFilled({x - half, a.y + inset}, {x + half, b.y - inset}, ink);
         } else {
+            // A rim of the other ink around it, so that it stands out on cells of any colour.
+            dl->AddRect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, rim, px(2), 0, thick + px(2));
             dl->AddRect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, ink, px(2), 0, thick);
         }
         if (registry_is_on()) {
@@ -89,7 +98,8 @@ void draw_numbers(const HeatmapSpec& s, const Grid& g, float lo, float hi) {
             const std::string label = format_number(v);
             const ImVec2 size = ImGui::CalcTextSize(label.c_str()), a = g.corner(r, c);
             if (registry_is_on())
-                value_rect(std::string(s.id) + "/" + std::to_string(r) + "/" + std::to_string(c), v, a, g.corner(r + 1, c + 1));
+                value_rect(std::string(s.id) + "/" + std::to_string(r) + "/" + std::to_string(c), v, a,
+                           g.corner(r + 1, c + 1));
             if (size.x + px(4) > g.w || size.y > g.h) continue;
             const ImU32 back = map_color(s.map, map_position(s.map, v, lo, hi));
             dl->AddText({a.x + (g.w - size.x) / 2, a.y + (g.h - size.y) / 2}, readable_on(back), label.c_str());
@@ -102,8 +112,10 @@ void hover_text(const HeatmapSpec& s, int r, int c) {
     {
         FontScope small(Font::small);
         Color dim(theme().text_dim);
-        const std::string row = s.row_label ? s.row_label(r) : std::to_string(r), col = s.col_label ? s.col_label(c) : "";
-        ImGui::Text("%s %s  \xC2\xB7  %s %s", s.row_name, row.c_str(), s.col_name, col.empty() ? std::to_string(c).c_str() : col.c_str());
+        const std::string row = s.row_label ? s.row_label(r) : std::to_string(r),
+                          col = s.col_label ? s.col_label(c) : "";
+        ImGui::Text("%s %s  \xC2\xB7  %s %s", s.row_name, row.c_str(), s.col_name,
+                    col.empty() ? std::to_string(c).c_str() : col.c_str());
     }
     if (std::isfinite(v)) ImGui::Text("%s %s %s", s.value_name, full_precision(v).c_str(), s.unit);
     if (s.hover) s.hover(r, c);
@@ -113,7 +125,8 @@ void hover_text(const HeatmapSpec& s, int r, int c) {
 std::string to_csv(const HeatmapSpec& s) {
     std::string out;
     for (int r = 0; r < s.rows; ++r) {
-        for (int c = 0; c < s.cols; ++c) out += (c ? "," : "") + full_precision(s.values[static_cast<size_t>(r) * s.cols + c]);
+        for (int c = 0; c < s.cols; ++c)
+            out += (c ? "," : "") + full_precision(s.values[static_cast<size_t>(r) * s.cols + c]);
         out += '\n';
     }
     return out;
@@ -123,8 +136,9 @@ std::string to_csv(const HeatmapSpec& s) {
 
 void Heatmap::color(const HeatmapSpec& s, float lo, float hi) {
     const size_t n = static_cast<size_t>(s.rows) * s.cols;
-    const bool is_same = !texture_.empty() && drawn_.size() == n && cols_ == s.cols && lo_ == lo && hi_ == hi && map_ == s.map &&
-                         is_dark_ == theme().is_dark && std::memcmp(drawn_.data(), s.values.data(), n * sizeof(float)) == 0;
+    const bool is_same = !texture_.empty() && drawn_.size() == n && cols_ == s.cols && lo_ == lo && hi_ == hi &&
+                         map_ == s.map && is_dark_ == theme().is_dark &&
+                         std::memcmp(drawn_.data(), s.values.data(), n * sizeof(float)) == 0;
     if (is_same) return;
     drawn_.assign(s.values.begin(), s.values.begin() + static_cast<ptrdiff_t>(n));
     pixels_.resize(n);
@@ -144,10 +158,15 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
     const float height = (s.height > 0 ? s.height : room.y) - legend;
     float label_width = 0;
     if (s.row_label)
-        for (int r = 0; r < s.rows; ++r) label_width = std::max(label_width, ImGui::CalcTextSize(s.row_label(r).c_str()).x);
+        for (int r = 0; r < s.rows; ++r)
+            label_width = std::max(label_width, ImGui::CalcTextSize(s.row_label(r).c_str()).x);
     label_width = std::min(label_width, width * 0.3f);
     const float left = s.row_label ? label_width + px(8) : 0, below = s.col_label ? line + px(5) : 0;
-    Grid g{{origin.x + left, origin.y}, std::max(1.0f, width - left - 1) / s.cols, std::max(1.0f, height - below) / s.rows, s.rows, s.cols};
+    Grid g{{origin.x + left, origin.y},
+           std::max(1.0f, width - left - 1) / s.cols,
+           std::max(1.0f, height - below) / s.rows,
+           s.rows,
+           s.cols};
     if (s.is_square) g.w = g.h = std::min(g.w, g.h);
     color(s, out.lo, out.hi);
     ImGui::PushID(s.id);
@@ -160,19 +179,22 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
         out.hovered_col = std::min(s.cols - 1, static_cast<int>((mouse.x - g.at.x) / g.w));
         out.is_clicked = ImGui::IsMouseClicked(ImGuiMouseButton_Left);
     }
-    const std::string under = out.hovered_row >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered_row) * s.cols + out.hovered_col]) : "";
+    const std::string under =
+        out.hovered_row >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered_row) * s.cols + out.hovered_col])
+                             : "";
     copy_menu("copy", {under, "", [&] { return to_csv(s); }});
     ImDrawList* dl = ImGui::GetWindowDrawList();
     dl->AddImage(texture_.id(), g.at, g.end());
     dl->AddRect(g.at, g.end(), theme().border);
     if (s.shows_numbers) draw_numbers(s, g, out.lo, out.hi);
     if (s.selected_row >= 0 && s.selected_row < s.rows)
-        dl->AddRect({g.at.x - px(1), g.corner(s.selected_row, 0).y - px(1)}, {g.end().x + px(1), g.corner(s.selected_row + 1, 0).y + px(1)},
-                    theme().accent, px(2), 0, px(1.5f));
+        dl->AddRect({g.at.x - px(1), g.corner(s.selected_row, 0).y - px(1)},
+                    {g.end().x + px(1), g.corner(s.selected_row + 1, 0).y + px(1)}, theme().accent, px(2), 0, px(1.5f));
     draw_marks(s, g);
     draw_labels(s, g, label_width);
     if (out.hovered_row >= 0) {
-        dl->AddRect(g.corner(out.hovered_row, out.hovered_col), g.corner(out.hovered_row + 1, out.hovered_col + 1), theme().text, px(1));
+        dl->AddRect(g.corner(out.hovered_row, out.hovered_col), g.corner(out.hovered_row + 1, out.hovered_col + 1),
+                    theme().text, px(1));
         hover_text(s, out.hovered_row, out.hovered_col);
     }
     if (s.has_legend) {

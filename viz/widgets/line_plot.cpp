@@ -24,7 +24,9 @@ struct Axis {
     }
 };
 
-double x_of(const Series& s, size_t i) { return s.x.empty() ? static_cast<double>(i) : s.x[i]; }
+double x_of(const Series& s, size_t i) {
+    return s.x.empty() ? static_cast<double>(i) : s.x[i];
+}
 
 void widen(double v, bool is_log, double& lo, double& hi) {
     if (!std::isfinite(v) || (is_log && v <= 0)) return;
@@ -49,14 +51,16 @@ void draw_curve(ImDrawList* dl, const Series& s, const Axis& x, const Axis& y) {
     const int columns = std::max(1, static_cast<int>(x.to - x.from));
     std::vector<ImVec2> points;
     const auto flush = [&] {
-        if (points.size() > 1 && !s.is_dashed) dl->AddPolyline(points.data(), static_cast<int>(points.size()), s.color, 0, px(1.8f));
+        if (points.size() > 1 && !s.is_dashed)
+            dl->AddPolyline(points.data(), static_cast<int>(points.size()), s.color, 0, px(1.8f));
         if (s.is_dashed)
             for (size_t i = 0; i + 1 < points.size(); ++i) {
                 const ImVec2 a = points[i], b = points[i + 1];
                 const float length = std::hypot(b.x - a.x, b.y - a.y), dash = px(5);
                 for (float at = 0; at < length; at += 2 * dash) {
                     const float u = at / length, v = std::min(1.0f, (at + dash) / length);
-                    dl->AddLine({a.x + (b.x - a.x) * u, a.y + (b.y - a.y) * u}, {a.x + (b.x - a.x) * v, a.y + (b.y - a.y) * v}, s.color, px(1.5f));
+                    dl->AddLine({a.x + (b.x - a.x) * u, a.y + (b.y - a.y) * u},
+                                {a.x + (b.x - a.x) * v, a.y + (b.y - a.y) * v}, s.color, px(1.5f));
                 }
             }
         points.clear();
@@ -92,12 +96,15 @@ void draw_curve(ImDrawList* dl, const Series& s, const Axis& x, const Axis& y) {
 void draw_area(ImDrawList* dl, const Series& s, const Axis& x, const Axis& y) {
     const size_t n = s.y.size(), step = std::max<size_t>(1, n / 2000);
     const ImU32 fill = with_alpha(s.color, 0.55f);
+    const ImDrawListFlags flags = dl->Flags;
+    dl->Flags &= ~ImDrawListFlags_AntiAliasedFill;  // smoothed edges of neighbouring quads overlap and show as stripes
     for (size_t i = 0; i + 1 < n; i += step) {
         const size_t k = std::min(n - 1, i + step);
         const auto low = [&](size_t j) { return y.pixel(s.base.empty() ? y.lo : s.base[j]); };
         dl->AddQuadFilled({x.pixel(x_of(s, i)), y.pixel(s.y[i])}, {x.pixel(x_of(s, k)), y.pixel(s.y[k])},
                           {x.pixel(x_of(s, k)), low(k)}, {x.pixel(x_of(s, i)), low(i)}, fill);
     }
+    dl->Flags = flags;
 }
 
 size_t nearest_index(const Series& s, double x) {
@@ -164,8 +171,10 @@ void legend(const PlotSpec& s, float width) {
     float x = 0;
     for (size_t i = 0; i < s.series.size(); ++i) {
         const float w = px(8) + px(6) + ImGui::CalcTextSize(s.series[i].name).x + px(14);
-        if (i && x + w <= width) ImGui::SameLine(0, px(14));
-        else x = 0;
+        if (i && x + w <= width)
+            ImGui::SameLine(0, px(14));
+        else
+            x = 0;
         x += w;
         dot(s.series[i].color, 4);
         ImGui::SameLine(0, px(6));
@@ -192,7 +201,8 @@ void crosshair(const PlotSpec& s, const Axis& x, const Axis& y, float mouse_x) {
         dot(c.color, 4);
         ImGui::SameLine(0, px(6));
         const double shown = c.is_filled && !c.base.empty() ? c.y[i] - c.base[i] : c.y[i];
-        ImGui::Text("%s  %s", c.name, s.y_text ? s.y_text(shown).c_str() : (full_precision(shown) + " " + s.y_unit).c_str());
+        ImGui::Text("%s  %s", c.name,
+                    s.y_text ? s.y_text(shown).c_str() : (full_precision(shown) + " " + s.y_unit).c_str());
     }
     end_tooltip();
 }
@@ -224,7 +234,8 @@ std::vector<double> tick_values(double lo, double hi, int n, bool is_log) {
     std::vector<double> out;
     if (!(hi > lo) || n < 1) return out;
     if (is_log) {
-        const int first = static_cast<int>(std::ceil(std::log10(lo) - 1e-9)), last = static_cast<int>(std::floor(std::log10(hi) + 1e-9));
+        const int first = static_cast<int>(std::ceil(std::log10(lo) - 1e-9)),
+                  last = static_cast<int>(std::floor(std::log10(hi) + 1e-9));
         const int step = std::max(1, (last - first + n) / n);
         for (int e = first; e <= last; e += step) out.push_back(std::pow(10, e));
         if (out.size() >= 2) return out;
@@ -232,7 +243,8 @@ std::vector<double> tick_values(double lo, double hi, int n, bool is_log) {
     }
     const double raw = (hi - lo) / n, power = std::pow(10, std::floor(std::log10(raw))), f = raw / power;
     const double step = power * (f <= 1 ? 1 : f <= 2 ? 2 : f <= 5 ? 5 : 10);
-    for (double v = std::ceil(lo / step - 1e-9) * step; v <= hi + step * 1e-6; v += step) out.push_back(std::fabs(v) < step * 1e-6 ? 0 : v);
+    for (double v = std::ceil(lo / step - 1e-9) * step; v <= hi + step * 1e-6; v += step)
+        out.push_back(std::fabs(v) < step * 1e-6 ? 0 : v);
     return out;
 }
 
@@ -269,7 +281,8 @@ PlotResult LinePlot::draw(const PlotSpec& s) {
     const ImVec2 p = ImGui::GetCursorScreenPos();
     const float line = ImGui::GetTextLineHeight(), bottom = line + px(6) + (*s.x_label ? line + px(2) : 0);
     float labels = 0;
-    for (double v : tick_values(y.lo, y.hi, 6, s.is_log_y)) labels = std::max(labels, ImGui::CalcTextSize(text_of(s.y_text, v).c_str()).x);
+    for (double v : tick_values(y.lo, y.hi, 6, s.is_log_y))
+        labels = std::max(labels, ImGui::CalcTextSize(text_of(s.y_text, v).c_str()).x);
     x.from = p.x + labels + px(10), x.to = p.x + std::max(labels + px(30), width - px(6));
     y.from = p.y + std::max(px(20), height - bottom), y.to = p.y + px(6);
     ImGui::PushID(s.id);

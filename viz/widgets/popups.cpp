@@ -43,8 +43,10 @@ void end_tooltip() {
 void tooltip(std::string_view s) {
     if (!ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) return;
     begin_tooltip();
-    FontScope body(Font::small);
-    ImGui::TextUnformatted(s.data(), s.data() + s.size());
+    {  // the font must be back before the tooltip's window ends
+        FontScope body(Font::small);
+        ImGui::TextUnformatted(s.data(), s.data() + s.size());
+    }
     end_tooltip();
 }
 

@@ -12,16 +12,31 @@ namespace {
 
 constexpr int64_t kTokensPerFrame = 20000;
 
-bool ends_line(const TokenInfo& t) { return !t.text.empty() && t.text.back() == '\n'; }
+bool ends_line(const TokenInfo& t) {
+    return !t.text.empty() && t.text.back() == '\n';
+}
+
+// One token's part of the box around an entry: open where it goes on into the neighbour.
+void draw_outline(ImDrawList* dl, ImVec2 a, ImVec2 b, const TokenStyle& style) {
+    const float thick = px(1.5f);
+    if (!style.joins_left && !style.joins_right) return dl->AddRect(a, b, style.outline, px(3), 0, thick);
+    const float right = b.x + (style.joins_right ? px(1) : 0);
+    dl->AddLine({a.x, a.y}, {right, a.y}, style.outline, thick);
+    dl->AddLine({a.x, b.y - 1}, {right, b.y - 1}, style.outline, thick);
+    if (!style.joins_left) dl->AddLine(a, {a.x, b.y}, style.outline, thick);
+    if (!style.joins_right) dl->AddLine({b.x - 1, a.y}, {b.x - 1, b.y}, style.outline, thick);
+}
 
 void draw_token(const TokenTextSpec& s, int64_t i, ImVec2 a, ImVec2 b, bool is_hovered) {
     const Theme& t = theme();
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const TokenInfo& token = s.tokens[static_cast<size_t>(i)];
     const TokenStyle style = s.style ? s.style(i) : TokenStyle{};
-    if (style.fill) dl->AddRectFilled(a, b, style.fill, px(3));
+    if (style.fill)
+        dl->AddRectFilled(a, {b.x + (style.joins_right ? px(0.5f) : 0), b.y}, style.fill,
+                          style.joins_left || style.joins_right ? 0 : px(3));
     if (is_hovered && !style.fill) dl->AddRectFilled(a, b, t.hovered, px(3));
-    if (style.outline) dl->AddRect(a, b, style.outline, px(3), 0, px(1.5f));
+    if (style.outline) draw_outline(dl, a, b, style);
     if (style.underline) dl->AddRectFilled({a.x, b.y}, {b.x, b.y + px(2)}, style.underline);
     if (style.bracket) {
         const float y = a.y - px(3);
@@ -29,7 +44,11 @@ void draw_token(const TokenTextSpec& s, int64_t i, ImVec2 a, ImVec2 b, bool is_h
         if (style.is_bracket_begin) dl->AddLine({a.x, y}, {a.x, y + px(4)}, style.bracket, px(1.5f));
         if (style.is_bracket_end) dl->AddLine({b.x - 1, y}, {b.x - 1, y + px(4)}, style.bracket, px(1.5f));
     }
-    const ImU32 ink = style.ink ? style.ink : style.fill ? readable_on(mix(t.pane, style.fill | IM_COL32_A_MASK, static_cast<float>(style.fill >> IM_COL32_A_SHIFT) / 255)) : token.is_special ? t.text_dim : t.text;
+    const ImU32 ink = style.ink          ? style.ink
+                      : style.fill       ? readable_on(mix(t.pane, style.fill | IM_COL32_A_MASK,
+                                                           static_cast<float>(style.fill >> IM_COL32_A_SHIFT) / 255))
+                      : token.is_special ? t.text_dim
+                                         : t.text;
     const std::string label = elide(token_label(token.text), b.x - a.x);
     dl->AddText({a.x + px(1), a.y}, ink, label.c_str());
     if (i == s.selected) dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, t.accent, px(3), 0, px(2));
@@ -66,7 +85,7 @@ TokenTextResult TokenText::draw(const TokenTextSpec& s) {
     TokenTextResult out;
     Region region(s.id, {0, s.height});
     FontScope mono(Font::mono);
-    const float width = std::max(px(40), ImGui::GetContentRegionAvail().x - px(2));
+    const float width = std::max(px(40), ImGui::GetContentRegionAvail().x - px(4));
     lay_out(s, width);
     const float line = ImGui::GetTextLineHeight() + px(9);
     const ImVec2 origin = ImGui::GetCursorScreenPos();
@@ -74,7 +93,8 @@ TokenTextResult TokenText::draw(const TokenTextSpec& s) {
     if (s.selected != last_selected_) wants_scroll_ = s.follows_selected, last_selected_ = s.selected;
     if (wants_scroll_ && s.selected >= 0 && s.selected < n_laid_out_) {
         const auto it = std::upper_bound(line_begin_.begin(), line_begin_.end(), s.selected) - 1;
-        const float y = static_cast<float>(it - line_begin_.begin()) * line, top = ImGui::GetScrollY(), room = ImGui::GetWindowHeight();
+        const float y = static_cast<float>(it - line_begin_.begin()) * line, top = ImGui::GetScrollY(),
+                    room = ImGui::GetWindowHeight();
         if (y < top + line || y > top + room - 2 * line) ImGui::SetScrollY(std::max(0.0f, y - room / 2));
         wants_scroll_ = false;
     }
@@ -89,7 +109,8 @@ TokenTextResult TokenText::draw(const TokenTextSpec& s) {
         for (int64_t i = line_begin_[static_cast<size_t>(l)]; i < end; ++i) {
             const float w = token_width(s.tokens[static_cast<size_t>(i)], width);
             const ImVec2 a{x, y}, b{x + w - px(0.5f), y + ImGui::GetTextLineHeight()};
-            const bool is_hovered = is_over && mouse.x >= a.x && mouse.x < x + w && mouse.y >= a.y - px(3) && mouse.y < b.y + px(3);
+            const bool is_hovered =
+                is_over && mouse.x >= a.x && mouse.x < x + w && mouse.y >= a.y - px(3) && mouse.y < b.y + px(3);
             if (is_hovered) out.hovered = i;
             draw_token(s, i, a, b, is_hovered);
             x += w;

@@ -14,6 +14,7 @@ namespace vitrine::viz::ui {
 struct TokenStyle {
     ImU32 ink = 0;                  // 0: text, or readable on `fill`
     ImU32 fill = 0, outline = 0, underline = 0;
+    bool joins_left = false, joins_right = false;  // fill and outline go on into the neighbour: one box around several tokens
     ImU32 bracket = 0;              // a line above the token ...
     bool is_bracket_begin = false, is_bracket_end = false;  // ... with a tick where the bracket begins and ends
 };

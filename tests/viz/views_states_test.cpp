@@ -1,0 +1,190 @@
+// Every view in every state: nothing open, nothing said, typical, huge, broken numbers; in both themes and at three
+// sizes no text is cut; hovering changes nothing, clicking selects; what a view asks of the engine.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/viz/stage.h"
+#include "viz/widgets/registry.h"
+
+namespace vitrine::viz::test {
+namespace {
+
+const char* kViews[] = {"Overview", "Routing", "Attention", "Streams", "Cache", "Model"};
+constexpr const char* kTiles[] = {"Routing", "Attention", "Streams", "Cache"};
+
+std::string first_cut() {
+    const auto cut = ui::find_cut_text();
+    if (cut.empty()) return {};
+    return std::to_string(cut.size()) + " texts, first in " + cut[0].window + " at " + std::to_string(cut[0].at.x) +
+           ", " + std::to_string(cut[0].at.y);
+}
+
+TEST(ViewsStates, NothingOpenSaysWhatToDo) {
+    Stage stage;
+    for (const char* view : kViews) {
+        stage.draw(view, Snapshot{});
+        EXPECT_EQ(stage.text("empty"), "No model is open") << view;
+    }
+}
+
+TEST(ViewsStates, NothingSaidSaysWhatToDo) {
+    Stage stage;
+    const Snapshot s = fake::empty_conversation(fake::typical());
+    for (const char* view : {"Overview", "Routing", "Attention", "Streams"}) {
+        stage.draw(view, s);
+        EXPECT_EQ(stage.text("empty"), "Nothing was read yet") << view;
+    }
+    for (const char* view : {"Cache", "Model"}) stage.draw(view, s);  // they have something to say without a token
+}
+
+TEST(ViewsStates, ALostRecordIsComputedAgain) {
+    Stage stage;
+    Snapshot s = fake::snapshot(fake::typical());
+    s.trace = std::make_shared<Trace>();
+    stage.cursor.token = s.timeline.tokens[10].ref;
+    stage.draw("Routing", s);
+    ASSERT_TRUE(stage.click("Routing", s, "Compute it again"));
+    const auto* asked = stage.sink.last<RecomputeToken>();
+    ASSERT_TRUE(asked);
+    EXPECT_EQ(asked->token, s.timeline.tokens[10].ref);
+    EXPECT_EQ(asked->probes & base_probes(), base_probes());
+}
+
+class ViewsSizes : public testing::TestWithParam<std::tuple<int, int, bool>> {};
+
+TEST_P(ViewsSizes, NoTextIsCut) {
+    const auto [width, height, is_dark] = GetParam();
+    Stage stage(static_cast<float>(width), static_cast<float>(height), is_dark);
+    for (const bool is_huge : {false, true}) {
+        static const Snapshot typical = fake::snapshot(fake::typical()),
+                              huge = fake::snapshot(fake::huge());  // a million tokens: once
+        const Snapshot& s = is_huge ? huge : typical;
+        stage.cursor.token = s.timeline.tokens[s.timeline.tokens.size() - 2].ref;
+        stage.cursor.expert = 3, stage.cursor.entry = 2;
+        for (const char* view : kViews)
+            for (const int layer : {0, 4, 5}) {
+                stage.cursor.layer = layer;
+                stage.draw(view, s, 3);
+                EXPECT_EQ(first_cut(), "") << view << ", layer " << layer << (is_huge ? ", huge" : "");
+            }
+    }
+}
+// The view's own area of windows of 1100, 1280 and 1920 pixels, and the wide one of presenter mode.
+INSTANTIATE_TEST_SUITE_P(Areas, ViewsSizes,
+                         testing::Values(std::make_tuple(700, 520, true), std::make_tuple(840, 640, true),
+                                         std::make_tuple(840, 640, false), std::make_tuple(1260, 920, true)));
+
+TEST(ViewsStates, BrokenNumbersAreDrawnAsBroken) {
+    const fake::Shape shape = fake::typical();
+    Snapshot s = fake::snapshot(shape);
+    auto trace = std::make_shared<Trace>();
+    const auto source = s.trace->get(s.timeline.branch, 300);
+    ASSERT_TRUE(source);
+    RecordBuilder b;
+    b.begin(1);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (int layer = TokenRecord::kNoLayer; layer < shape.n_layers; ++layer)
+        for (int p = 0; p < kProbeCount; ++p) {
+            const auto probe = static_cast<Probe>(p);
+            const auto f = source->floats(probe, layer);
+            const auto i = source->ints(probe, layer);
+            const std::vector<float> bad(f.data.size(), nan);
+            const std::vector<int32_t> far(i.data.size(), 1 << 30);  // an index beyond everything
+            if (!f.empty()) b.put(0, probe, layer, bad.data(), f.rows, f.cols);
+            if (!i.empty()) b.put(0, probe, layer, far.data(), i.rows, i.cols);
+        }
+    trace->put(s.timeline.branch, 300, b.finish(0));
+    s.trace = trace;
+    Stage stage;
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    for (const char* view : kViews)
+        for (const int layer : {0, 4, 5}) {
+            stage.cursor.layer = layer, stage.cursor.expert = 3, stage.cursor.entry = 2;
+            stage.draw(view, s, 3);
+        }
+    stage.draw("Streams", s);
+    EXPECT_TRUE(std::isnan(stage.number("streams/sigma2").value_or(0)));
+}
+
+TEST(ViewsStates, HoveringPreviewsAndChangesNothing) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage(840, 640);
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    stage.cursor.layer = 4;
+    for (const char* view : kViews) {
+        stage.draw(view, s);
+        std::map<std::string, ImVec2> before;
+        for (const std::string& name : ui::widget_names()) before[name] = ui::find_widget(name)->min;
+        const Cursor cursor = stage.cursor;
+        for (float y = 20; y < 640; y += 60)
+            for (float x = 20; x < 840; x += 60) stage.hover(view, s, x, y);
+        stage.hover(view, s, -100, -100);
+        EXPECT_EQ(stage.cursor.token, cursor.token) << view;
+        EXPECT_EQ(stage.cursor.layer, cursor.layer) << view;
+        EXPECT_EQ(stage.cursor.entry, cursor.entry) << view;
+        EXPECT_EQ(stage.cursor.expert, cursor.expert) << view;
+        for (const auto& [name, at] : before) {
+            const ui::Widget* now = ui::find_widget(name);
+            if (!now) continue;
+            EXPECT_TRUE(now->min.x == at.x && now->min.y == at.y) << view << ": " << name << " moved";
+        }
+    }
+}
+
+TEST(ViewsStates, TilesLeadToTheirViews) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage;
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    for (const char* tile : kTiles) {
+        stage.draw("Overview", s);
+        ASSERT_TRUE(stage.click("Overview", s, std::string("overview/") + tile));
+        EXPECT_EQ(stage.went_to, tile);
+    }
+}
+
+TEST(ViewsStates, ClickingSelects) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage;
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    stage.cursor.layer = 4;
+    stage.draw("Routing", s);
+    const auto expert = stage.number("routing/why/rank/1/expert");
+    ASSERT_TRUE(expert);
+    ASSERT_TRUE(stage.click("Routing", s, "routing/why/rank/1/expert"));
+    EXPECT_EQ(stage.cursor.expert, *expert);
+    stage.draw("Attention", s);
+    ASSERT_TRUE(stage.click("Attention", s, "attention/shares/6/window"));
+    EXPECT_EQ(stage.cursor.layer, 6);
+    stage.draw("Attention", s);
+    ASSERT_TRUE(stage.click("Attention", s, "attention/scores/2"));
+    stage.draw("Attention", s);
+    EXPECT_EQ(stage.number("attention/entry/rank"), 3);
+    ASSERT_TRUE(stage.click("Attention", s, "attention/text/40"));
+    EXPECT_EQ(stage.cursor.token, s.timeline.tokens[40].ref);
+    EXPECT_FALSE(stage.cursor.is_live);
+}
+
+TEST(ViewsStates, AHistogramIsMadeOnDemand) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage;
+    stage.draw("Model", s);
+    const std::string name = s.model->tensors.at(0).name;
+    ASSERT_TRUE(stage.click("Model", s, "model/tensors/" + name + "/name"));
+    if (!s.histograms.count(name)) {
+        ASSERT_TRUE(stage.sink.last<MakeHistogram>());
+        EXPECT_EQ(stage.sink.last<MakeHistogram>()->tensor, name);
+    }
+}
+
+TEST(ViewsStates, HelpHasAllItsParts) {
+    for (const auto& p : make_panels()) {
+        const Help& h = p->help();
+        for (const char* part : {h.shows, h.how_to_read, h.formula, h.source, h.try_this})
+            EXPECT_TRUE(part && *part) << p->name();
+    }
+}
+
+}  // namespace
+}  // namespace vitrine::viz::test
