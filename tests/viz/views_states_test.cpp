@@ -61,6 +61,7 @@ TEST_P(ViewsSizes, NoTextIsCut) {
         static const Snapshot typical = fake::snapshot(fake::typical()),
                               huge = fake::snapshot(fake::huge());  // a million tokens: once
         const Snapshot& s = is_huge ? huge : typical;
+        stage.reset();
         stage.cursor.token = s.timeline.tokens[s.timeline.tokens.size() - 2].ref;
         stage.cursor.expert = 3, stage.cursor.entry = 2;
         for (const char* view : kViews)
