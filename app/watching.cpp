@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/base/error.h"
+#include "engine/ops/ctx.h"
 
 namespace vitrine {
 
@@ -44,12 +45,14 @@ WatchingMeter::WatchingMeter(Engine& engine, std::span<const int32_t> context, i
 double WatchingMeter::span_ms(bool is_watched) {
     const ProbeSet before = engine_.watch().get();
     engine_.watch().set(is_watched ? probes_ : kNoProbes);
+    engine_.op_times().is_on = is_watched;  // as it is while an answer is generated
     session_->record_to(is_watched ? trace_ : nullptr, 1);
     session_->rewind(base_);
     const auto start = std::chrono::steady_clock::now();
     for (const int32_t& id : span_) session_->append({&id, 1});
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     session_->record_to(nullptr, 0);
+    engine_.op_times().is_on = false;
     engine_.watch().set(before);
     return ms;
 }

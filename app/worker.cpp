@@ -126,6 +126,7 @@ bool Worker::idle_work() {
             measured_for_ = probes;
         }
         watching_->measure_pair();
+        apply_watch();  // it may have been changed while the measurement had its own
     } catch (const std::exception& e) {
         notice(Notice::Level::warning, std::string("The cost of watching could not be measured: ") + e.what());
         watching_.reset();
@@ -183,6 +184,10 @@ void Worker::handle(MakeHistogram& c) {
 }
 
 void Worker::handle(RecomputeToken& c) {
+    struct Reapply {
+        Worker& w;
+        ~Reapply() { w.apply_watch(); }  // it may have been changed while the computation had its own
+    } reapply{*this};
     need_dialogue().recompute(c.token, c.probes, running_.get_token());
     reports_.push(RecordReady{c.token});
 }

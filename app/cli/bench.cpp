@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <thread>
 
 #include "app/cli/bench_report.h"
 #include "app/cli/common.h"
@@ -126,6 +127,41 @@ void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n
     count_bytes(engine, chosen, n_tokens, r.n_different_tokens, r);
 }
 
+// How long the engine goes on computing after a stop is asked for, at seeded random times of a prefill.
+void measure_cancel(Engine& engine, BenchReport& r) {
+    constexpr int kStops = 15;
+    const auto ids = seeded_tokens(engine.config().vocab_size, r.prefill_tokens, 5);
+    const double prefill_s = static_cast<double>(r.prefill_tokens) / r.prefill_tokens_per_s;
+    const CounterRng rng(6, fnv1a64("bench cancel"));
+    std::vector<double> ms;
+    for (int i = 0; i < kStops; ++i) {
+        const auto session = engine.new_session();
+        std::stop_source stop;
+        Clock::time_point asked{};
+        std::jthread asker([&] {
+            std::this_thread::sleep_for(std::chrono::duration<double>(prefill_s * 0.95 * rng.uniform(i)));
+            asked = Clock::now();
+            stop.request_stop();
+        });
+        bool is_stopped = false;
+        try {
+            session->append(ids, stop.get_token());
+        } catch (const Error& e) {
+            if (e.kind() != ErrorKind::cancelled) throw;
+            is_stopped = true;
+        }
+        const auto returned = Clock::now();
+        asker.join();
+        // One that was done before it was asked to stop says nothing.
+        if (is_stopped) ms.push_back(std::chrono::duration<double, std::milli>(returned - asked).count());
+    }
+    std::sort(ms.begin(), ms.end());
+    r.n_cancels = static_cast<int>(ms.size());
+    if (ms.empty()) return;
+    r.cancel_median_ms = ms[ms.size() / 2];
+    r.cancel_max_ms = ms.back();
+}
+
 // One check as a probe site makes it, an opaque pointer away.
 double measure_check_ns() {
     Watch watch;
@@ -185,6 +221,7 @@ int run_bench(const Args& args) {
                         base_probes());
     for (int i = 0; i < 20; ++i) meter.measure_pair();
     r.watching = meter.cost();
+    measure_cancel(*engine, r);
     r.check_ns = measure_check_ns();
     r.checks_per_token = int64_t{kProbeCount} * (engine->config().n_layers() + 1);
     std::printf("%s%s", (is_json ? to_json(r) : to_text(r)).c_str(), is_json ? "\n" : "");

@@ -50,6 +50,8 @@ std::string to_text(const BenchReport& r) {
         r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);
     add(s, "unwatched  %8.4f %%: at most %lld checks per token of %.2f ns", r.unwatched_cost_percent(),
         static_cast<long long>(r.checks_per_token), r.check_ns);
+    add(s, "cancel     %8.1f ms median, %.1f ms at most, %d stops at random times of a prefill", r.cancel_median_ms,
+        r.cancel_max_ms, r.n_cancels);
     return s;
 }
 
@@ -80,6 +82,9 @@ std::string to_json(const BenchReport& r) {
     put(j, "probe_check.per_token_at_most", r.checks_per_token);
     put(j, "probe_check.ns", r.check_ns);
     put(j, "unwatched_cost_percent", r.unwatched_cost_percent());
+    put(j, "cancel.median_ms", r.cancel_median_ms);
+    put(j, "cancel.max_ms", r.cancel_max_ms);
+    put(j, "cancel.stops", r.n_cancels);
     return j.dump(2);
 }
 

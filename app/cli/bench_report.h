@@ -22,6 +22,8 @@ struct BenchReport {
     WatchingCost watching;
     int64_t checks_per_token = 0;  // an upper bound: every probe at every layer
     double check_ns = 0;
+    double cancel_median_ms = 0, cancel_max_ms = 0;  // from the request to the engine's return, in prefill
+    int n_cancels = 0;
     double decode_gb_per_s() const { return decode_tokens_per_s * bytes_per_token / 1e9; }
     // Share of a token's time that checking for watchers takes when nobody watches.
     double unwatched_cost_percent() const { return checks_per_token * check_ns * 1e-9 * decode_tokens_per_s * 100; }

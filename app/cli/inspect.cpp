@@ -63,8 +63,9 @@ void print_config(const ModelInfo& info) {
                     c.yarn.factor, c.yarn.beta_fast, c.yarn.beta_slow,
                     static_cast<long long>(c.yarn.original_max_position));
     if (c.n_mtp_layers) std::printf("  MTP            %d layer(s), checked, not used yet\n", c.n_mtp_layers);
-    std::printf("  tokenizer      %s; effort prefixes of %s\n",
-                info.has_tokenizer ? "tokenizer.json" : "none: chat is off", info.effort_release.c_str());
+    const std::string tokenizer =
+        info.has_tokenizer ? "tokenizer.json; effort prefixes of " + info.effort_release : "none: chat is off";
+    std::printf("  tokenizer      %s\n", tokenizer.c_str());
 }
 
 void print_tensors(const ModelInfo& info, bool is_each) {
