@@ -27,6 +27,7 @@ constexpr Subcommand kSubcommands[] = {
     {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
     {"bench", cli::run_bench, "speed of decoding, prefill, reading and watching"},
     {"init", cli::run_init, "write a checkpoint with random weights"},
+    {"drive", cli::run_drive, "run the program from a script"},
 };
 
 int print_help() {

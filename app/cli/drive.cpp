@@ -1,0 +1,183 @@
+// vitrine drive: the real program, run from a script.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "app/cli/common.h"
+#include "app/cli/script.h"
+#include "app/paths.h"
+#include "app/workbench.h"
+#include "engine/base/error.h"
+#include "engine/base/reader.h"
+#include "viz/widgets/registry.h"
+
+namespace vitrine::cli {
+namespace {
+using Clock = std::chrono::steady_clock;
+namespace ui = viz::ui;
+
+constexpr auto kLongestWait = std::chrono::seconds(600);
+constexpr int kFramesToAppear = 30;  // what a step caused may be drawn a little later
+
+class Drive {
+  public:
+    explicit Drive(Workbench& w) : w_(w), driver_(w.shell().input(), [this] { return frame(); }) {}
+
+    // "" or why the step failed.
+    std::string run(const Step& s) {
+        if (s.verb == "type") return type(s.rest);
+        if (s.verb == "key") return driver_.key(s.rest);
+        if (s.verb == "click") return driver_.click(s.rest);
+        if (s.verb == "hover") return driver_.hover(s.rest);
+        if (s.verb == "token") return select_token(static_cast<size_t>(s.number));
+        if (s.verb == "layer") return select_layer(static_cast<int>(s.number));
+        if (s.verb == "view") return show(s.rest);
+        if (s.verb == "open")
+            return w_.worker().send(LoadModel{s.rest}) ? wait_idle() : "the queue of commands is full";
+        if (s.verb == "wait") return s.number < 0 ? wait_idle() : wait_seconds(s.number);
+        if (s.verb == "expect") return expect(s.rest);
+        if (s.verb == "expect-value") return expect_value(s);
+        return shot(s.rest);
+    }
+
+  private:
+    bool frame() {
+        // Without a display nothing else slows the loop down.
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        return w_.frame();
+    }
+
+    std::string type(const std::string& text) {
+        driver_.frames(2);
+        if (driver_.type(text).empty()) return "";
+        w_.shell().workspace().desk().wants_input_focus = true;  // nothing has the focus: a message is meant
+        driver_.frames(3);
+        return driver_.type(text);
+    }
+
+    std::string select_token(size_t n) {
+        const auto& tokens = w_.shell().snapshot().timeline.tokens;
+        if (n >= tokens.size()) return "there are " + std::to_string(tokens.size()) + " tokens in the timeline";
+        w_.shell().workspace().desk().select(tokens[n].ref);
+        driver_.frames(3);
+        return "";
+    }
+
+    std::string select_layer(int n) {
+        const auto& model = w_.shell().snapshot().model;
+        if (!model || n >= model->config.n_layers())
+            return "the model has " + std::to_string(model ? model->config.n_layers() : 0) + " layers";
+        w_.shell().workspace().desk().cursor.layer = n;
+        driver_.frames(3);
+        return "";
+    }
+
+    std::string show(const std::string& name) {
+        if (!w_.shell().workspace().show_panel(name)) return "there is no such view";
+        driver_.frames(3);
+        return "";
+    }
+
+    std::string wait_idle() {
+        const auto until = Clock::now() + kLongestWait;
+        // A few frames more: the last reports are applied and drawn.
+        for (int n_idle = 0; n_idle < 5; n_idle = w_.is_idle() ? n_idle + 1 : 0) {
+            if (!frame()) return "the window was closed";
+            if (Clock::now() > until) return "still busy after 600 s";
+        }
+        return "";
+    }
+
+    std::string wait_seconds(double seconds) {
+        const auto until =
+            Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+        do
+            if (!frame()) return "the window was closed";
+        while (Clock::now() < until);
+        return "";
+    }
+
+    std::string expect(const std::string& text) {
+        for (int i = 0; i < kFramesToAppear; ++i) {
+            if (ui::is_text_shown(text)) return "";
+            if (!frame()) return "the window was closed";
+        }
+        return "this text is not shown";
+    }
+
+    std::string expect_value(const Step& s) {
+        const ui::Widget* found = nullptr;
+        for (int i = 0; i < kFramesToAppear; ++i) {
+            found = ui::find_widget(s.label);
+            if (found && found->has_number && std::abs(found->number - s.value) <= s.tolerance) return "";
+            if (!frame()) return "the window was closed";
+        }
+        if (!found) {
+            const std::string near = nearest_name(s.label, ui::widget_names());
+            return "no such value is shown" + (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+        }
+        if (!found->has_number) return "this widget shows no number";
+        char b[96];
+        std::snprintf(b, sizeof b, "%.9g is shown, expected %.9g ± %.3g", found->number, s.value, s.tolerance);
+        return b;
+    }
+
+    std::string shot(const std::string& file) {
+        std::future<std::string> done = w_.shell().picture(file);
+        while (done.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready)
+            if (!frame()) return "the window was closed";
+        return done.get();
+    }
+
+    Workbench& w_;
+    viz::Driver driver_;
+};
+
+}  // namespace
+
+int run_drive(const Args& args) {
+    ModelArgs model;
+    std::string script, size = "1600x1000";
+    bool is_headless = false, is_forgetful = false;
+    Options o("drive", "SCRIPT [OPTIONS]",
+              "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
+              "token N,\n"
+              "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE.\n"
+              "Ends with 1 at the first step that fails, naming its line.");
+    o.positional("SCRIPT", &script, "the script; # begins a comment")
+        .flag("--headless", &is_headless, "draw without a window; also where there is no display")
+        .flag("--forget", &is_forgetful, "read and write neither conversations nor settings")
+        .text("--size", "WxH", &size, "of the window (1600x1000)");
+    add_model_options(o, model);
+    if (!o.parse(args)) return 0;
+    int width = 0, height = 0, n_read = 0;
+    if (std::sscanf(size.c_str(), "%5dx%5d%n", &width, &height, &n_read) != 2 ||
+        n_read != static_cast<int>(size.size()) || width < 320 || height < 240 || width > 16384 || height > 16384)
+        throw UsageError("--size " + escaped(size) + ": expected WxH from 320x240 to 16384x16384");
+
+    const std::vector<Step> steps = parse_script(read_file(script, 1 << 20), script);
+    WorkbenchOptions options;
+    options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
+    options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
+    options.is_remembered = !is_forgetful;
+    options.shell.has_window = !is_headless && has_display();
+    options.shell.width = width;
+    options.shell.height = height;
+    options.shell.content_scale = 1;
+    options.shell.time_step = 1.0 / 60;
+    ui::registry_enable(true);
+    Workbench workbench(options);
+    Drive drive(workbench);
+    for (const Step& s : steps) {
+        const std::string problem = drive.run(s);
+        if (problem.empty()) continue;
+        std::fprintf(stderr, "vitrine: %s:%d: %s %s: %s\n", escaped(script, 512).c_str(), s.line, s.verb.c_str(),
+                     escaped(s.rest).c_str(), problem.c_str());
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace vitrine::cli
