@@ -45,7 +45,8 @@ int run(std::vector<std::string> args) {
         if (first == s.name) return s.run({args.begin() + 1, args.end()});
     // A folder or an option is for the window; any other word is a subcommand that does not exist.
     std::error_code failed;
-    if (!first.empty() && first[0] != '-' && !std::filesystem::exists(first, failed)) {
+    if (!first.empty() && first[0] != '-' && first.find('/') == std::string::npos &&
+        !std::filesystem::exists(first, failed)) {
         std::vector<std::string> names;
         for (const Subcommand& s : kSubcommands) names.emplace_back(s.name);
         const std::string near = nearest_name(first, names);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <new>
+#include <utility>
 
 #include "app/dialogue.h"
 #include "app/watching.h"
@@ -50,6 +51,7 @@ bool Worker::send(Command c) {
 void Worker::cancel() {
     const std::lock_guard lock(mutex_);
     running_.request_stop();
+    is_next_stopped_ = !commands_.empty();  // what was asked for and has not begun is meant too
 }
 
 void Worker::set_watch(ProbeSet probes) {
@@ -79,6 +81,7 @@ void Worker::run(std::stop_token stop) {
                 command = std::move(commands_.front());
                 commands_.pop_front();
                 running_ = std::stop_source();
+                if (std::exchange(is_next_stopped_, false)) running_.request_stop();
                 has_command = true;
             }
         }

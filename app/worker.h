@@ -100,9 +100,10 @@ class Worker : public CommandSink {
     mutable std::mutex mutex_;
     std::condition_variable_any wake_;
     std::deque<Command> commands_;
-    std::stop_source running_;  // stops the command that runs
-    std::string search_;        // what the list of conversations was last asked for
-    std::mutex watch_mutex_;    // guards `watched_` and the engine's watch against swapping the engine
+    std::stop_source running_;      // stops the command that runs
+    bool is_next_stopped_ = false;  // stop was asked for while this command waited
+    std::string search_;            // what the list of conversations was last asked for
+    std::mutex watch_mutex_;        // guards `watched_` and the engine's watch against swapping the engine
     ProbeSet watched_ = 0;
     Watch* watch_ = nullptr;
     std::atomic<bool> is_busy_{false};

@@ -1,4 +1,5 @@
-// vitrine chat and dump against the reference: the greedy answers of the shipped model, and every hook's shape and value.
+// vitrine chat and dump against the reference: the greedy answers of the shipped model, and every hook's shape and
+// value.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,8 +24,8 @@ std::vector<int64_t> ints(const Json& array) {
     return out;
 }
 
-// seedling_greedy.json was made with transformers in FP32; three of its prompts are longer than 128 tokens, where the 4-head indexer
-// may tie (the file's own README: no exact tie at the cut in these cases).
+// seedling_greedy.json was made with transformers in FP32; three of its prompts are longer than 128 tokens, where the
+// 4-head indexer may tie (the file's own README: no exact tie at the cut in these cases).
 TEST(Chat, GreedyAnswersAreTheReference) {
     const test::TempFolder home;
     const std::string file = kSource + "/tests/golden/seedling_greedy.json";
@@ -34,8 +35,8 @@ TEST(Chat, GreedyAnswersAreTheReference) {
         const std::string prompt = c.at("user").as_string();
         SCOPED_TRACE(prompt.substr(0, 40));
         const std::vector<int64_t> expected = ints(c.at("greedy_ids"));
-        const test::Run r = test::run_program({"chat", "-p", prompt, "--mode", c.at("mode").as_string(), "--temp", "0", "-n",
-                                               std::to_string(expected.size()), "--json"},
+        const test::Run r = test::run_program({"chat", "-p", prompt, "--mode", c.at("mode").as_string(), "--temp", "0",
+                                               "-n", std::to_string(expected.size()), "--json"},
                                               home.path());
         ASSERT_EQ(r.code, 0) << r.err;
         const Json j = Json::parse(r.out, "stdout");
@@ -66,7 +67,8 @@ std::string write_ids(const RawTensor& t, const std::string& path) {
 
 // Rows of ids are sets: their order is not significant. Experts' weights are compared through the sorted order of both.
 bool is_unordered(const std::string& name) {
-    return name.ends_with("hook_topk") || name.ends_with("hook_router_indices") || name.ends_with("hook_router_weights");
+    return name.ends_with("hook_topk") || name.ends_with("hook_router_indices") ||
+           name.ends_with("hook_router_weights");
 }
 
 void expect_same(const std::string& name, const RawTensor& want, const RawTensor& got) {

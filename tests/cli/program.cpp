@@ -42,7 +42,8 @@ Run run_program(const std::vector<std::string>& args, const std::string& home, c
     close(in[0]), close(out[1]), close(err[1]);
     Run r;
     // Inputs here are smaller than a pipe's buffer, so this does not wait for the program to read.
-    if (write(in[1], input.data(), input.size()) != static_cast<ssize_t>(input.size())) throw std::runtime_error("write");
+    if (write(in[1], input.data(), input.size()) != static_cast<ssize_t>(input.size()))
+        throw std::runtime_error("write");
     close(in[1]);
     pollfd files[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
     for (int n_open = 2; n_open > 0;) {

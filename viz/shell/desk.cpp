@@ -6,7 +6,13 @@
 namespace vitrine::viz {
 
 bool Desk::post(Command c) {
-    if (sink.send(std::move(c))) return true;
+    const bool generates = std::holds_alternative<SendMessage>(c) || std::holds_alternative<Regenerate>(c) ||
+                           std::holds_alternative<EditTurn>(c);
+    if (sink.send(std::move(c))) {
+        // From now on, not only once the engine begins: a second click must not send twice. Idle ends it.
+        s.is_generating = s.is_generating || generates;
+        return true;
+    }
     say(Notice::Level::warning, "The engine is busy and its queue is full: try again in a moment.");
     return false;
 }
