@@ -27,7 +27,7 @@ export DISPLAY=:$display LIBGL_ALWAYS_SOFTWARE=1
 cat >"$home/script" <<EOF
 wait idle
 type 74*82=?
-key ctrl+Enter
+key Ctrl+Enter
 wait idle
 expect 74*82
 view Overview
