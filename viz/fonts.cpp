@@ -80,7 +80,8 @@ Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_w
         if (FcPatternGetString(got, FC_FILE, 0, &s) == FcResultMatch) out.path = reinterpret_cast<const char*>(s);
         FcPatternGetInteger(got, FC_INDEX, 0, &out.index);
         out.index &= 0xffff;  // the upper half is a named instance
-        if (FcPatternGetString(got, FC_FAMILY, 0, &s) != FcResultMatch || std::strcmp(reinterpret_cast<const char*>(s), family) != 0)
+        if (FcPatternGetString(got, FC_FAMILY, 0, &s) != FcResultMatch ||
+            std::strcmp(reinterpret_cast<const char*>(s), family) != 0)
             substitutes_.push_back(std::string(family) + " -> " + (s ? reinterpret_cast<const char*>(s) : "nothing"));
         FcPatternDestroy(got);
     }

@@ -40,7 +40,8 @@ struct Applier {
         s.live_reasoning += u.reasoning_delta;
         s.live_content += u.content_delta;
         s.timeline.tokens.insert(s.timeline.tokens.end(), u.tokens.begin(), u.tokens.end());
-        s.live_tokens.insert(s.live_tokens.end(), std::make_move_iterator(u.tokens.begin()), std::make_move_iterator(u.tokens.end()));
+        s.live_tokens.insert(s.live_tokens.end(), std::make_move_iterator(u.tokens.begin()),
+                             std::make_move_iterator(u.tokens.end()));
     }
     void operator()(Progress&& u) const { s.progress = std::move(u); }
     void operator()(Finished&& u) const {

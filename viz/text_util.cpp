@@ -77,7 +77,8 @@ std::string elide(std::string_view text, float width) {
     const size_t line = text.find('\n');
     const std::string_view first = text.substr(0, line);
     const char *begin = first.data(), *stop = begin + first.size(), *rest = stop;
-    if (line == std::string_view::npos && font->CalcTextSizeA(size, FLT_MAX, 0, begin, stop).x <= width + 0.5f) return std::string(first);
+    if (line == std::string_view::npos && font->CalcTextSizeA(size, FLT_MAX, 0, begin, stop).x <= width + 0.5f)
+        return std::string(first);
     const float dots = font->CalcTextSizeA(size, FLT_MAX, 0, "\xE2\x80\xA6").x;
     if (dots > width) return "";
     font->CalcTextSizeA(size, width - dots, 0, begin, stop, &rest);

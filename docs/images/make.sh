@@ -2,11 +2,13 @@
 # Makes the pictures of the README with the program itself, in a window under Xvfb. usage: docs/images/make.sh (after ./run)
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+notes='Notes: candle0=garden63; candle1=pepper77; dragon2=river77; marble0=tiger28; pepper2=cotton73; '
+notes+='cotton0=candle43; pepper1=garden40; lemon0=tiger99; river1=candle79; stone2=pepper41; marble2=garden35; rocket0=apple53. What is pepper2?'
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 cat >"$home/script" <<EOF
 wait idle
-type Notes: candle0=garden63; candle1=pepper77; dragon2=river77; marble0=tiger28; pepper2=cotton73; cotton0=candle43; pepper1=garden40; lemon0=tiger99; river1=candle79; stone2=pepper41; marble2=garden35; rocket0=apple53. What is pepper2?
+type $notes
 key Ctrl+Enter
 wait idle
 type 74*82=?
@@ -24,5 +26,6 @@ shot $here/streams.png
 view Cache
 shot $here/cache.png
 EOF
-export HOME=$home XDG_CONFIG_HOME=$home/c XDG_DATA_HOME=$home/d XDG_STATE_HOME=$home/s XDG_CACHE_HOME=$home/k LIBGL_ALWAYS_SOFTWARE=1
+export HOME=$home XDG_CONFIG_HOME=$home/c XDG_DATA_HOME=$home/d XDG_STATE_HOME=$home/s XDG_CACHE_HOME=$home/k
+export LIBGL_ALWAYS_SOFTWARE=1
 xvfb-run -a -s "-screen 0 1600x1000x24" "$here/../../build/release/bin/vitrine" drive "$home/script"

@@ -28,7 +28,8 @@ TensorHistogram Engine::histogram(const std::string& tensor) const {
         if (p.name == tensor) found = &p;
     });
     if (!found || found->view.dtype == DType::i64 || found->view.dtype == DType::i32)
-        throw Error(ErrorKind::bad_input, "tensor \"" + escaped(tensor) + "\": expected the name of a loaded tensor of real numbers");
+        throw Error(ErrorKind::bad_input,
+                    "tensor \"" + escaped(tensor) + "\": expected the name of a loaded tensor of real numbers");
     double sum = 0, squares = 0;
     int64_t n = 0;
     for_each_value(*found, [&](float x) {

@@ -44,7 +44,8 @@ std::vector<Issue> validate(const Sampling& s, int vocab_size) {
     const auto check = [&](bool ok, const char* key, const std::string& value, const char* range) {
         if (!ok) issues.push_back({"", key, value, range, ""});
     };
-    check(s.temperature >= 0 && s.temperature <= 100, "temperature", std::to_string(s.temperature), "expected a number in [0, 100]");
+    check(s.temperature >= 0 && s.temperature <= 100, "temperature", std::to_string(s.temperature),
+          "expected a number in [0, 100]");
     check(s.top_k >= 0 && s.top_k <= vocab_size, "top_k", std::to_string(s.top_k),
           "expected an integer in [0, vocabulary size]; 0 is off");
     check(s.top_p > 0 && s.top_p <= 1, "top_p", std::to_string(s.top_p), "expected a number in (0, 1]; 1 is off");
@@ -61,7 +62,8 @@ int32_t sample(std::span<const float> logits, const Sampling& s, std::span<const
     if (s.repetition_penalty != 1.0) logits = changed = penalised(logits, s.repetition_penalty, seen);
     const int32_t best = argmax(logits);
     if (best < 0 || !std::isfinite(logits[best]))
-        throw Error(ErrorKind::bad_input, "the logits hold no finite value: the weights or the activations are damaged (NaN or Inf)");
+        throw Error(ErrorKind::bad_input,
+                    "the logits hold no finite value: the weights or the activations are damaged (NaN or Inf)");
     if (s.temperature == 0) return best;
 
     std::vector<Candidate> c;

@@ -16,11 +16,16 @@ constexpr int kNextTokens = 32;                           // recorded alternativ
 // Fills trace records and forwards to another sink with absolute positions.
 class RecordSink : public ProbeSink {
   public:
-    RecordSink(int n_tokens, bool records, int64_t position, ProbeSink* next) : records_(records), position_(position), next_(next) {
+    RecordSink(int n_tokens, bool records, int64_t position, ProbeSink* next)
+        : records_(records), position_(position), next_(next) {
         if (records_) builder_.begin(n_tokens);
     }
-    void put(int token, Probe p, int layer, const float* data, int rows, int cols) override { both(token, p, layer, data, rows, cols); }
-    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override { both(token, p, layer, data, rows, cols); }
+    void put(int token, Probe p, int layer, const float* data, int rows, int cols) override {
+        both(token, p, layer, data, rows, cols);
+    }
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override {
+        both(token, p, layer, data, rows, cols);
+    }
     std::shared_ptr<const TokenRecord> finish(int token) { return builder_.finish(token); }
 
   private:

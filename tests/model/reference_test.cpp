@@ -43,8 +43,8 @@ Tensor rows(Arena& arena, DType type, const Array& a, int64_t begin, int64_t end
 }
 
 // The same block left free: its index scores, rounded to BF16 three times, against the vector's.
-void expect_index_scores(Ctx ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x, const std::vector<int32_t>& ids,
-                         int64_t begin, SequenceCache& cache, const Array& want) {
+void expect_index_scores(Ctx ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x,
+                         const std::vector<int32_t>& ids, int64_t begin, SequenceCache& cache, const Array& want) {
     test::Collector got;
     Watch watch;
     watch.set(probe_bit(kIndexScores));
@@ -105,7 +105,8 @@ TEST_P(Reference, EachBlockAgrees) {
             const Tensor y = block(ctx, c, w.blocks[l], l, x, batch, batch_angles(ctx, c, batch));
             cache.length = end;
             if (c.layers[l].kind() == LayerKind::csa)
-                expect_index_scores(ctx, c, w.blocks[l], l, x, ids, begin, free_cache, want.at(block_name + "attn.indexer.hook_scores"));
+                expect_index_scores(ctx, c, w.blocks[l], l, x, ids, begin, free_cache,
+                                    want.at(block_name + "attn.indexer.hook_scores"));
             const Array& out = want.at(block_name + "hook_out");
             for (int64_t i = 0; i < y.count(); ++i) {
                 const double a = y.f32()[i], b = out.values[begin * out.width() + i];
@@ -120,8 +121,8 @@ TEST_P(Reference, EachBlockAgrees) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Reference,
-                         testing::Values(Case{"smooth15", 2e-5}, Case{"tiny15", 2e-5}, Case{"flashlike", 2e-5}, Case{"prolike", 2e-5},
-                                         Case{"official", 3e-4}),
+                         testing::Values(Case{"smooth15", 2e-5}, Case{"tiny15", 2e-5}, Case{"flashlike", 2e-5},
+                                         Case{"prolike", 2e-5}, Case{"official", 3e-4}),
                          [](const auto& p) { return std::string(p.param.name); });
 
 // The whole model where nothing is chosen: small differences stay small.

@@ -61,7 +61,8 @@ TEST(Sampler, RepetitionPenaltyLowersSeenTokensOnBothSidesOfZero) {
 }
 
 TEST(Sampler, BadSettingsAreAllListed) {
-    const auto issues = validate({.temperature = -1, .top_k = -2, .top_p = 0, .min_p = 1, .repetition_penalty = 0, .max_new_tokens = 0}, 10);
+    const auto issues = validate(
+        {.temperature = -1, .top_k = -2, .top_p = 0, .min_p = 1, .repetition_penalty = 0, .max_new_tokens = 0}, 10);
     EXPECT_EQ(issues.size(), 6u);
 }
 

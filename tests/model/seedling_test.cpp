@@ -36,10 +36,13 @@ TEST(Seedling, GreedyTextEqualsTheReference) {
         auto session = engine->new_session();
         GenerateRequest request{prompt.ids, {.temperature = 0, .max_new_tokens = static_cast<int>(want.size())}, mode, 0};
         std::string reasoning, content;
-        const GenerateResult r = generate(*engine, *session, request, {{}, [&](const TokenInfo&, const std::string& a, const std::string& b) {
-                                              reasoning += a;
-                                              content += b;
-                                          }}, {});
+        const GenerateResult r = generate(*engine, *session, request,
+                                          {{},
+                                           [&](const TokenInfo&, const std::string& a, const std::string& b) {
+                                               reasoning += a;
+                                               content += b;
+                                           }},
+                                          {});
         EXPECT_EQ(r.output_ids, want) << user;
         if (!c.at("ended").as_bool()) continue;
         EXPECT_EQ(r.reasoning, c.at("reasoning").as_string()) << user;
@@ -54,10 +57,12 @@ TEST(Seedling, StopStringsEndTheAnswerAndAreCutFromIt) {
     auto engine = Engine::load(seedling(), {});
     text::Message message;
     message.content = "add 1172 and 269";  // answers 1441
-    const auto prompt = text::encode_chat({message}, text::RenderOptions::for_mode(Mode::non_think), engine->chat_format(), *engine->tokenizer());
+    const auto prompt = text::encode_chat({message}, text::RenderOptions::for_mode(Mode::non_think),
+                                          engine->chat_format(), *engine->tokenizer());
     for (const auto& [stop, want] : {std::pair<std::string, std::string>{"44", "1"}, {"41", "14"}, {"9", "1441"}, {"1441", ""}}) {
         auto session = engine->new_session();
-        const GenerateResult r = generate(*engine, *session, {prompt.ids, {.temperature = 0, .stop = {stop}}, Mode::non_think, 0}, {}, {});
+        const GenerateResult r =
+            generate(*engine, *session, {prompt.ids, {.temperature = 0, .stop = {stop}}, Mode::non_think, 0}, {}, {});
         EXPECT_EQ(r.content, want) << stop;
         EXPECT_EQ(r.stats.stop_reason, want == "1441" ? "end of text" : "stop string");
     }

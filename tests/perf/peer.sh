@@ -27,7 +27,7 @@ threads=$(nproc)
 bench() { "$vitrine" bench -m "$work/mid-hf" --numerics "$1" --context "$2" --json > "$out/vitrine-$1-$2-$3.json"; }
 echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $threads threads, $rounds rounds"
 echo "load before: $(cut -d' ' -f1-3 /proc/loadavg)"
-awk -v n="$threads" '$1 > n / 4 { print "OTHERS ARE RUNNING: these ratios mean nothing (llama.cpp falls to a tenth)" }' /proc/loadavg
+awk -v n="$threads" '$1 > n / 4 { print "OTHERS ARE RUNNING: the ratios mean nothing (llama.cpp falls to a tenth)" }' /proc/loadavg
 for r in $(seq "$rounds"); do
     in_box "./llama_perf -m mid.gguf -p 512 -n 128 -d 0 -j $threads" > "$out/llama-512-$r.txt"
     bench reference 512 "$r"

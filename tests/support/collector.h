@@ -20,8 +20,12 @@ class Collector : public ProbeSink {
     }
     bool has(const std::string& name) const { return rows_.count(name) != 0; }
     const std::map<int, std::vector<double>>& rows(const std::string& name) const { return rows_.at(name); }
-    void put(int token, Probe p, int layer, const float* data, int rows, int cols) override { keep(token, p, layer, data, rows * cols); }
-    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override { keep(token, p, layer, data, rows * cols); }
+    void put(int token, Probe p, int layer, const float* data, int rows, int cols) override {
+        keep(token, p, layer, data, rows * cols);
+    }
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override {
+        keep(token, p, layer, data, rows * cols);
+    }
     void clear() { rows_.clear(); }
 
   private:

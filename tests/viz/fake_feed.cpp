@@ -27,7 +27,8 @@ std::vector<float> shares(int n, double total, uint64_t a, uint64_t b, uint64_t 
 std::vector<float> doubly_stochastic(int n, uint64_t a, uint64_t b, uint64_t c) {
     std::vector<float> m(static_cast<size_t>(n) * n);
     for (int r = 0; r < n; ++r)
-        for (int k = 0; k < n; ++k) m[r * n + k] = static_cast<float>(std::exp(2.5 * unit(a, b, c, r * n + k) + (r == k ? 1.5 : 0)));
+        for (int k = 0; k < n; ++k)
+            m[r * n + k] = static_cast<float>(std::exp(2.5 * unit(a, b, c, r * n + k) + (r == k ? 1.5 : 0)));
     for (int it = 0; it < 20; ++it)
         for (int axis = 0; axis < 2; ++axis)
             for (int r = 0; r < n; ++r) {
@@ -69,7 +70,8 @@ void put_attention(const Writer& w, const Shape& s, const LayerConfig& l, int la
     const double used = n_entries ? compressed : 0, window = 1 - sink - used;
     w.f(kShares, layer, {static_cast<float>(window), static_cast<float>(used), static_cast<float>(sink)});
     w.f(kWindowMass, layer, shares(n_window, window, t, layer, 11));
-    if (l.ratio && (t + 1) % l.ratio == 0) w.f(kEntryWeights, layer, shares(l.kind() == LayerKind::csa ? 8 : l.ratio, 1, t, layer, 12));
+    if (l.ratio && (t + 1) % l.ratio == 0)
+        w.f(kEntryWeights, layer, shares(l.kind() == LayerKind::csa ? 8 : l.ratio, 1, t, layer, 12));
     if (l.kind() == LayerKind::hca && n_entries) w.f(kEntryMass, layer, shares(static_cast<int>(n_entries), used, t, layer, 13));
     if (l.kind() != LayerKind::csa) return;
     std::vector<float> scores(static_cast<size_t>(n_entries));
@@ -90,7 +92,8 @@ void put_attention(const Writer& w, const Shape& s, const LayerConfig& l, int la
 
 void put_router(const Writer& w, const Shape& s, const ModelInfo& m, int layer, uint64_t t) {
     std::vector<float> affinity(static_cast<size_t>(s.n_experts));
-    for (size_t e = 0; e < affinity.size(); ++e) affinity[e] = static_cast<float>(std::sqrt(std::log1p(std::exp(3 * unit(t, layer, 16, e) - 2))));
+    for (size_t e = 0; e < affinity.size(); ++e)
+        affinity[e] = static_cast<float>(std::sqrt(std::log1p(std::exp(3 * unit(t, layer, 16, e) - 2))));
     w.f(kRouterScores, layer, affinity);
     std::vector<int32_t> order(affinity.size());
     std::iota(order.begin(), order.end(), 0);
@@ -117,7 +120,8 @@ void put_next(const Writer& w, const Shape& s, uint64_t t) {
     std::sort(probs.rbegin(), probs.rend());
     std::vector<int32_t> ids;
     double entropy = 0;
-    for (int i = 0; i < s.n_next; ++i) ids.push_back(static_cast<int32_t>(20 + (t * 13 + 7 * i) % 230)), entropy -= probs[i] * std::log(probs[i]);
+    for (int i = 0; i < s.n_next; ++i)
+        ids.push_back(static_cast<int32_t>(20 + (t * 13 + 7 * i) % 230)), entropy -= probs[i] * std::log(probs[i]);
     w.i(kNextIds, TokenRecord::kNoLayer, ids), w.f(kNextProbs, TokenRecord::kNoLayer, probs);
     w.f(kNextEntropy, TokenRecord::kNoLayer, {static_cast<float>(entropy)});
 }
@@ -127,14 +131,19 @@ const char* const kReasoning =
     "The user asks two things. First, 74*82: 74*80 = 5920 and 74*2 = 148, so the sum is 6068.\nSecond, 注意力机制 "
     "(attention). In long texts most keys carry little mass; choosing a few compressed entries keeps what matters.";
 const char* const kAnswer =
-    "74 × 82 = 6068.\n\n注意力机制让每个词关注其他词。 In a long text most of the keys get almost no weight, so the model groups "
-    "neighbouring tokens into compressed entries and reads only the best of them. The sliding window keeps the newest tokens whole.";
+    "74 × 82 = 6068.\n\n注意力机制让每个词关注其他词。 In a long text most of the keys get almost no weight, so the "
+    "model groups "
+    "neighbouring tokens into compressed entries and reads only the best of them. The sliding window keeps the newest "
+    "tokens whole.";
 
 void append_words(const std::string& text, Phase phase, std::vector<TokenInfo>& out) {
     for (size_t i = 0; i < text.size();) {
         size_t end = i + 1;
         if (static_cast<unsigned char>(text[i]) >= 0xE0) end = i + 3;
-        else while (end < text.size() && text[end] != ' ' && text[end] != '\n' && static_cast<unsigned char>(text[end]) < 0xC0 && end - i < 6) ++end;
+        else
+            while (end < text.size() && text[end] != ' ' && text[end] != '\n' &&
+                   static_cast<unsigned char>(text[end]) < 0xC0 && end - i < 6)
+                ++end;
         TokenInfo t;
         t.id = static_cast<int32_t>(20 + (i * 31 + text[i]) % 230), t.phase = phase, t.text = text.substr(i, end - i);
         const bool is_drawn = phase != Phase::prompt;
@@ -163,7 +172,8 @@ Timeline timeline(const Shape& s) {
     segment("system", 0, [&] { append_words("You are a careful assistant. ", Phase::prompt, t.tokens); });
     const int64_t tail = 180, filler = std::max<int64_t>(0, s.n_tokens - tail - static_cast<int64_t>(t.tokens.size()));
     segment("notes", 1, [&] {
-        const char* words[] = {"Notes:", " the", " red", " box", " holds", " nine", " keys", ".", "\n", " 钥", "匙", " in", " row", " 7", ","};
+        const char* words[] = {"Notes:", " the", " red", " box", " holds", " nine", " keys", ".",
+                               "\n",     " 钥",  "匙",   " in",  " row",   " 7",    ","};
         for (int64_t i = 0; i < filler; ++i) {
             TokenInfo w;
             w.id = static_cast<int32_t>(20 + i % 230), w.text = words[(i * 7 + i / 15) % 15];
@@ -214,8 +224,10 @@ std::shared_ptr<const ModelInfo> model_info(const Shape& s) {
     m->folder = "/models/seedling", m->name = "seedling", m->kernels = "AVX-512 BF16", m->n_threads = 2, m->has_tokenizer = true;
     ModelConfig& c = m->config;
     c.vocab_size = 272, c.hidden_size = s.hidden, c.n_heads = s.n_heads, c.head_dim = 64, c.rope_dim = 16, c.q_lora_rank = 128;
-    c.o_groups = 2, c.o_lora_rank = 128, c.sliding_window = s.window, c.index_n_heads = 4, c.index_head_dim = 32, c.index_topk = s.index_topk;
-    c.n_experts = s.n_experts, c.n_shared_experts = 1, c.n_experts_per_tok = s.n_chosen, c.expert_width = 128, c.hc_mult = s.n_streams;
+    c.o_groups = 2, c.o_lora_rank = 128, c.sliding_window = s.window, c.index_n_heads = 4, c.index_head_dim = 32,
+    c.index_topk = s.index_topk;
+    c.n_experts = s.n_experts, c.n_shared_experts = 1, c.n_experts_per_tok = s.n_chosen, c.expert_width = 128,
+    c.hc_mult = s.n_streams;
     c.hc_sinkhorn_iters = 20, c.hc_eps = 1e-6, c.rms_norm_eps = 1e-6, c.routed_scaling_factor = 1.5, c.swiglu_limit = 10;
     c.rope_theta = 10000, c.compress_rope_theta = 160000, c.max_position = 1 << 20;
     for (int l = 0; l < s.n_layers; ++l) {
@@ -226,7 +238,8 @@ std::shared_ptr<const ModelInfo> model_info(const Shape& s) {
         for (const char* name : {"attn.wq_a.weight", "attn.wkv.weight", "ffn.gate.weight"})
             m->tensors.push_back({"layers." + std::to_string(l) + "." + name, "BF16", "[128, 256]", 65536, 32768});
     }
-    m->n_params = 13'400'000, m->n_active_params = 4'100'000, m->weight_bytes = 26'800'000, m->load_ms = 84, m->effort_release = "chat.json";
+    m->n_params = 13'400'000, m->n_active_params = 4'100'000, m->weight_bytes = 26'800'000, m->load_ms = 84,
+    m->effort_release = "chat.json";
     return m;
 }
 
@@ -254,7 +267,9 @@ CacheReport cache_report(const Shape& s) {
         LayerCacheBytes b;
         b.n_window_rows = std::min<int64_t>(s.window, s.n_tokens), b.n_entries = l.ratio ? s.n_tokens / l.ratio : 0;
         b.allocated[0] = static_cast<uint64_t>(b.n_window_rows) * 256;
-        if (l.kind() == LayerKind::csa) b.allocated[1] = static_cast<uint64_t>(b.n_entries) * 256, b.allocated[2] = static_cast<uint64_t>(b.n_entries) * 128;
+        if (l.kind() == LayerKind::csa)
+            b.allocated[1] = static_cast<uint64_t>(b.n_entries) * 256,
+            b.allocated[2] = static_cast<uint64_t>(b.n_entries) * 128;
         if (l.kind() == LayerKind::hca) b.allocated[3] = static_cast<uint64_t>(b.n_entries) * 256;
         if (l.ratio) b.allocated[4] = static_cast<uint64_t>(l.ratio) * 1024;
         b.expected = b.allocated;
@@ -293,7 +308,9 @@ Snapshot snapshot(const Shape& s) {
     out.times.n_tokens = 100;
     out.meters = {1042, 1.8};
     for (int i = 0; i < 24; ++i)
-        out.conversations.push_back({7 + i, i ? "Conversation about keys and rooms, number " + std::to_string(i) : "74*82 and attention", "2026-01-0" + std::to_string(1 + i % 9), "74 × 82 = 6068.", 2 + i % 5});
+        out.conversations.push_back(
+            {7 + i, i ? "Conversation about keys and rooms, number " + std::to_string(i) : "74*82 and attention",
+             "2026-01-0" + std::to_string(1 + i % 9), "74 × 82 = 6068.", 2 + i % 5});
     return out;
 }
 

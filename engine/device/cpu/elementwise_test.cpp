@@ -21,7 +21,8 @@ std::vector<float> values(int n, int seed, float scale) {
 void expect_near(const std::vector<float>& a, const std::vector<float>& b, double tolerance, const char* what) {
     double largest = 1e-30;
     for (float x : b) largest = std::max<double>(largest, std::abs(x));
-    for (size_t i = 0; i < a.size(); ++i) ASSERT_LE(std::abs(a[i] - b[i]), tolerance * largest) << what << " element " << i << " of " << a.size();
+    for (size_t i = 0; i < a.size(); ++i)
+        ASSERT_LE(std::abs(a[i] - b[i]), tolerance * largest) << what << " element " << i << " of " << a.size();
 }
 
 TEST(Elementwise, EveryInstructionSetAgreesWithPlainLoops) {

@@ -69,7 +69,8 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
     // Decode splits heads over threads, prefill splits tokens. A piece's scratch lies in the arena: pieces never share it.
     const int64_t heads_per_piece = n_tokens >= 8 ? n_heads : std::max<int64_t>(1, (n_heads + 3) / 4);
     const int64_t head_pieces = (n_heads + heads_per_piece - 1) / heads_per_piece;
-    const int64_t tokens_per_piece = std::max<int64_t>(1, n_tokens / 64), n_pieces = (n_tokens + tokens_per_piece - 1) / tokens_per_piece * head_pieces;
+    const int64_t tokens_per_piece = std::max<int64_t>(1, n_tokens / 64),
+                  n_pieces = (n_tokens + tokens_per_piece - 1) / tokens_per_piece * head_pieces;
     const int64_t scratch_floats = k.attend_scratch_floats(longest, c, heads_per_piece);
     Tensor scratch = ctx.arena.make(DType::f32, {n_pieces, scratch_floats});
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c)));

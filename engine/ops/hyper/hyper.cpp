@@ -14,7 +14,8 @@ float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 // fn . vec(X) [T, n_out]; the RMS factor is applied after the product (v4-spec 2.2, step 2), by the caller, row by row.
 Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn) {
-    return linear(ctx, x_TND.reshaped({x_TND.dim(0), x_TND.dim(1) * x_TND.dim(2)}), fn, {.quantise_input = false, .round_output = false});
+    return linear(ctx, x_TND.reshaped({x_TND.dim(0), x_TND.dim(1) * x_TND.dim(2)}), fn,
+                  {.quantise_input = false, .round_output = false});
 }
 
 float rms_factor(const float* x, int64_t n, double eps) {

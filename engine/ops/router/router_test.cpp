@@ -69,7 +69,8 @@ TEST(Router, ForcedExpertsKeepTheirOwnAffinities) {
     Tensor forced = f.arena.make(DType::i32, {1, 2});
     forced.as<int32_t>()[0] = 3;
     forced.as<int32_t>()[1] = 1;
-    const Routing r = route(f.ctx, f.tensor({1, 4}, {2, 1, 0, -1}), {}, identity_gate(4, {0, 0, 0, 0}), config(4, 2), false, forced);
+    const Routing r =
+        route(f.ctx, f.tensor({1, 4}, {2, 1, 0, -1}), {}, identity_gate(4, {0, 0, 0, 0}), config(4, 2), false, forced);
     EXPECT_EQ(r.indices_TK.as<int32_t>()[0], 3);
     EXPECT_LT(r.weights_TK.f32()[0], r.weights_TK.f32()[1]);
 }
