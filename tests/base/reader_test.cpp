@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,13 +107,14 @@ TEST_F(Reader, ShrinkingFileIsAnError) {
     EXPECT_NO_THROW(throw_if_mapping_failed());  // every failed mapping is closed again
 }
 
+// Whoever handled SIGBUS before gets it: the default action kills, a sanitizer reports and exits.
 TEST(ReaderDeathTest, ForeignBusErrorStillKills) {
-    EXPECT_EXIT(
+    EXPECT_DEATH(
         {
             install_mapping_guard();
             raise(SIGBUS);
         },
-        testing::KilledBySignal(SIGBUS), "");
+        "");
 }
 
 TEST(FileName, Rules) {
