@@ -55,7 +55,8 @@ struct Pool::Impl {
     bool take_piece() {
         uint64_t seen = claim.load(std::memory_order_acquire);
         while (static_cast<uint32_t>(seen) != 0) {
-            if (!claim.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+            if (!claim.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+                continue;
             const int64_t i = n_pieces - static_cast<int64_t>(static_cast<uint32_t>(seen));
             const int64_t begin = i * grain;
             f(context, begin, begin + grain < n ? begin + grain : n);
@@ -92,7 +93,9 @@ Pool::~Pool() {
     for (std::thread& t : impl_->workers) t.join();
 }
 
-int Pool::n_threads() const { return static_cast<int>(impl_->workers.size()) + 1; }
+int Pool::n_threads() const {
+    return static_cast<int>(impl_->workers.size()) + 1;
+}
 
 void Pool::run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) {
     VITRINE_ASSERT(grain >= 1);
@@ -110,7 +113,8 @@ void Pool::run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), voi
     p.grain = grain;
     p.n_pieces = n_pieces;
     p.unfinished.store(static_cast<uint32_t>(n_pieces), std::memory_order_relaxed);
-    p.claim.store(static_cast<uint64_t>(++p.generation) << 32 | static_cast<uint64_t>(n_pieces), std::memory_order_release);
+    p.claim.store(static_cast<uint64_t>(++p.generation) << 32 | static_cast<uint64_t>(n_pieces),
+                  std::memory_order_release);
     p.wake.fetch_add(1, std::memory_order_acq_rel);
     p.wake.notify_all();
     while (p.take_piece()) {

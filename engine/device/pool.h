@@ -1,7 +1,8 @@
 // The thread pool used inside CPU ops: a blocking parallel-for over a fixed split.
 //
-// Workers spin at most 20 microseconds after their last task, then block on a futex; there is no busy barrier. The split of
-// [0, n) depends on n and grain alone, never on the number of threads, so results are the same bits for any thread count.
+// Workers spin at most 20 microseconds after their last task, then block on a futex; there is no busy barrier. The
+// split of [0, n) depends on n and grain alone, never on the number of threads, so results are the same bits for any
+// thread count.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -15,11 +16,12 @@ class Pool {
     ~Pool();
     int n_threads() const;
 
-    // Calls f(begin, end) for the pieces of [0, n) of `grain` items each (the last may be shorter), on any thread, and returns
-    // when all are done. Exceptions must not leave f. Not reentrant; called by the engine thread only.
+    // Calls f(begin, end) for the pieces of [0, n) of `grain` items each (the last may be shorter), on any thread, and
+    // returns when all are done. Exceptions must not leave f. Not reentrant; called by the engine thread only.
     template <class F>
     void parallel_for(int64_t n, int64_t grain, F&& f) {
-        run(n, grain, [](void* c, int64_t b, int64_t e) { (*static_cast<std::remove_reference_t<F>*>(c))(b, e); }, &f);
+        run(
+            n, grain, [](void* c, int64_t b, int64_t e) { (*static_cast<std::remove_reference_t<F>*>(c))(b, e); }, &f);
     }
 
   private:

@@ -46,8 +46,8 @@ TEST(Pool, PiecesDependOnSizeAndGrainOnly) {
     }
 }
 
-// Jobs follow each other at once, after the spin has ended, and with more pieces than threads; plain (non-atomic) writes
-// must be visible to the caller: this is the test to run under the thread sanitizer.
+// Jobs follow each other at once, after the spin has ended, and with more pieces than threads; plain (non-atomic)
+// writes must be visible to the caller: this is the test to run under the thread sanitizer.
 TEST(Pool, ManyJobsInARow) {
     Pool pool(4);
     std::vector<int64_t> value(64, 0);

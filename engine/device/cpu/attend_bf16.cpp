@@ -1,8 +1,9 @@
-// Attention over packed rows with products of BF16 pairs (numerics `reference`: q, the rows and p are BF16 values, sums FP32).
+// Attention over packed rows with products of BF16 pairs (numerics `reference`: q, the rows and p are BF16 values, sums
+// FP32).
 //
-// A row is held as "columns vectors": its FP8 part in groups of 64 as Fp8Dot orders them, then its BF16 part, each padded with
-// zeros to whole vectors. Scores pair neighbouring columns of a row. Values pair two rows: interleaving their words leaves 16
-// columns in each vector of sums, put back in order once per head at the end.
+// A row is held as "columns vectors": its FP8 part in groups of 64 as Fp8Dot orders them, then its BF16 part, each
+// padded with zeros to whole vectors. Scores pair neighbouring columns of a row. Values pair two rows: interleaving
+// their words leaves 16 columns in each vector of sums, put back in order once per head at the end.
 #include "engine/device/cpu/isa_avx512_bf16.h"
 #include "engine/device/cpu/attend_impl.h"
 #include "engine/device/cpu/kernel_tables.h"
@@ -32,11 +33,15 @@ void unpack_pairs(const Tables& t, const Layout& l, const void* packed, __m512i*
     const uint8_t* scales = p + l.n_fp8 + 2 * l.rope;
     for (int64_t g = 0; g < l.n_groups; ++g, out += 2) {
         const uint8_t *h = t.fp8_high[scales[g]], *low = t.fp8_low[scales[g]];
-        const Fp8Dot::Block b{{_mm512_load_si512(h), _mm512_load_si512(h + 64)}, {_mm512_load_si512(low), _mm512_load_si512(low + 64)}};
+        const Fp8Dot::Block b{{_mm512_load_si512(h), _mm512_load_si512(h + 64)},
+                              {_mm512_load_si512(low), _mm512_load_si512(low + 64)}};
         const int64_t n = l.n_fp8 - g * 64;
-        Fp8Dot::widen(n >= 64 ? _mm512_loadu_si512(p + g * 64) : _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p + g * 64), b, out);
+        Fp8Dot::widen(
+            n >= 64 ? _mm512_loadu_si512(p + g * 64) : _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p + g * 64), b,
+            out);
     }
-    for (int64_t i = 0; i < l.rope; i += 32) *out++ = _mm512_maskz_loadu_epi16(first32(l.rope - i), p + l.n_fp8 + 2 * i);
+    for (int64_t i = 0; i < l.rope; i += 32)
+        *out++ = _mm512_maskz_loadu_epi16(first32(l.rope - i), p + l.n_fp8 + 2 * i);
 }
 
 // q as columns vectors; false if a value is not a BF16 value.
@@ -61,7 +66,8 @@ bool pack_query(const Layout& l, const float* q, __m512i* out) {
 
 // scores[h][j] of up to 4 keys (unpacked) and kHeads heads.
 template <int kHeads>
-void score_tile(const Layout& l, const __m512i* keys, const __m512i* q, float scale, float* scores, int64_t n, int64_t n_keys) {
+void score_tile(const Layout& l, const __m512i* keys, const __m512i* q, float scale, float* scores, int64_t n,
+                int64_t n_keys) {
     __m512 sum[kHeads][kTile];
 #pragma GCC unroll 4
     for (int i = 0; i < kHeads; ++i) {
@@ -88,13 +94,14 @@ void score_tile(const Layout& l, const __m512i* keys, const __m512i* q, float sc
 
 // sums[h][4 vectors] += pairs of p times pairs of rows; pairs[j] is the row pair j, p_pairs the words of two BF16.
 template <int kHeads>
-void value_tile(const __m512i* pairs, int64_t stride, int64_t n_pairs, const uint32_t* p_pairs, int64_t ldp, float* sums, int64_t lds,
-                bool is_first) {
+void value_tile(const __m512i* pairs, int64_t stride, int64_t n_pairs, const uint32_t* p_pairs, int64_t ldp,
+                float* sums, int64_t lds, bool is_first) {
     __m512 sum[kHeads][4];
 #pragma GCC unroll 4
     for (int i = 0; i < kHeads; ++i) {
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) sum[i][v] = is_first ? _mm512_setzero_ps() : _mm512_load_ps(sums + i * lds + v * 16);
+        for (int v = 0; v < 4; ++v)
+            sum[i][v] = is_first ? _mm512_setzero_ps() : _mm512_load_ps(sums + i * lds + v * 16);
     }
     for (int64_t j = 0; j < n_pairs; ++j, pairs += stride) {
         __m512i row[4];
@@ -116,15 +123,15 @@ void value_tile(const __m512i* pairs, int64_t stride, int64_t n_pairs, const uin
 
 // Where the pieces of one call lie in the caller's scratch.
 struct Pieces {
-    float* p;            // [n_heads, n]
-    uint32_t* p_pairs;   // [n_heads, ceil(n/2)]
-    float* z;            // [n_heads]
-    int32_t* place;      // [c]: where a column's sum lies
-    __m512i* q;          // [n_heads, n_vectors]
-    __m512i* rows;       // [kTileRows, n_vectors], then interleaved in place of them: [kTileRows/2, 2 n_vectors]
-    float* sums;         // [n_heads, padded]
-    int64_t padded;      // floats of sums per head: 32 n_vectors rounded up to 64
-    int64_t floats;      // all of it
+    float* p;           // [n_heads, n]
+    uint32_t* p_pairs;  // [n_heads, ceil(n/2)]
+    float* z;           // [n_heads]
+    int32_t* place;     // [c]: where a column's sum lies
+    __m512i* q;         // [n_heads, n_vectors]
+    __m512i* rows;      // [kTileRows, n_vectors], then interleaved in place of them: [kTileRows/2, 2 n_vectors]
+    float* sums;        // [n_heads, padded]
+    int64_t padded;     // floats of sums per head: 32 n_vectors rounded up to 64
+    int64_t floats;     // all of it
     Pieces(float* at, const Layout& l, int64_t n, int64_t n_heads) : padded((32 * l.n_vectors + 63) / 64 * 64) {
         char* begin = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(at) + 63) / 64 * 64);
         char* next = begin;
@@ -144,10 +151,12 @@ struct Pieces {
     }
 };
 
-void scores_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t n_heads, float scale, const Pieces& at) {
+void scores_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t n_heads, float scale,
+                 const Pieces& at) {
     for (int64_t j = 0; j < n; j += kTile) {
         const int64_t n_keys = n - j < kTile ? n - j : kTile;
-        for (int64_t r = 0; r < kTile; ++r) unpack_pairs(t, l, rows[j + (r < n_keys ? r : n_keys - 1)], at.rows + r * l.n_vectors);
+        for (int64_t r = 0; r < kTile; ++r)
+            unpack_pairs(t, l, rows[j + (r < n_keys ? r : n_keys - 1)], at.rows + r * l.n_vectors);
         for (int64_t h = 0; h < n_heads; h += 4) {
             with_rows<4>(n_heads - h < 4 ? n_heads - h : 4, [&](auto heads) {
                 score_tile<heads.value>(l, at.rows, at.q + h * l.n_vectors, scale, at.p + h * n + j, n, n_keys);
@@ -156,7 +165,8 @@ void scores_bf16(const Layout& l, const Tables& t, const void* const* rows, int6
     }
 }
 
-void values_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t n_heads, const Pieces& at) {
+void values_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t n_heads,
+                 const Pieces& at) {
     const int64_t wide = at.padded / 16, ldp = (n + 1) / 2;  // vectors of sums
     __m512i pair[2][64];
     for (int64_t j = 0; j < n; j += kTileRows) {
@@ -185,7 +195,8 @@ void values_bf16(const Layout& l, const Tables& t, const void* const* rows, int6
 }
 
 // Numerators to words of two BF16, probabilities out, Z.
-void finish_softmax(int64_t n, int64_t h, float sink_score, bool has_sink, float* probs, float* sink_prob, const Pieces& at, int64_t i) {
+void finish_softmax(int64_t n, int64_t h, float sink_score, bool has_sink, float* probs, float* sink_prob,
+                    const Pieces& at, int64_t i) {
     float* p = at.p + i * n;
     float largest = 0.0f;
     const float keys = softmax_numerators<Avx512>(p, n, &largest);
@@ -205,27 +216,31 @@ void finish_softmax(int64_t n, int64_t h, float sink_score, bool has_sink, float
 }  // namespace
 
 int64_t attend_scratch_floats_bf16(int64_t n, int64_t c, int64_t n_heads) {
-    // The rotated part is not known here: every split of c into two parts needs at most three vectors more than c alone.
+    // The rotated part is not known here: every split of c into two parts needs at most three vectors more than c
+    // alone.
     EntryFormat widest{true, static_cast<int>(c) + 96, 0};
     const int64_t mine = Pieces(nullptr, Layout(widest), n, n_heads).floats + 16;
     const int64_t other = avx512_kernels().attend_scratch_floats(n, c, n_heads);
     return mine > other ? mine : other;
 }
 
-void attend_bf16(const EntryFormat& format, const void* const* rows, int64_t n, const float* q, int64_t h0, int64_t h1, float scale,
-                 const float* sinks, bool p_bf16, float* out, float* probs, float* sink_probs, float* scratch) {
+void attend_bf16(const EntryFormat& format, const void* const* rows, int64_t n, const float* q, int64_t h0, int64_t h1,
+                 float scale, const float* sinks, bool p_bf16, float* out, float* probs, float* sink_probs,
+                 float* scratch) {
     const Layout l(format);
     const int64_t c = format.c, n_heads = h1 - h0;
     const Pieces at(scratch, l, n, n_heads);
     bool is_bf16 = p_bf16 && format.is_packed && n > 0 && l.n_vectors <= 64;
     for (int64_t h = 0; h < n_heads && is_bf16; ++h) is_bf16 = pack_query(l, q + (h0 + h) * c, at.q + h * l.n_vectors);
     if (!is_bf16)
-        return avx512_kernels().attend(format, rows, n, q, h0, h1, scale, sinks, p_bf16, out, probs, sink_probs, scratch);
+        return avx512_kernels().attend(format, rows, n, q, h0, h1, scale, sinks, p_bf16, out, probs, sink_probs,
+                                       scratch);
     const Tables& t = tables();
     scores_bf16(l, t, rows, n, n_heads, scale, at);
     for (int64_t i = 0; i < n_heads; ++i) {
         const int64_t h = h0 + i;
-        finish_softmax(n, h, sinks ? sinks[h] : 0.0f, sinks != nullptr, probs, sink_probs ? sink_probs + h : nullptr, at, i);
+        finish_softmax(n, h, sinks ? sinks[h] : 0.0f, sinks != nullptr, probs, sink_probs ? sink_probs + h : nullptr,
+                       at, i);
     }
     values_bf16(l, t, rows, n, n_heads, at);
     // Interleaving took words 0-3 of each quarter to the first vector and 4-7 to the second.

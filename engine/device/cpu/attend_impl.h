@@ -1,8 +1,8 @@
 // Attention of one token over rows that are key and value at once, written once for every instruction set.
 //
-// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Heads and keys meet in registers, 4 keys by Isa::kXTile heads,
-// so a row is loaded once per kXTile heads. Order: a score is summed as a matrix product is; Z per lane over keys, then
-// across lanes; an output over keys in list order. None depends on which heads are asked for.
+// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Heads and keys meet in registers, 4 keys by
+// Isa::kXTile heads, so a row is loaded once per kXTile heads. Order: a score is summed as a matrix product is; Z per
+// lane over keys, then across lanes; an output over keys in list order. None depends on which heads are asked for.
 #pragma once
 #include "engine/device/cpu/gemm_impl.h"
 
@@ -19,7 +19,7 @@ template <class Isa>
     const auto c = [](float v) { return Isa::set1(v); };
     x = Isa::max(c(-110.0f), x);
     const auto n = Isa::round_int(Isa::mul(x, c(1.44269504f)));
-    auto r = Isa::fma(n, c(-0.693359375f), x);       // ln 2 in two parts: the first has 9 bits, so n times it is exact
+    auto r = Isa::fma(n, c(-0.693359375f), x);  // ln 2 in two parts: the first has 9 bits, so n times it is exact
     r = Isa::fma(n, c(2.12194440e-4f), r);
     auto p = c(1.0f / 5040);
     for (float a : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = Isa::fma(p, r, c(a));
@@ -42,8 +42,8 @@ int64_t attend_scratch_floats(int64_t n, int64_t c, int64_t n_heads) {
 
 // scores[h][j] = scale * q_h . row_j for all heads of packed q.
 template <class C>
-void attend_scores(const EntryFormat& format, const void* const* rows, int64_t n, const char* q, int64_t n_heads, float scale,
-                   float* buffer, float* scores) {
+void attend_scores(const EntryFormat& format, const void* const* rows, int64_t n, const char* q, int64_t n_heads,
+                   float scale, float* buffer, float* scores) {
     using Isa = typename C::Isa;
     const PackedMatrix none;
     const Source from{none, tables()};
@@ -94,10 +94,11 @@ float softmax_numerators(float* p, int64_t n, float* largest) {
     return Isa::sum(z);
 }
 
-// out[h][columns] += sum_j p[h][j] row_j[columns] for kHeads heads and kVecs vectors (or one partial vector of `lanes`).
+// out[h][columns] += sum_j p[h][j] row_j[columns] for kHeads heads and kVecs vectors (or one partial vector of
+// `lanes`).
 template <class Isa, int kHeads, int kVecs, bool kPartial>
-[[gnu::always_inline]] inline void attend_values(const float* const* rows, int64_t n, const float* p, int64_t ldp, float* out,
-                                                 int64_t ldo, int64_t lanes, bool is_first) {
+[[gnu::always_inline]] inline void attend_values(const float* const* rows, int64_t n, const float* p, int64_t ldp,
+                                                 float* out, int64_t ldo, int64_t lanes, bool is_first) {
     using V = typename Isa::V;
     V sum[kHeads][kVecs];
 #pragma GCC unroll 8
@@ -111,7 +112,8 @@ template <class Isa, int kHeads, int kVecs, bool kPartial>
     for (int64_t j = 0; j < n; ++j) {
         V row[kVecs];
 #pragma GCC unroll 8
-        for (int v = 0; v < kVecs; ++v) row[v] = kPartial ? Isa::load_n(rows[j], lanes) : Isa::load(rows[j] + v * Isa::kLanes);
+        for (int v = 0; v < kVecs; ++v)
+            row[v] = kPartial ? Isa::load_n(rows[j], lanes) : Isa::load(rows[j] + v * Isa::kLanes);
 #pragma GCC unroll 8
         for (int i = 0; i < kHeads; ++i) {
             const V pj = Isa::set1(p[i * ldp + j]);
@@ -131,7 +133,8 @@ template <class Isa, int kHeads, int kVecs, bool kPartial>
 
 // The same for all columns [0, c) of n rows.
 template <class Isa>
-void attend_rows(const float** rows, int64_t n, const float* p, int64_t ldp, int64_t n_heads, int64_t c, float* out, bool is_first) {
+void attend_rows(const float** rows, int64_t n, const float* p, int64_t ldp, int64_t n_heads, int64_t c, float* out,
+                 bool is_first) {
     constexpr int kVecs = 4, kWide = kVecs * Isa::kLanes;
     for (int64_t i = 0; i < c;) {
         const int64_t width = c - i >= kWide ? kWide : c - i < Isa::kLanes ? c - i : Isa::kLanes;
@@ -152,8 +155,8 @@ void attend_rows(const float** rows, int64_t n, const float* p, int64_t ldp, int
 }
 
 template <class C>
-void attend(const EntryFormat& format, const void* const* rows, int64_t n, const float* q, int64_t h0, int64_t h1, float scale,
-            const float* sinks, bool p_bf16, float* out, float* probs, float* sink_probs, float* scratch) {
+void attend(const EntryFormat& format, const void* const* rows, int64_t n, const float* q, int64_t h0, int64_t h1,
+            float scale, const float* sinks, bool p_bf16, float* out, float* probs, float* sink_probs, float* scratch) {
     using Isa = typename C::Isa;
     const int64_t c = format.c, n_heads = h1 - h0;
     float* p = scratch;
@@ -204,7 +207,8 @@ float dot(const float* a, const float* b, int64_t n) {
     int64_t i = 0;
     for (; i + 4 * Isa::kLanes <= n; i += 4 * Isa::kLanes) {
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) s[v] = Isa::fma(Isa::load(a + i + v * Isa::kLanes), Isa::load(b + i + v * Isa::kLanes), s[v]);
+        for (int v = 0; v < 4; ++v)
+            s[v] = Isa::fma(Isa::load(a + i + v * Isa::kLanes), Isa::load(b + i + v * Isa::kLanes), s[v]);
     }
     for (int v = 0; i < n; i += Isa::kLanes, ++v) {
         const int64_t k = n - i < Isa::kLanes ? n - i : Isa::kLanes;

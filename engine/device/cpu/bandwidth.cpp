@@ -26,7 +26,9 @@ Bandwidth measure_read_bandwidth(Pool& pool, uint64_t total_bytes, uint64_t buff
     const int64_t n = static_cast<int64_t>(buffer_bytes / 8) / kPiece * kPiece;
     VITRINE_ASSERT(n > 0);
     const std::unique_ptr<uint64_t[]> buffer(new (std::nothrow) uint64_t[static_cast<size_t>(n)]);
-    if (!buffer) throw Error(ErrorKind::out_of_memory, "no " + std::to_string(buffer_bytes >> 20) + " MiB to measure bandwidth with");
+    if (!buffer)
+        throw Error(ErrorKind::out_of_memory,
+                    "no " + std::to_string(buffer_bytes >> 20) + " MiB to measure bandwidth with");
     pool.parallel_for(n, kPiece, [&](int64_t b, int64_t e) { std::fill(buffer.get() + b, buffer.get() + e, 1); });
 
     std::vector<double> rates;

@@ -7,16 +7,17 @@
 namespace vitrine::cpu {
 
 struct Bandwidth {
-    double best_gb_per_s = 0;    // of the fastest pass; GB = 1e9 bytes
+    double best_gb_per_s = 0;  // of the fastest pass; GB = 1e9 bytes
     double median_gb_per_s = 0;
-    uint64_t bytes_read = 0;     // over all passes
+    uint64_t bytes_read = 0;  // over all passes
     int n_threads = 0;
 };
 
-// Reads a buffer of `buffer_bytes` (far larger than the caches; ordinary 4 KiB pages, like a mapped file) from end to end with
-// all threads of the pool, until at least `total_bytes` are read and at least 5 passes are made. Throws Error(out_of_memory)
-// when there is no room for the buffer.
-Bandwidth measure_read_bandwidth(Pool& pool, uint64_t total_bytes = uint64_t{4} << 30, uint64_t buffer_bytes = uint64_t{512} << 20);
+// Reads a buffer of `buffer_bytes` (far larger than the caches; ordinary 4 KiB pages, like a mapped file) from end to
+// end with all threads of the pool, until at least `total_bytes` are read and at least 5 passes are made. Throws
+// Error(out_of_memory) when there is no room for the buffer.
+Bandwidth measure_read_bandwidth(Pool& pool, uint64_t total_bytes = uint64_t{4} << 30,
+                                 uint64_t buffer_bytes = uint64_t{512} << 20);
 
 // The sum of n words (n a multiple of 8), read front to back.
 uint64_t read_words(const uint64_t* p, int64_t n);

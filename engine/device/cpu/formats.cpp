@@ -40,7 +40,9 @@ const float* fp8_table() {
     return table.value;
 }
 
-uint8_t nibble(const uint8_t* p, int64_t i) { return i & 1 ? p[i >> 1] >> 4 : p[i >> 1] & 15u; }
+uint8_t nibble(const uint8_t* p, int64_t i) {
+    return i & 1 ? p[i >> 1] >> 4 : p[i >> 1] & 15u;
+}
 
 float scale_at(const PackedMatrix& w, int64_t row, int64_t column) {
     const int64_t n_columns = (w.in + w.block_cols - 1) / w.block_cols;
@@ -139,7 +141,8 @@ void pack_index_key(const IndexKeyFormat& format, const float* key, void* out) {
         const uint8_t code = block_scale_fp4(key + i, len);
         const float s = e8m0_to_f32(code);
         scales[i / kIndexKeyBlock] = code;
-        for (int64_t k = i; k < i + len; ++k) p[k >> 1] |= static_cast<uint8_t>(fp4_encode(key[k] / s) << (k & 1 ? 4 : 0));
+        for (int64_t k = i; k < i + len; ++k)
+            p[k >> 1] |= static_cast<uint8_t>(fp4_encode(key[k] / s) << (k & 1 ? 4 : 0));
     }
 }
 
@@ -162,13 +165,19 @@ void widen_row(const PackedMatrix& w, int64_t row, float* out) {
         }
     };
     switch (w.dtype) {
-        case DType::f32: return each(0.0f, [](float v) { return v; });
-        case DType::f64: return each(0.0, [](double v) { return static_cast<float>(v); });
-        case DType::f16: return each(uint16_t{0}, f16_to_f32);
-        case DType::bf16: return each(uint16_t{0}, bf16_to_f32);
+        case DType::f32:
+            return each(0.0f, [](float v) { return v; });
+        case DType::f64:
+            return each(0.0, [](double v) { return static_cast<float>(v); });
+        case DType::f16:
+            return each(uint16_t{0}, f16_to_f32);
+        case DType::bf16:
+            return each(uint16_t{0}, bf16_to_f32);
         case DType::f8_e4m3:
-        case DType::fp4_e2m1: return widen_scaled(w, row, out);
-        default: VITRINE_ASSERT(!"a weight matrix of this dtype");
+        case DType::fp4_e2m1:
+            return widen_scaled(w, row, out);
+        default:
+            VITRINE_ASSERT(!"a weight matrix of this dtype");
     }
 }
 

@@ -10,18 +10,22 @@
 namespace vitrine::cpu {
 
 constexpr float kFp8Max = 448.0f;
-constexpr float kFp8MinAmax = 1e-4f;                // floor of a block's largest magnitude before its scale
-constexpr float kFp4MinAmax = 0x1.8p-124f;          // 6 * 2^-126
+constexpr float kFp8MinAmax = 1e-4f;        // floor of a block's largest magnitude before its scale
+constexpr float kFp4MinAmax = 0x1.8p-124f;  // 6 * 2^-126
 constexpr int kEntryBlock = 64, kIndexKeyBlock = 32;
 
 // BF16: the upper half of an FP32. NaN stays NaN (quiet).
-static inline float bf16_to_f32(uint16_t b) { return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16); }
+static inline float bf16_to_f32(uint16_t b) {
+    return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16);
+}
 static inline uint16_t f32_to_bf16(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x);
     if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(u >> 16 | 0x40u);
     return static_cast<uint16_t>((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
-static inline float round_bf16(float x) { return bf16_to_f32(f32_to_bf16(x)); }
+static inline float round_bf16(float x) {
+    return bf16_to_f32(f32_to_bf16(x));
+}
 
 // F16 (IEEE binary16), subnormals kept, overflow to infinity.
 static inline float f16_to_f32(uint16_t h) {
@@ -37,8 +41,8 @@ static inline uint16_t f32_to_f16(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
     if (a >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
-    if (a < 0x38800000u) {                                                // below 2^-14: multiples of 2^-24
-        const float t = __builtin_bit_cast(float, a) + 0.5f;                   // 0.5 has an ulp of 2^-24: the addition rounds
+    if (a < 0x38800000u) {                                               // below 2^-14: multiples of 2^-24
+        const float t = __builtin_bit_cast(float, a) + 0.5f;             // 0.5 has an ulp of 2^-24: the addition rounds
         return static_cast<uint16_t>(sign | (__builtin_bit_cast(uint32_t, t) - 0x3f000000u));
     }
     return static_cast<uint16_t>(sign | ((a - 0x38000000u + 0xfffu + (a >> 13 & 1u)) >> 13));
@@ -57,8 +61,12 @@ static inline uint8_t e8m0_ceil(float t) {
     return static_cast<uint8_t>(e > 254 ? 254 : e);
 }
 // Scale codes of a block whose largest magnitude is `amax` (the caller applies the floor): 2^ceil(log2(amax/448)), /6.
-static inline uint8_t fp8_scale(float amax) { return e8m0_ceil(amax * (1.0f / 448.0f)); }
-static inline uint8_t fp4_scale(float amax) { return e8m0_ceil(amax * (1.0f / 6.0f)); }
+static inline uint8_t fp8_scale(float amax) {
+    return e8m0_ceil(amax * (1.0f / 448.0f));
+}
+static inline uint8_t fp4_scale(float amax) {
+    return e8m0_ceil(amax * (1.0f / 6.0f));
+}
 
 // E4M3 "fn": bias 7, subnormals k*2^-9, largest 448, 0x7f/0xff NaN, no infinities. Encoding saturates.
 static inline float fp8_decode(uint8_t b) {
@@ -75,7 +83,7 @@ static inline uint8_t fp8_encode(float x) {
     if (a > 0x7f800000u) return static_cast<uint8_t>(sign | 0x7fu);
     if (a >= 0x43e00000u) return static_cast<uint8_t>(sign | 0x7eu);  // >= 448
     if (a < 0x3c800000u) {                                            // below 2^-6: multiples of 2^-9
-        const float t = __builtin_bit_cast(float, a) + 0x1p14f;            // 2^14 has an ulp of 2^-9
+        const float t = __builtin_bit_cast(float, a) + 0x1p14f;       // 2^14 has an ulp of 2^-9
         return static_cast<uint8_t>(sign | (__builtin_bit_cast(uint32_t, t) & 0xffu));
     }
     const uint32_t r = (a - 0x3c000000u + 0x7ffffu + (a >> 20 & 1u)) >> 20;
@@ -95,8 +103,9 @@ static inline uint8_t fp4_encode(float x) {
     return static_cast<uint8_t>(sign | static_cast<uint32_t>(code));
 }
 
-// Quantises and dequantises x in place, in blocks of `block` from the start (the last may be short): what an FP8 linear layer
-// does to its input (v4-spec 3.8, block 128), a cache entry's unrotated part (block 64), the indexer's q and k (FP4, 32).
+// Quantises and dequantises x in place, in blocks of `block` from the start (the last may be short): what an FP8 linear
+// layer does to its input (v4-spec 3.8, block 128), a cache entry's unrotated part (block 64), the indexer's q and k
+// (FP4, 32).
 void fp8_simulate(float* x, int64_t n, int64_t block);
 void fp4_simulate(float* x, int64_t n, int64_t block);
 

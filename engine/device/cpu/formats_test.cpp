@@ -21,7 +21,8 @@ const float kNan = std::numeric_limits<float>::quiet_NaN();
 int nearest(const std::vector<double>& table, double x) {
     int best = 0;
     for (int i = 1; i < static_cast<int>(table.size()); ++i) {
-        const double a = std::fabs(table[static_cast<size_t>(i)] - x), b = std::fabs(table[static_cast<size_t>(best)] - x);
+        const double a = std::fabs(table[static_cast<size_t>(i)] - x),
+                     b = std::fabs(table[static_cast<size_t>(best)] - x);
         if (a < b || (a == b && i % 2 == 0)) best = i;
     }
     return best;
@@ -36,9 +37,9 @@ std::vector<float> spec_input() {
 
 TEST(Formats, Bf16) {
     EXPECT_EQ(round_bf16(1.0f), 1.0f);
-    EXPECT_EQ(f32_to_bf16(1.0f + 0x1p-8f), 0x3f80);            // tie to even: down
-    EXPECT_EQ(f32_to_bf16(1.0f + 0x3p-8f), 0x3f82);            // tie to even: up
-    EXPECT_EQ(f32_to_bf16(1.0f + 0x1.02p-8f), 0x3f81);         // just above a tie
+    EXPECT_EQ(f32_to_bf16(1.0f + 0x1p-8f), 0x3f80);     // tie to even: down
+    EXPECT_EQ(f32_to_bf16(1.0f + 0x3p-8f), 0x3f82);     // tie to even: up
+    EXPECT_EQ(f32_to_bf16(1.0f + 0x1.02p-8f), 0x3f81);  // just above a tie
     EXPECT_EQ(round_bf16(3.4e38f), kInf);
     EXPECT_EQ(round_bf16(-kInf), -kInf);
     EXPECT_TRUE(std::isnan(round_bf16(kNan)));
@@ -149,13 +150,16 @@ TEST(Formats, SpecificationExample) {
 
 std::vector<float> random_row(int64_t n, uint64_t seed) {
     std::vector<float> v(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = 3 * CounterRng(seed, 1).normal(static_cast<uint64_t>(i));
+    for (int64_t i = 0; i < n; ++i)
+        v[static_cast<size_t>(i)] = 3 * CounterRng(seed, 1).normal(static_cast<uint64_t>(i));
     return v;
 }
 
-// Packing then unpacking is the simulation (unrotated dims) and BF16 rounding (the rest); doing it again changes nothing.
+// Packing then unpacking is the simulation (unrotated dims) and BF16 rounding (the rest); doing it again changes
+// nothing.
 TEST(Formats, EntryPackAndUnpack) {
-    for (const auto& [c, rope] : std::vector<std::pair<int, int>>{{512, 64}, {32, 8}, {128, 32}, {17, 1}, {65, 0}, {8, 8}}) {
+    for (const auto& [c, rope] :
+         std::vector<std::pair<int, int>>{{512, 64}, {32, 8}, {128, 32}, {17, 1}, {65, 0}, {8, 8}}) {
         const EntryFormat format{true, c, rope};
         const std::vector<float> row = random_row(c, static_cast<uint64_t>(c));
         std::vector<float> want = row, got(row.size()), again(row.size());

@@ -7,28 +7,41 @@
 namespace vitrine::cpu {
 namespace {
 
-void gemm_f32(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void gemm_f32(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+              int64_t o1) {
     switch (w.dtype) {
-        case DType::f32: return packed_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
-        case DType::f16: return packed_gemm<F16Codec>(w, x, ldx, m, y, ldy, o0, o1);
-        case DType::bf16: return packed_gemm<Bf16Codec>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::f32:
+            return packed_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::f16:
+            return packed_gemm<F16Codec>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::bf16:
+            return packed_gemm<Bf16Codec>(w, x, ldx, m, y, ldy, o0, o1);
         case DType::f8_e4m3:
             if (w.block_rows >= 1 && w.block_cols == 128) return packed_gemm<Fp8Codec>(w, x, ldx, m, y, ldy, o0, o1);
             break;
         case DType::fp4_e2m1:
             if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Codec>(w, x, ldx, m, y, ldy, o0, o1);
             break;
-        default: break;
+        default:
+            break;
     }
     widened_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
 }
 
 Kernels fp32_table(const char* name) {
     using Isa = F32Codec::Isa;
-    return {name,      gemm_f32,         gemm_f32,
-            dot<Isa>,  axpy<Isa>,        attend<F32Codec>,
-            attend_scratch_floats<F32Codec>, index_scores<F32Codec, Fp4Codec>,
-            round_row<Isa>, weighted_sum<Isa>, rms_row<Isa>, swiglu_row<Isa>};
+    return {name,
+            gemm_f32,
+            gemm_f32,
+            dot<Isa>,
+            axpy<Isa>,
+            attend<F32Codec>,
+            attend_scratch_floats<F32Codec>,
+            index_scores<F32Codec, Fp4Codec>,
+            round_row<Isa>,
+            weighted_sum<Isa>,
+            rms_row<Isa>,
+            swiglu_row<Isa>};
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // Matrix products over packed weights, written once for every instruction set and weight format (a "codec").
 //
-// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Vectors run along the columns k of both operands, so that no
-// operand is transposed and a result is summed in the same order whatever the number of rows of x and wherever the caller
-// cuts the outputs: per lane over k in steps of one vector, then across lanes by Isa::sum4, then over chunks of kChunkVectors.
+// For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h). Vectors run along the columns k of both operands,
+// so that no operand is transposed and a result is summed in the same order whatever the number of rows of x and
+// wherever the caller cuts the outputs: per lane over k in steps of one vector, then across lanes by Isa::sum4, then
+// over chunks of kChunkVectors.
 //   few rows of x (up to Isa::kXTile): weights are widened in registers and used at once (the case bound by memory);
 //   more: four weight rows are widened once per chunk into a buffer in the L1 cache and meet all rows of x.
 #pragma once
@@ -12,8 +13,8 @@
 namespace vitrine::cpu {
 namespace {
 
-constexpr int kTile = 4;                        // rows of w that meet Isa::kXTile rows of x in registers
-constexpr int64_t kXBlockBytes = 384 * 1024;    // packed rows of x that stay in the L2 cache
+constexpr int kTile = 4;                      // rows of w that meet Isa::kXTile rows of x in registers
+constexpr int64_t kXBlockBytes = 384 * 1024;  // packed rows of x that stay in the L2 cache
 
 // Packed x: tiles of up to kXTile rows; in a tile, vector v of row i lies at (v * rows + i) * kBytes.
 template <class C>
@@ -54,9 +55,10 @@ struct Blocks {
     [[gnu::always_inline]] const typename C::Block& operator[](int r) const { return b[C::kSharesBlock ? 0 : r]; }
 };
 
-// A tile of R rows is contiguous in memory. While it is used row by row in parallel, the memory `ahead` bytes further on is
-// fetched in the order in which it lies there: that is what the memory system is fast at (measured: reading a tile's rows side
-// by side without this reaches half the bandwidth when rows are short). Beyond the matrix it is harmless.
+// A tile of R rows is contiguous in memory. While it is used row by row in parallel, the memory `ahead` bytes further
+// on is fetched in the order in which it lies there: that is what the memory system is fast at (measured: reading a
+// tile's rows side by side without this reaches half the bandwidth when rows are short). Beyond the matrix it is
+// harmless.
 template <class C, int R>
 [[gnu::always_inline]] inline void fetch_early(const Row* rows, int64_t k, int r, int64_t ahead) {
     const int64_t at = k * C::kGroupBytes / C::kGroup;
@@ -72,8 +74,8 @@ int64_t bytes_ahead(const PackedMatrix& w) {
 
 // `ahead`: see fetch_early; 0 for none.
 template <class C, int M, int R>
-[[gnu::always_inline]] inline void step(const Row* rows, const Blocks<C, R>& blocks, int64_t k, int64_t n, const char* x,
-                                        int64_t ahead, typename C::Isa::V (&sum)[M][R]) {
+[[gnu::always_inline]] inline void step(const Row* rows, const Blocks<C, R>& blocks, int64_t k, int64_t n,
+                                        const char* x, int64_t ahead, typename C::Isa::V (&sum)[M][R]) {
     typename C::Op xv[C::kVectors][M];
 #pragma GCC unroll 8
     for (int v = 0; v < C::kVectors; ++v) {
@@ -111,7 +113,8 @@ template <class C, int M, int R>
     for (; k + C::kBlock <= k1; k += C::kBlock) {
         const Blocks<C, R> blocks(from, rows, k, C::kBlock);
 #pragma GCC unroll 8
-        for (int g = 0; g < C::kBlock; g += C::kGroup, x += kStep) step<C, M, R>(rows, blocks, k + g, C::kGroup, x, ahead, sum);
+        for (int g = 0; g < C::kBlock; g += C::kGroup, x += kStep)
+            step<C, M, R>(rows, blocks, k + g, C::kGroup, x, ahead, sum);
     }
     if (k >= k1) return;
     const Blocks<C, R> blocks(from, rows, k, k1 - k);
@@ -194,7 +197,8 @@ void panel_tile(const char* w, const char* x, int64_t n_vectors, float* y, int64
         }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) put4(y + i * ldy, C::Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n, is_first);
+    for (int i = 0; i < M; ++i)
+        put4(y + i * ldy, C::Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n, is_first);
 }
 
 // Columns [k, end) of kTile weight rows, widened and interleaved by vector.
@@ -238,8 +242,8 @@ template <int N, class F>
 }
 
 template <class C>
-void panel_rows(const char* w, const char* x, int64_t all_vectors, int64_t first_vector, int64_t n_vectors, int64_t m, float* y,
-                int64_t ldy, int64_t n) {
+void panel_rows(const char* w, const char* x, int64_t all_vectors, int64_t first_vector, int64_t n_vectors, int64_t m,
+                float* y, int64_t ldy, int64_t n) {
     constexpr int64_t kRows = C::Isa::kXTile;
     for (int64_t t = 0; t < m; t += kRows) {
         const int64_t rows = m - t < kRows ? m - t : kRows;
@@ -251,7 +255,8 @@ void panel_rows(const char* w, const char* x, int64_t all_vectors, int64_t first
 }
 
 template <class C>
-void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+                int64_t o1) {
     const PackedMatrix& w = from.w;
     const int64_t n_vectors = packed_vectors<C>(w.in);
     constexpr int64_t kRows = C::Isa::kXTile;
@@ -278,7 +283,8 @@ void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, floa
 }
 
 template <class C>
-void packed_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void packed_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+                 int64_t o1) {
     const Source from{w, tables()};
     if (m > C::Isa::kXTile) return large_gemm<C>(from, x, ldx, m, y, ldy, o0, o1);
     if (m > 0) with_rows<C::Isa::kXTile>(m, [&](auto r) { small_gemm<C, r.value>(from, x, ldx, y, ldy, o0, o1); });
@@ -286,7 +292,8 @@ void packed_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, 
 
 // Any format and block size: rows are widened by plain loops, a few at a time, and used as FP32.
 template <class F32>
-void widened_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void widened_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+                  int64_t o1) {
     constexpr int64_t kRows = 32;
     float* rows = static_cast<float*>(thread_scratch(kSlotOther, static_cast<size_t>(kRows * w.in) * 4));
     for (int64_t o = o0; o < o1; o += kRows) {

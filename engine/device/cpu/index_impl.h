@@ -1,4 +1,5 @@
-// The indexer's scores, written once for every instruction set: keys and heads meet in registers as in a matrix product.
+// The indexer's scores, written once for every instruction set: keys and heads meet in registers as in a matrix
+// product.
 //
 // For kernels_<isa>.cpp only (unnamed namespace: see isa_avx512.h).
 #pragma once
@@ -51,7 +52,8 @@ void scores_by_codec(const IndexKeyFormat& format, const uint8_t* keys, int64_t 
                     typename Isa::V sum[heads.value][kTile];
                     direct<C, heads.value, kTile>(from, rows, packed + h * n_vectors * C::kBytes, 0, d, 0, sum);
                     for (int i = 0; i < heads.value; ++i)
-                        _mm_storeu_ps(dots + (h + i) * kKeys + j, Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]));
+                        _mm_storeu_ps(dots + (h + i) * kKeys + j,
+                                      Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]));
                 });
             }
         }
@@ -60,8 +62,8 @@ void scores_by_codec(const IndexKeyFormat& format, const uint8_t* keys, int64_t 
 }
 
 template <class F32, class Fp4>
-void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w, int64_t n_heads,
-                  bool bf16_scores, float* scores) {
+void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
+                  int64_t n_heads, bool bf16_scores, float* scores) {
     const auto* bytes = static_cast<const uint8_t*>(keys);
     if (format.is_packed) return scores_by_codec<Fp4>(format, bytes, n, q, w, n_heads, bf16_scores, scores);
     scores_by_codec<F32>(format, bytes, n, q, w, n_heads, bf16_scores, scores);

@@ -1,13 +1,14 @@
-// Index scores of packed FP4 keys in exact integers, for AVX-512 with VNNI: E2M1 values are halves, so twice a value is a small
-// integer, and so are queries that went through the FP4 simulation.
+// Index scores of packed FP4 keys in exact integers, for AVX-512 with VNNI: E2M1 values are halves, so twice a value is
+// a small integer, and so are queries that went through the FP4 simulation.
 #include "engine/device/cpu/isa_avx512.h"
 #include "engine/device/cpu/kernel_tables.h"
 
 namespace vitrine::cpu {
 namespace {
 
-// One head's query as small integers: q = unit[b] * i, |i| <= 127, in each block of 32 dims. The FP4 simulation leaves multiples of
-// a power of two, at most 12 of them. Returns false if q is anything else; then the caller takes the path for any floats.
+// One head's query as small integers: q = unit[b] * i, |i| <= 127, in each block of 32 dims. The FP4 simulation leaves
+// multiples of a power of two, at most 12 of them. Returns false if q is anything else; then the caller takes the path
+// for any floats.
 bool query_as_integers(const float* q, int64_t n_blocks, int8_t* out, float* unit) {
     for (int64_t b = 0; b < n_blocks; ++b) {
         const float* v = q + b * 32;
@@ -17,10 +18,12 @@ bool query_as_integers(const float* q, int64_t n_blocks, int8_t* out, float* uni
         __builtin_memset(out + b * 32, 0, 32);
         if (amax == 0.0f) continue;
         if (!(amax >= 0x1p-100f && amax <= 0x1p100f)) return false;
-        const __m512 exponent = _mm512_set1_ps(__builtin_bit_cast(float, __builtin_bit_cast(uint32_t, amax) & 0x7f800000u));
+        const __m512 exponent =
+            _mm512_set1_ps(__builtin_bit_cast(float, __builtin_bit_cast(uint32_t, amax) & 0x7f800000u));
         const __m512 eighth = _mm512_mul_ps(exponent, _mm512_set1_ps(0.125f));  // the largest is 8 to 15 of these
         unit[b] = _mm512_cvtss_f32(eighth);
-        const __m512i a = _mm512_cvtps_epi32(_mm512_div_ps(lo, eighth)), c = _mm512_cvtps_epi32(_mm512_div_ps(hi, eighth));
+        const __m512i a = _mm512_cvtps_epi32(_mm512_div_ps(lo, eighth)),
+                      c = _mm512_cvtps_epi32(_mm512_div_ps(hi, eighth));
         const __mmask16 same = _mm512_cmpeq_ps_mask(_mm512_mul_ps(_mm512_cvtepi32_ps(a), eighth), lo) &
                                _mm512_cmpeq_ps_mask(_mm512_mul_ps(_mm512_cvtepi32_ps(c), eighth), hi);
         if (same != 0xffff) return false;
@@ -30,8 +33,9 @@ bool query_as_integers(const float* q, int64_t n_blocks, int8_t* out, float* uni
     return true;
 }
 
-// Sixteen packed keys with their dims across, keys along the lanes: word[2 i] of a lane holds the even dims 8 i, 8 i + 2, .. + 6
-// of its key as twice the value plus 12 (unsigned bytes), word[2 i + 1] the odd ones; scale[b] half the scale of block b.
+// Sixteen packed keys with their dims across, keys along the lanes: word[2 i] of a lane holds the even dims 8 i, 8 i +
+// 2, .. + 6 of its key as twice the value plus 12 (unsigned bytes), word[2 i + 1] the odd ones; scale[b] half the scale
+// of block b.
 struct KeyTile {
     __m512i word[32];
     __m512 scale[4];
@@ -50,7 +54,8 @@ inline void transpose16(__m512i (&r)[16]) {
 #pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {  // t[i + 4 g]: quarter c holds column 4 c + i of rows 4 g .. 4 g + 3
         const __m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
-        const __m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88), d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+        const __m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88),
+                      d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
         r[i] = _mm512_shuffle_i32x4(a, c, 0x88), r[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
         r[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88), r[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
     }
@@ -58,7 +63,8 @@ inline void transpose16(__m512i (&r)[16]) {
 
 inline void load_keys(const uint8_t* keys, int64_t n, const Tables& t, KeyTile& tile) {
     constexpr int64_t kStride = 68;
-    const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    const __m512i values =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
     const __m512i low = _mm512_set1_epi8(15);
     __m512i r[16];
     alignas(64) float scale[4][16];
@@ -76,8 +82,8 @@ inline void load_keys(const uint8_t* keys, int64_t n, const Tables& t, KeyTile& 
     for (int b = 0; b < 4; ++b) tile.scale[b] = _mm512_load_ps(scale[b]);
 }
 
-// A head for dot products with KeyTiles: 32 words of four dims each in the tile's order, per block its unit and what the keys'
-// offset of 12 adds to the integer sum.
+// A head for dot products with KeyTiles: 32 words of four dims each in the tile's order, per block its unit and what
+// the keys' offset of 12 adds to the integer sum.
 struct QueryWords {
     int32_t word[32];
     int32_t offset[4];
@@ -101,8 +107,8 @@ inline __m512 head_dot(const KeyTile& keys, const QueryWords& q) {
 }
 
 // Packed keys of 128 dims against FP4 queries: a block's sum is an exact integer, four of them are added in FP32.
-void index_scores_fp4(const uint8_t* keys, int64_t n, const QueryWords* q, const float* w, int64_t n_heads, bool bf16_scores,
-                      float* scores) {
+void index_scores_fp4(const uint8_t* keys, int64_t n, const QueryWords* q, const float* w, int64_t n_heads,
+                      bool bf16_scores, float* scores) {
     const Tables& t = tables();
     for (int64_t first = 0; first < n; first += 16) {
         const int64_t n_keys = n - first < 16 ? n - first : 16;
@@ -122,8 +128,8 @@ void index_scores_fp4(const uint8_t* keys, int64_t n, const QueryWords* q, const
 
 }  // namespace
 
-void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w, int64_t n_heads,
-                       bool bf16_scores, float* scores) {
+void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
+                       int64_t n_heads, bool bf16_scores, float* scores) {
     bool is_exact = format.is_packed && format.d == 128;
     auto* words = static_cast<QueryWords*>(thread_scratch(kSlotX, static_cast<size_t>(n_heads) * sizeof(QueryWords)));
     for (int64_t h = 0; h < n_heads && is_exact; ++h) {

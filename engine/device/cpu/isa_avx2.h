@@ -48,7 +48,7 @@ struct Avx2 {
         const V ab = add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));  // a | b
         const V cd = add(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
         const V lo = _mm256_shuffle_ps(ab, cd, 0x44), hi = _mm256_shuffle_ps(ab, cd, 0xee);
-        const V pairs = add(lo, hi);  // a02 a13 c02 c13 | b02 b13 d02 d13
+        const V pairs = add(lo, hi);                               // a02 a13 c02 c13 | b02 b13 d02 d13
         const V all = add(pairs, _mm256_permute_ps(pairs, 0xb1));  // a a c c | b b d d
         const __m128 ac = _mm256_castps256_ps128(all), bd = _mm256_extractf128_ps(all, 1);
         const __m128 mixed = _mm_unpacklo_ps(ac, bd);  // a b a b
@@ -87,13 +87,17 @@ inline __m256i load_bytes(const void* p, int64_t bytes) {
     __builtin_memcpy(part, p, static_cast<size_t>(bytes));
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(part));
 }
-inline __m128i low(__m256i v) { return _mm256_castsi256_si128(v); }
+inline __m128i low(__m256i v) {
+    return _mm256_castsi256_si128(v);
+}
 
 struct F32Codec : F32Math {
     static constexpr int kGroup = 8, kGroupBytes = 32, kVectors = 1, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void get(Row r, Block, int64_t k, Op* out) { out[0] = Avx2::load(r.data + k * 4); }
     static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) { out[0] = Avx2::load_n(r.data + k * 4, n); }
@@ -104,12 +108,16 @@ struct F16Codec : F32Math {
     static constexpr int kGroup = 8, kGroupBytes = 16, kVectors = 1, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void get(Row r, Block, int64_t k, Op* out) {
         out[0] = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r.data + k * 2)));
     }
-    static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) { out[0] = _mm256_cvtph_ps(low(load_bytes(r.data + k * 2, n * 2))); }
+    static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) {
+        out[0] = _mm256_cvtph_ps(low(load_bytes(r.data + k * 2, n * 2)));
+    }
     static void pack_x(const float* x, Op* out) { out[0] = Avx2::load(x); }
 };
 
@@ -125,13 +133,17 @@ struct Bf16Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 2, kBlock = 32;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void split(__m256i v, Op* out) {
         out[0] = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
         out[1] = _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
     }
-    static void get(Row r, Block, int64_t k, Op* out) { split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.data + k * 2)), out); }
+    static void get(Row r, Block, int64_t k, Op* out) {
+        split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.data + k * 2)), out);
+    }
     static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) { split(load_bytes(r.data + k * 2, n * 2), out); }
     static void pack_x(const float* x, Op* out) { pack_even_odd(x, out); }
 };
@@ -169,7 +181,9 @@ struct Fp8Codec : F32Math {
         out[0] = _mm256_mul_ps(out[0], b);
         out[1] = _mm256_mul_ps(out[1], b);
     }
-    static void get(Row r, Block b, int64_t k, Op* out) { widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r.data + k)), b, out); }
+    static void get(Row r, Block b, int64_t k, Op* out) {
+        widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r.data + k)), b, out);
+    }
     static void get_n(Row r, Block b, int64_t k, int64_t n, Op* out) { widen(low(load_bytes(r.data + k, n)), b, out); }
     static void pack_x(const float* x, Op* out) { out[0] = Avx2::load(x), out[1] = Avx2::load(x + 8); }
 };
@@ -184,7 +198,8 @@ struct Fp4Codec : F32Math {
                 static_cast<const uint8_t*>(w.scale) + o * ((w.in + 31) / 32)};
     }
     static Block block(const Source& from, Row r, int64_t k, int64_t) {
-        return _mm256_mul_ps(_mm256_setr_ps(0.0f, 0.5f, 1, 1.5f, 2, 3, 4, 6), _mm256_set1_ps(from.t.e8m0[r.scale[k / 32]]));
+        return _mm256_mul_ps(_mm256_setr_ps(0.0f, 0.5f, 1, 1.5f, 2, 3, 4, 6),
+                             _mm256_set1_ps(from.t.e8m0[r.scale[k / 32]]));
     }
     static void widen(__m128i bytes, Block b, Op* out) {
         const __m256i codes = _mm256_cvtepu8_epi32(bytes), top = _mm256_set1_epi32(static_cast<int>(0x80000000u));
@@ -194,8 +209,12 @@ struct Fp4Codec : F32Math {
         out[0] = look_up(codes, _mm256_slli_epi32(codes, 28));
         out[1] = look_up(_mm256_srli_epi32(codes, 4), _mm256_slli_epi32(codes, 24));
     }
-    static void get(Row r, Block b, int64_t k, Op* out) { widen(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(r.data + k / 2)), b, out); }
-    static void get_n(Row r, Block b, int64_t k, int64_t n, Op* out) { widen(low(load_bytes(r.data + k / 2, (n + 1) / 2)), b, out); }
+    static void get(Row r, Block b, int64_t k, Op* out) {
+        widen(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(r.data + k / 2)), b, out);
+    }
+    static void get_n(Row r, Block b, int64_t k, int64_t n, Op* out) {
+        widen(low(load_bytes(r.data + k / 2, (n + 1) / 2)), b, out);
+    }
     static void pack_x(const float* x, Op* out) { pack_even_odd(x, out); }
 };
 

@@ -1,7 +1,8 @@
 // AVX-512 (F, BW, DQ, VL): vectors of 16 floats, sums in a fixed order, and how each weight format becomes FP32.
 //
-// For kernels_avx512*.cpp only. Everything is in an unnamed namespace: the same template compiled for another instruction set
-// must not be merged with this one by the linker. For the same reason nothing here calls inline functions of the library.
+// For kernels_avx512*.cpp only. Everything is in an unnamed namespace: the same template compiled for another
+// instruction set must not be merged with this one by the linker. For the same reason nothing here calls inline
+// functions of the library.
 #pragma once
 #include <immintrin.h>
 
@@ -40,14 +41,17 @@ struct Avx512 {
     static V round_int(V v) { return _mm512_roundscale_ps(v, 8); }
     static V times_power(V v, V n) { return _mm512_scalef_ps(v, n); }  // v * 2^n, n whole
 
-    // Sums of the lanes of four vectors: halves are folded (16 to 8 to 4 lanes), then lanes 0+2 and 1+3, then those two.
+    // Sums of the lanes of four vectors: halves are folded (16 to 8 to 4 lanes), then lanes 0+2 and 1+3, then those
+    // two.
     static __m128 sum4(V a, V b, V c, V d) {
-        const V ab = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));  // a 2 quarters, b 2 quarters
+        const V ab =
+            add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));  // a 2 quarters, b 2 quarters
         const V cd = add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
         const V q = add(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));  // one quarter each
         const V pairs = add(q, _mm512_permute_ps(q, 0x4e));
         const V all = add(pairs, _mm512_permute_ps(pairs, 0xb1));
-        return _mm512_castps512_ps128(_mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), all));
+        return _mm512_castps512_ps128(
+            _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), all));
     }
     static float sum(V v) { return _mm_cvtss_f32(sum4(v, zero(), zero(), zero())); }
     static float max_lane(V v) { return _mm512_reduce_max_ps(v); }
@@ -74,13 +78,17 @@ struct Source {
     const Tables& t;
 };
 
-inline __mmask32 first32(int64_t n) { return n >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((1u << n) - 1u); }
+inline __mmask32 first32(int64_t n) {
+    return n >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((1u << n) - 1u);
+}
 
 struct F32Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 64, kVectors = 1, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void get(Row r, Block, int64_t k, Op* out) { out[0] = Avx512::load(r.data + k * 4); }
     static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) { out[0] = Avx512::load_n(r.data + k * 4, n); }
@@ -91,7 +99,9 @@ struct F16Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 1, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void get(Row r, Block, int64_t k, Op* out) {
         out[0] = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.data + k * 2)));
@@ -102,7 +112,8 @@ struct F16Codec : F32Math {
     static void pack_x(const float* x, Op* out) { out[0] = Avx512::load(x); }
 };
 
-// x in groups of 32 as 16 even, then 16 odd columns: what splitting 32-bit words into halves, or bytes into nibbles, gives.
+// x in groups of 32 as 16 even, then 16 odd columns: what splitting 32-bit words into halves, or bytes into nibbles,
+// gives.
 inline void pack_even_odd(const float* x, __m512* out) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
@@ -114,7 +125,9 @@ struct Bf16Codec : F32Math {
     static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 2, kBlock = 64;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void split(__m512i v, Op* out) {
         out[0] = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
@@ -127,8 +140,8 @@ struct Bf16Codec : F32Math {
     static void pack_x(const float* x, Op* out) { pack_even_odd(x, out); }
 };
 
-// 32 E4M3 codes to floats, times 2^-8: the code's bits moved into an F16 have an exponent bias of 15 instead of 7. The carry out
-// of 0x7f + 1 makes the NaN code an F16 NaN.
+// 32 E4M3 codes to floats, times 2^-8: the code's bits moved into an F16 have an exponent bias of 15 instead of 7. The
+// carry out of 0x7f + 1 makes the NaN code an F16 NaN.
 inline void fp8_times_2_to_minus_8(__m256i codes, __m512* out) {
     const __m512i wide = _mm512_slli_epi16(_mm512_cvtepu8_epi16(codes), 8);
     const __m512i h = _mm512_and_si512(_mm512_srai_epi16(wide, 1), _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
@@ -138,7 +151,8 @@ inline void fp8_times_2_to_minus_8(__m256i codes, __m512* out) {
     out[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(f16, 1));
 }
 
-// E4M3 with a scale per block of 128 columns (E8M0 or FP32). The scale takes the factor 2^8, so a scale above 2^119 overflows.
+// E4M3 with a scale per block of 128 columns (E8M0 or FP32). The scale takes the factor 2^8, so a scale above 2^119
+// overflows.
 struct Fp8Codec : F32Math {
     static constexpr int kGroup = 32, kGroupBytes = 32, kVectors = 2, kBlock = 128;
     static constexpr bool kSharesBlock = true;

@@ -24,7 +24,9 @@ struct Bf16Dot : DotMath {
     static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 1, kBlock = 128;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
-    static Row row(const PackedMatrix& w, int64_t o) { return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr}; }
+    static Row row(const PackedMatrix& w, int64_t o) {
+        return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
+    }
     static Block block(const Source&, Row, int64_t, int64_t) { return {}; }
     static void get(Row r, Block, int64_t k, Op* out) { out[0] = _mm512_loadu_si512(r.data + k * 2); }
     static void get_n(Row r, Block, int64_t k, int64_t n, Op* out) {
@@ -33,8 +35,8 @@ struct Bf16Dot : DotMath {
     static void pack_x(const float* x, Op* out) { out[0] = two(x); }
 };
 
-// 64 E4M3 codes become 64 scaled BF16 values by looking up both bytes of each among the 128 magnitudes. Interleaving the bytes
-// leaves the columns in the order 0-7, 16-23, 32-39, 48-55 | 8-15, ..., in which x is packed too.
+// 64 E4M3 codes become 64 scaled BF16 values by looking up both bytes of each among the 128 magnitudes. Interleaving
+// the bytes leaves the columns in the order 0-7, 16-23, 32-39, 48-55 | 8-15, ..., in which x is packed too.
 struct Fp8Dot : DotMath {
     static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 2, kBlock = 128;
     static constexpr bool kSharesBlock = true;
@@ -49,7 +51,8 @@ struct Fp8Dot : DotMath {
     }
     static void widen(__m512i codes, const Block& b, Op* out) {
         const __m512i magnitude = _mm512_permutex2var_epi8(b.high[0], codes, b.high[1]);
-        const __m512i high = _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);
+        const __m512i high =
+            _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);
         const __m512i low = _mm512_permutex2var_epi8(b.low[0], codes, b.low[1]);
         out[0] = _mm512_unpacklo_epi8(low, high);
         out[1] = _mm512_unpackhi_epi8(low, high);
@@ -67,8 +70,8 @@ struct Fp8Dot : DotMath {
     }
 };
 
-// 64 nibbles, two blocks of 32 columns: each block's 16 scaled values fill one half of the table that words are looked up in.
-// Even columns come first, then odd ones.
+// 64 nibbles, two blocks of 32 columns: each block's 16 scaled values fill one half of the table that words are looked
+// up in. Even columns come first, then odd ones.
 struct Fp4Dot : DotMath {
     static constexpr int kGroup = 64, kGroupBytes = 32, kVectors = 2, kBlock = 64;
     static constexpr bool kSharesBlock = false;
@@ -83,7 +86,8 @@ struct Fp4Dot : DotMath {
     static void widen(__m256i bytes, Block table, Op* out) {
         const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
         const __m512i wide = _mm512_cvtepu8_epi16(bytes);
-        const __m512i even = _mm512_ternarylogic_epi32(second, wide, _mm512_set1_epi16(15), 0xf8);  // second | (wide & 15)
+        const __m512i even =
+            _mm512_ternarylogic_epi32(second, wide, _mm512_set1_epi16(15), 0xf8);  // second | (wide & 15)
         const __m512i odd = _mm512_or_si512(second, _mm512_srli_epi16(wide, 4));
         out[0] = _mm512_permutexvar_epi16(even, table);
         out[1] = _mm512_permutexvar_epi16(odd, table);

@@ -1,11 +1,13 @@
-// Kernels for AMX-BF16: products of 16x32 by 32x16 BF16 tiles when there are many rows of x; everything else as avx512_bf16.
+// Kernels for AMX-BF16: products of 16x32 by 32x16 BF16 tiles when there are many rows of x; everything else as
+// avx512_bf16.
 //
-// The weights are the first operand: a tile's 16 rows are 16 rows of the (widened) weights as they lie, so only x is rearranged,
-// once per call: pairs of columns of 16 rows of x, interleaved. A tile of sums is then y transposed. Unlike the other paths a
-// result is summed over k in order (pair by pair), so its last bits differ from those of a call with few rows of x.
+// The weights are the first operand: a tile's 16 rows are 16 rows of the (widened) weights as they lie, so only x is
+// rearranged, once per call: pairs of columns of 16 rows of x, interleaved. A tile of sums is then y transposed. Unlike
+// the other paths a result is summed over k in order (pair by pair), so its last bits differ from those of a call with
+// few rows of x.
 //
-// Untested: no machine with AMX was at hand when this was written. Therefore kernels.cpp lets it run only where it agrees with the
-// AVX-512 kernels in a small product at start-up; kernels_test covers it on processors that have it.
+// Untested: no machine with AMX was at hand when this was written. Therefore kernels.cpp lets it run only where it
+// agrees with the AVX-512 kernels in a small product at start-up; kernels_test covers it on processors that have it.
 #include <immintrin.h>
 
 #include "engine/device/cpu/isa_avx512_bf16.h"
@@ -25,8 +27,8 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-// 16 rows of x (the missing ones zero) in groups of 32 columns: word [k/2 within the group][row] holds columns k and k + 1.
-// The columns are first put into the order of the weights' codec.
+// 16 rows of x (the missing ones zero) in groups of 32 columns: word [k/2 within the group][row] holds columns k and k
+// + 1. The columns are first put into the order of the weights' codec.
 template <class C>
 void pack_x_tile(const float* x, int64_t ldx, int64_t rows, int64_t k, char* out) {
     const int64_t n_vectors = packed_vectors<C>(k);
@@ -38,7 +40,8 @@ void pack_x_tile(const float* x, int64_t ldx, int64_t rows, int64_t k, char* out
             __builtin_memset(line, 0, static_cast<size_t>(n_vectors * C::kBytes));
         }
         for (int64_t v = 0; v < n_vectors; ++v) {
-            for (int64_t a = 0; a < 16; ++a) __builtin_memcpy(out + (v * 16 + a) * 64 + i * 4, line + v * 64 + a * 4, 4);
+            for (int64_t a = 0; a < 16; ++a)
+                __builtin_memcpy(out + (v * 16 + a) * 64 + i * 4, line + v * 64 + a * 4, 4);
         }
     }
 }
@@ -88,7 +91,8 @@ void widen_rows(const Source& from, int64_t o, int64_t n, int64_t stride, char* 
 }
 
 template <class C>
-void tiled_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void tiled_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+                int64_t o1) {
     const Source from{w, tables()};
     const int64_t n_vectors = packed_vectors<C>(w.in), tile_bytes = n_vectors * 1024, stride = n_vectors * 64 + 64;
     const int64_t n_tiles = (m + 31) / 32 * 2;
@@ -115,7 +119,8 @@ void tiled_gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, f
     _tile_release();
 }
 
-void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+               int64_t o1) {
     if (m >= kFewRows) {
         if (w.dtype == DType::bf16) return tiled_gemm<Bf16Dot>(w, x, ldx, m, y, ldy, o0, o1);
         if (w.dtype == DType::f8_e4m3 && w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)

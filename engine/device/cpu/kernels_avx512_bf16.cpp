@@ -6,8 +6,8 @@
 namespace vitrine::cpu {
 namespace {
 
-// The same lookup for FP32 products: each pair of BF16 values is split into two floats. 64 columns in four vectors: the even,
-// then the odd ones of each of Fp8Dot's two.
+// The same lookup for FP32 products: each pair of BF16 values is split into two floats. 64 columns in four vectors: the
+// even, then the odd ones of each of Fp8Dot's two.
 struct Fp8Lookup : F32Math {
     static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 4, kBlock = 128;
     static constexpr bool kSharesBlock = true;
@@ -39,15 +39,18 @@ struct Fp8Lookup : F32Math {
     }
 };
 
-void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+          int64_t o1) {
     if (w.dtype == DType::f8_e4m3 && w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
         return packed_gemm<Fp8Lookup>(w, x, ldx, m, y, ldy, o0, o1);
     avx512_kernels().gemm(w, x, ldx, m, y, ldy, o0, o1);
 }
 
-void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+               int64_t o1) {
     switch (w.dtype) {
-        case DType::bf16: return packed_gemm<Bf16Dot>(w, x, ldx, m, y, ldy, o0, o1);
+        case DType::bf16:
+            return packed_gemm<Bf16Dot>(w, x, ldx, m, y, ldy, o0, o1);
         case DType::f8_e4m3:
             if (w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
                 return packed_gemm<Fp8Dot>(w, x, ldx, m, y, ldy, o0, o1);
@@ -55,7 +58,8 @@ void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, fl
         case DType::fp4_e2m1:
             if (w.block_rows == 1 && w.block_cols == 32) return packed_gemm<Fp4Dot>(w, x, ldx, m, y, ldy, o0, o1);
             break;
-        default: break;
+        default:
+            break;
     }
     avx512_kernels().gemm(w, x, ldx, m, y, ldy, o0, o1);  // F32 and F16 weights, FP32 scales: not exact in BF16
 }

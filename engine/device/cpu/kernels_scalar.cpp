@@ -28,7 +28,8 @@ void axpy(float a, const float* x, float* y, int64_t n) {
     for (int64_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
+          int64_t o1) {
     thread_local std::vector<float> row;
     row.resize(static_cast<size_t>(w.in));
     for (int64_t o = o0; o < o1; ++o) {
@@ -37,7 +38,9 @@ void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* 
     }
 }
 
-int64_t attend_scratch_floats(int64_t n, int64_t c, int64_t n_heads) { return n_heads * n + c; }
+int64_t attend_scratch_floats(int64_t n, int64_t c, int64_t n_heads) {
+    return n_heads * n + c;
+}
 
 // A row as floats: in place, or unpacked into `buffer`.
 const float* row_floats(const EntryFormat& format, const void* row, float* buffer) {
@@ -71,8 +74,8 @@ void attend(const EntryFormat& format, const void* const* rows, int64_t n, const
     }
 }
 
-void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w, int64_t n_heads,
-                  bool bf16_scores, float* scores) {
+void index_scores(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
+                  int64_t n_heads, bool bf16_scores, float* scores) {
     const int64_t d = format.d;
     thread_local std::vector<float> buffer;
     buffer.resize(static_cast<size_t>(d));
@@ -123,8 +126,8 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
 }  // namespace
 
 const Kernels& scalar_kernels() {
-    static const Kernels table{"scalar", gemm,   gemm,         dot, axpy,
-                               attend,   attend_scratch_floats, index_scores, round_row, weighted_sum, rms_row, swiglu_row};
+    static const Kernels table{"scalar",     gemm,      gemm,         dot,     axpy,      attend, attend_scratch_floats,
+                               index_scores, round_row, weighted_sum, rms_row, swiglu_row};
     return table;
 }
 

@@ -1,4 +1,5 @@
-// Loops of independent multiply-adds, each compiled for its instruction set by attribute (nothing here is inlined elsewhere).
+// Loops of independent multiply-adds, each compiled for its instruction set by attribute (nothing here is inlined
+// elsewhere).
 #include "engine/device/cpu/peak.h"
 
 #include <immintrin.h>
@@ -55,8 +56,14 @@ void keep(const void* sums, size_t bytes) {
 
 }  // namespace
 
-double fma_work(int64_t rounds) { return features().avx512 ? fma_512(rounds) : fma_256(rounds); }
-double bf16_dot_work(int64_t rounds) { return dot_512(rounds); }
-bool has_bf16_work() { return features().avx512_bf16; }
+double fma_work(int64_t rounds) {
+    return features().avx512 ? fma_512(rounds) : fma_256(rounds);
+}
+double bf16_dot_work(int64_t rounds) {
+    return dot_512(rounds);
+}
+bool has_bf16_work() {
+    return features().avx512_bf16;
+}
 
 }  // namespace vitrine::cpu

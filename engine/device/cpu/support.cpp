@@ -27,7 +27,9 @@ Regs cpuid(uint32_t leaf, uint32_t sub) {
     if (!__get_cpuid_count(leaf, sub, &r.a, &r.b, &r.c, &r.d)) return {};
     return r;
 }
-bool bit(uint32_t word, int i) { return word >> i & 1u; }
+bool bit(uint32_t word, int i) {
+    return word >> i & 1u;
+}
 
 // Which register states the operating system saves (XCR0).
 uint64_t saved_states() {
@@ -52,13 +54,17 @@ Features detect() {
     const uint64_t saved = saved_states();
     const Regs seven = cpuid(7, 0), seven1 = cpuid(7, 1);
     f.avx2 = (saved & 0x6) == 0x6 && bit(one.c, 12) && bit(one.c, 29) && bit(one.c, 28) && bit(seven.b, 5);
-    f.avx512 = f.avx2 && (saved & 0xe6) == 0xe6 && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
+    f.avx512 = f.avx2 && (saved & 0xe6) == 0xe6 && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) &&
+               bit(seven.b, 31);
     f.avx512_bf16 = f.avx512 && bit(seven1.a, 5) && bit(seven.c, 1) && bit(seven.c, 11);
-    f.amx_bf16 = f.avx512_bf16 && (saved & 0x60000) == 0x60000 && bit(seven.d, 24) && bit(seven.d, 22) && request_tiles();
+    f.amx_bf16 =
+        f.avx512_bf16 && (saved & 0x60000) == 0x60000 && bit(seven.d, 24) && bit(seven.d, 22) && request_tiles();
     return f;
 }
 #else
-Features detect() { return {}; }
+Features detect() {
+    return {};
+}
 #endif
 
 Tables* make_tables() {
@@ -96,7 +102,9 @@ const Tables& tables() {
     return *t;
 }
 
-float exp_any(float x) { return std::exp(x); }
+float exp_any(float x) {
+    return std::exp(x);
+}
 
 void* thread_scratch(int slot, size_t bytes) {
     thread_local Scratch scratch;

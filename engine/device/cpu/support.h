@@ -26,7 +26,8 @@ const Tables& tables();
 
 float exp_any(float x);  // std::exp, for files compiled with special instructions
 
-// At least `bytes` of memory, aligned to 64, owned by the calling thread until its next call with the same slot. Grows only.
+// At least `bytes` of memory, aligned to 64, owned by the calling thread until its next call with the same slot. Grows
+// only.
 void* thread_scratch(int slot, size_t bytes);
 constexpr int kSlotX = 0, kSlotW = 1, kSlotOther = 2, kNSlots = 3;
 
