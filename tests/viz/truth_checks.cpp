@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "engine/model/kv_cache.h"
 #include "tests/viz/truth.h"
 
 namespace vitrine::viz::test {
@@ -330,16 +331,16 @@ Violations check_streams(Stage& stage, const ModelRun& truth, const Snapshot& sh
 
 namespace {
 
-// Bytes that one layer's allocator holds of one kind, from the specification's rows and the cache's documented slack:
-// rings keep 64 rows to go back and 256 of a chunk beyond what the next token needs, entries come in blocks of 128.
+// Bytes that one layer's allocator holds of one kind: rows by the specification's formulas, as many as the cache's
+// published slack asks for beyond what the next token needs; entries come in whole blocks.
 uint64_t held_bytes(const ModelConfig& c, const LayerConfig& l, CacheKind kind, int64_t n, bool is_packed) {
     const auto plain = static_cast<uint64_t>(c.head_dim - c.rope_dim), key = static_cast<uint64_t>(c.index_head_dim);
     const uint64_t packed_row = (plain + 2 * static_cast<uint64_t>(c.rope_dim) + (plain + 63) / 64 + 7) / 8 * 8;
     const uint64_t row = is_packed ? packed_row : 4 * static_cast<uint64_t>(c.head_dim);
     const uint64_t key_row = is_packed ? (key + 1) / 2 + (key + 31) / 32 : 4 * key;
-    const uint64_t slack = 64 + 256, o = l.ratio == 4 ? 2 : 1;
+    const uint64_t slack = kRollbackSlack + kMaxChunk, o = l.ratio == 4 ? 2 : 1;
     const uint64_t n_entries = l.ratio ? static_cast<uint64_t>(n / l.ratio) : 0,
-                   in_blocks = (n_entries + 127) / 128 * 128;
+                   in_blocks = (n_entries + kEntriesPerBlock - 1) / kEntriesPerBlock * kEntriesPerBlock;
     switch (kind) {
         case CacheKind::window:
             return (static_cast<uint64_t>(c.sliding_window) - 1 + slack) * row;

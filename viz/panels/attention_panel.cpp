@@ -358,6 +358,10 @@ void AttentionPanel::draw_index_scores(View& view) {
     spec.label = [&](int i) { return std::to_string(entries[i]); };
     spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, entries[i]).c_str()); };
     if (r.has_cut && r.left_some_out) spec.line = r.cut, spec.line_label = "cut";
+    // A ranking: scores may all be negative or all alike, so the bars stand a little below the lowest one.
+    const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
+    const float margin = std::max(1e-6f, (*high - *low) * 0.08f);
+    spec.lo = *low - margin, spec.hi = *high + margin / 4, spec.starts_at_lo = true;
     for (size_t i = 0; i < entries.size(); ++i)
         if (entries[i] == view.cursor.entry) spec.selected = static_cast<int>(i);
     const ui::BarsResult result = ui::vertical_bars(spec);

@@ -76,8 +76,8 @@ void CachePanel::draw(const Snapshot& s, View& view) {
     ui::text_dim("held now: as allocated \xC2\xB7 at length: by the formulas, packed");
     if (!ui::require_model(s)) return;
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, upper = std::floor(room.y * 0.54f),
-                left = std::floor(room.x * 0.52f);
+    const float gap = ImGui::GetStyle().ItemSpacing.x, upper = std::floor(room.y * 0.58f),
+                left = std::floor(room.x * 0.46f);
     {
         ui::Pane pane("cache-plot", {left, upper});
         draw_projection(s);

@@ -80,6 +80,12 @@ std::vector<ConfigRow> config_rows(const ModelConfig& c) {
     };
 }
 
+std::string config_csv(const std::vector<ConfigRow>& rows) {
+    std::string out = "key,value,meaning\n";
+    for (const ConfigRow& r : rows) out += std::string(r.key) + ",\"" + r.value + "\",\"" + r.meaning + "\"\n";
+    return out;
+}
+
 class ModelPanel final : public Panel {
   public:
     const char* name() const override { return "Model"; }
@@ -134,25 +140,24 @@ void ModelPanel::draw(const Snapshot& s, View& view) {
     }
 }
 
+// Key and value on one line, the plain words below: they are what a newcomer reads, so they wrap instead of being cut.
 void ModelPanel::draw_config(const ModelInfo& m) {
     ui::section("Configuration");
+    ui::Region list("config", {0, 0});
     const std::vector<ConfigRow> rows = config_rows(m.config);
-    static constexpr ui::Column kColumns[] = {{"key", 138}, {"value", 76}, {"in plain words", 0}};
-    ui::TableSpec spec;
-    spec.id = "model/config";
-    spec.columns = kColumns;
-    spec.n_rows = static_cast<int>(rows.size());
-    spec.height = -1;
-    spec.row_name = [&](int r) { return std::string(rows[r].key); };
-    spec.cell = [&](int r, int c) -> ui::Cell {
-        if (c == 0) return ui::Cell(rows[r].key, theme().text_dim);
-        return c == 1 ? ui::Cell(rows[r].value) : ui::Cell(rows[r].meaning);
-    };
-    spec.hover = [&](int r) {
-        ImGui::TextUnformatted((std::string(rows[r].key) + " = " + rows[r].value).c_str());
-        ImGui::TextUnformatted(rows[r].meaning);
-    };
-    ui::table(spec);
+    ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(ImGui::GetStyle().ItemSpacing.x, px(1)));
+    for (const ConfigRow& row : rows) {
+        const float key_width = std::min(ImGui::CalcTextSize(row.key).x, ImGui::GetContentRegionAvail().x * 0.6f);
+        ui::text_in(row.key, key_width);
+        ImGui::SameLine(0, px(10));
+        ui::text_mono(row.value, (std::string("model/config/") + row.key).c_str());
+        ui::copy_menu(row.key, {row.value, std::string(row.key) + "\t" + row.value, [&] { return config_csv(rows); }});
+        ui::Color dim(theme().text_dim);
+        ui::FontScope small(Font::small);
+        ui::text_wrapped(row.meaning);
+        ImGui::Dummy({0, px(5)});
+    }
+    ImGui::PopStyleVar();
 }
 
 void ModelPanel::draw_memory(const Snapshot& s) {
@@ -222,7 +227,8 @@ void ModelPanel::draw_tensors(const Snapshot& s, View& view) {
     ui::text_dim(ui::format_count(static_cast<int64_t>(shown_.size())) + " tensors, " + ui::format_bytes(bytes),
                  "model/tensors/summary");
     ui::value("model/tensors/bytes", static_cast<double>(bytes));
-    static constexpr ui::Column kColumns[] = {{"name", 0}, {"shape", 78, true}, {"format", 44}, {"bytes", 66, true}};
+    static constexpr ui::Column kColumns[] = {
+        {"name", 0, false, "", true}, {"shape", 78, true}, {"format", 44}, {"bytes", 66, true}};
     ui::TableSpec spec;
     spec.id = "model/tensors";
     spec.columns = kColumns;

@@ -35,6 +35,10 @@ constexpr Help kHelp = {
     "its matrix is to uniform.",
 };
 
+constexpr const char* kNote =
+    "\xCF\x83\xE2\x82\x81 of a doubly stochastic matrix is 1 up to Sinkhorn's remaining error, shown beside it; "
+    "\xCF\x83\xE2\x82\x82 says how fast streams mix";
+
 class StreamsPanel final : public Panel {
   public:
     const char* name() const override { return "Streams"; }
@@ -88,12 +92,14 @@ void StreamsPanel::draw(const Snapshot& s, View& view) {
     }
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float gap = ImGui::GetStyle().ItemSpacing.x, quarter = std::floor((room.x - 3 * gap) / 4);
+    const float upper = std::max(px(140), std::floor(room.y * 0.27f)), spacing = ImGui::GetStyle().ItemSpacing.y;
+    const float lower = std::clamp(std::floor(room.y * 0.27f), px(152), px(240));
     {
-        ui::Pane pane("streams-gain", {0, std::floor(room.y * 0.29f)});
+        ui::Pane pane("streams-gain", {0, upper});
         draw_gain(s, view);
     }
     {
-        ui::Pane pane("streams-matrices", {0, std::floor(room.y * 0.45f)});
+        ui::Pane pane("streams-matrices", {0, std::max(px(180), room.y - upper - lower - 2 * spacing)});
         draw_sites(view);
         draw_matrix(view);
     }
@@ -259,14 +265,14 @@ void StreamsPanel::draw_matrix(View& view) {
     if (ui::segmented("streams/site", site_choice, kSites, 2)) is_mlp_ = site_choice == 1;
     ImGui::SameLine(0, px(12));
     ImGui::AlignTextToFramePadding();
-    ui::text_dim(ui::layer_text(model_->config, view.cursor.layer));
+    ui::text_dim(ui::layer_text(model_->config, view.cursor.layer) + " \xC2\xB7 " + kNote);
     const MixingSite* site = reading_.find(view.cursor.layer, is_mlp_);
     if (!site) {
         ui::empty_state("Not recorded", "This site's matrix is not in the token's record.");
         return;
     }
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float height = std::max(px(90), room.y), line = ImGui::GetTextLineHeight();
+    const float height = std::max(px(72), room.y), line = ImGui::GetTextLineHeight();
     const float width = std::min(room.x * 0.42f, height * 1.7f);
     {
         ui::Region region("matrix", {width + px(70), height}, ImGuiWindowFlags_NoScrollbar);
@@ -328,11 +334,6 @@ void StreamsPanel::draw_numbers(const MixingSite& site) {
     ui::label_number("distance to identity", m.distance_identity, "", "streams/distance_identity");
     ImGui::SameLine(column);
     ui::label_number("to uniform", m.distance_uniform, "", "streams/distance_uniform");
-    ui::Color dim(theme().text_dim);
-    ui::FontScope small(Font::small);
-    ui::text_wrapped(
-        "\xCF\x83\xE2\x82\x81 of a doubly stochastic matrix is 1 up to Sinkhorn's remaining error, the row and column "
-        "error here. \xCF\x83\xE2\x82\x82 says how fast streams mix.");
 }
 
 void StreamsPanel::draw_weights(View& view, const char* title, const char* words, const char* id, float hi,

@@ -58,6 +58,7 @@ BarsResult vertical_bars(const BarsSpec& s) {
     const float line = ImGui::GetTextLineHeight(), below = s.label ? line + px(4) : 0;
     float lo, hi;
     range_of(s, lo, hi);
+    const double foot = s.starts_at_lo ? lo : 0;
     const float base = p.y + height - below, room = std::max(1.0f, height - below - px(2));
     const auto y_of = [&](double v) {
         return base - room * static_cast<float>((std::clamp<double>(v, lo, hi) - lo) / (hi - lo));
@@ -68,7 +69,8 @@ BarsResult vertical_bars(const BarsSpec& s) {
     float free_from = -INFINITY;
     for (int i = 0; i < n; ++i) {
         const float x0 = p.x + step * static_cast<float>(i), v = s.values[static_cast<size_t>(i)];
-        const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(0))}, b{x0 + step - gap / 2, std::max(y_of(v), y_of(0))};
+        const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(foot))},
+            b{x0 + step - gap / 2, std::max(y_of(v), y_of(foot))};
         if (std::isfinite(v))
             dl->AddRectFilled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
         if (i == s.selected) dl->AddRect({a.x - px(1), p.y}, {b.x + px(1), base}, theme().accent, px(2), 0, px(1.5f));
@@ -80,7 +82,7 @@ BarsResult vertical_bars(const BarsSpec& s) {
                 dl->AddText({at, base + px(3)}, theme().text_dim, label.c_str()), free_from = at + w + px(6);
         }
     }
-    dl->AddLine({p.x, y_of(0)}, {p.x + width, y_of(0)}, theme().border_strong);
+    dl->AddLine({p.x, y_of(foot)}, {p.x + width, y_of(foot)}, theme().border_strong);
     if (*s.line_label) {
         const float y = y_of(s.line), w = ImGui::CalcTextSize(s.line_label).x;
         dl->AddLine({p.x, y}, {p.x + width, y}, theme().text_dim);

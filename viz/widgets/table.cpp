@@ -41,6 +41,16 @@ std::string to_csv(const TableSpec& s) {
     return out;
 }
 
+// ASCII names only: tensors, files.
+std::string elide_front(const std::string& s, float width) {
+    if (ImGui::CalcTextSize(s.c_str()).x <= width) return s;
+    for (size_t i = 1; i < s.size(); ++i) {
+        const std::string shown = "\xE2\x80\xA6" + s.substr(i);
+        if (ImGui::CalcTextSize(shown.c_str()).x <= width) return shown;
+    }
+    return elide(s, width);
+}
+
 void draw_header(const TableSpec& s) {
     FontScope small(Font::small);
     Color dim(theme().text_dim);
@@ -76,7 +86,7 @@ void draw_cell(const TableSpec& s, int row, int column) {
         ImGui::SameLine(0, px(6));
     }
     const float left = ImGui::GetContentRegionAvail().x;
-    const std::string shown = elide(cell.text, left);
+    const std::string shown = c.keeps_end ? elide_front(cell.text, left) : elide(cell.text, left);
     if (c.is_number)
         ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, left - ImGui::CalcTextSize(shown.c_str()).x));
     ImGui::PushStyleColor(ImGuiCol_Text, cell.color && !cell.is_dot ? cell.color : theme().text);
