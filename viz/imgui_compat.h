@@ -25,13 +25,14 @@ inline unsigned texture_name(ImTextureID id) {
 // there.
 #define VITRINE_KEYS(X)                                                                                                \
     X(Enter, 257)                                                                                                      \
-    X(Escape, 256) X(Tab, 258) X(Backspace, 259) X(Delete, 261) X(Space, 32) X(LeftArrow, 263) X(RightArrow, 262)      \
-        X(UpArrow, 265) X(DownArrow, 264) X(Home, 268) X(End, 269) X(PageUp, 266) X(PageDown, 267) X(F1, 290)          \
-            X(F2, 291) X(F5, 294) X(F11, 300) X(F12, 301) X(A, 65) X(B, 66) X(C, 67) X(D, 68) X(E, 69) X(F, 70)        \
-                X(G, 71) X(H, 72) X(I, 73) X(J, 74) X(K, 75) X(L, 76) X(M, 77) X(N, 78) X(O, 79) X(P, 80) X(Q, 81)     \
-                    X(R, 82) X(S, 83) X(T, 84) X(U, 85) X(V, 86) X(W, 87) X(X, 88) X(Y, 89) X(Z, 90) X(0, 48) X(1, 49) \
-                        X(2, 50) X(3, 51) X(4, 52) X(5, 53) X(6, 54) X(7, 55) X(8, 56) X(9, 57) X(Minus, 45)           \
-                            X(Equal, 61) X(Slash, 47) X(Comma, 44)
+    X(Escape, 256)                                                                                                     \
+    X(Tab, 258) X(Backspace, 259) X(Delete, 261) X(Space, 32) X(LeftArrow, 263) X(RightArrow, 262) X(UpArrow, 265)     \
+        X(DownArrow, 264) X(Home, 268) X(End, 269) X(PageUp, 266) X(PageDown, 267) X(F1, 290) X(F2, 291) X(F5, 294)    \
+            X(F11, 300) X(F12, 301) X(A, 65) X(B, 66) X(C, 67) X(D, 68) X(E, 69) X(F, 70) X(G, 71) X(H, 72) X(I, 73)   \
+                X(J, 74) X(K, 75) X(L, 76) X(M, 77) X(N, 78) X(O, 79) X(P, 80) X(Q, 81) X(R, 82) X(S, 83) X(T, 84)     \
+                    X(U, 85) X(V, 86) X(W, 87) X(X, 88) X(Y, 89) X(Z, 90) X(0, 48) X(1, 49) X(2, 50) X(3, 51) X(4, 52) \
+                        X(5, 53) X(6, 54) X(7, 55) X(8, 56) X(9, 57) X(Minus, 45) X(Equal, 61) X(Slash, 47)            \
+                            X(Comma, 44)
 enum class Key : int {
 #if IMGUI_VERSION_NUM >= 18700
 #define X(n, glfw) k##n = ImGuiKey_##n,
@@ -100,6 +101,14 @@ inline float glyph_advance(unsigned code_point) {  // in the current font and si
 #else
     const ImFont* f = ImGui::GetFont();
     return f->GetCharAdvance(static_cast<ImWchar>(code_point)) * (ImGui::GetFontSize() / f->FontSize);
+#endif
+}
+// Where the first line of [at, end) ends when it may be `width` wide.
+inline const char* word_wrap(const char* at, const char* end, float width) {
+#if IMGUI_VERSION_NUM >= 19200
+    return ImGui::GetFont()->CalcWordWrapPosition(ImGui::GetFontSize(), at, end, width);
+#else
+    return ImGui::GetFont()->CalcWordWrapPositionA(ImGui::GetFontSize() / ImGui::GetFont()->FontSize, at, end, width);
 #endif
 }
 inline void push_imgui_font(ImFont* f, [[maybe_unused]] float size) {

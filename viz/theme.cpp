@@ -170,7 +170,7 @@ void apply_style(const Theme& t, float scale) {
     set(ImGuiCol_FrameBgActive, t.hovered), set(ImGuiCol_TitleBg, t.pane), set(ImGuiCol_TitleBgActive, t.pane);
     set(ImGuiCol_MenuBarBg, t.back), set(ImGuiCol_ScrollbarBg, 0), set(ImGuiCol_ScrollbarGrab, t.border_strong);
     set(ImGuiCol_ScrollbarGrabHovered, t.text_faint), set(ImGuiCol_ScrollbarGrabActive, t.text_dim);
-    set(ImGuiCol_CheckMark, t.text), set(ImGuiCol_SliderGrab, t.text_dim), set(ImGuiCol_SliderGrabActive, t.text);
+    set(ImGuiCol_CheckMark, t.text), set(ImGuiCol_SliderGrab, t.border_strong), set(ImGuiCol_SliderGrabActive, t.text_faint);
     set(ImGuiCol_Button, t.raised), set(ImGuiCol_ButtonHovered, t.hovered), set(ImGuiCol_ButtonActive, t.border_strong);
     set(ImGuiCol_Header, t.hovered), set(ImGuiCol_HeaderHovered, t.hovered), set(ImGuiCol_HeaderActive, t.border_strong);
     set(ImGuiCol_Separator, t.border), set(ImGuiCol_SeparatorHovered, t.text_faint), set(ImGuiCol_SeparatorActive, t.text_dim);

@@ -30,9 +30,12 @@ bool chip(const char* id, const std::string& label, float most, const char* tip)
 }  // namespace
 
 void Workspace::draw_menu_bar() {
-    if (!ImGui::BeginMenuBar()) return;
+    // The bar takes its height from the padding at this moment, its items theirs from the one after.
+    ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(10)));
+    const bool is_open_bar = ImGui::BeginMenuBar();
+    ImGui::PopStyleVar();
+    if (!is_open_bar) return;
     ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(5)));
-    ImGui::SetCursorPosY(ImGui::GetCursorPosY() + px(2));
     {
         ui::FontScope bold(Font::title);
         ImGui::TextUnformatted("Vitrine");
@@ -58,7 +61,7 @@ void Workspace::draw_menu_bar() {
     const float chip_room = width - left - right - px(24);
     if (chip_room > px(90)) {
         ImGui::SetCursorPosX(left + px(10));
-        ImGui::SetCursorPosY(y + px(1.5f));
+        ImGui::SetCursorPosY(y + px(5));
         const ModelInfo* m = desk_.s.model.get();
         const std::string label = desk_.s.is_loading ? "loading\xE2\x80\xA6"
                                   : m ? displayable(m->name) + kDot + numerics_name(m->numerics) + kDot + m->device
@@ -68,11 +71,11 @@ void Workspace::draw_menu_bar() {
     }
     if (width - left > right + px(8)) {
         ImGui::SetCursorPosX(width - right);
-        ImGui::SetCursorPosY(y + px(1.5f));
+        ImGui::SetCursorPosY(y + px(5));
         int mode = static_cast<int>(desk_.settings.mode);
         if (ui::segmented("mode", mode, modes, 3)) desk_.settings.mode = static_cast<Mode>(mode);
         ImGui::SetCursorPosX(width - hint - px(12));
-        ImGui::SetCursorPosY(y + px(1.5f));
+        ImGui::SetCursorPosY(y + px(5));
         ui::FontScope small(Font::small);
         if (chip("palette chip", "Ctrl+K", hint + px(20), "Command palette: everything by name"))
             desk_.open(Overlay::palette);

@@ -87,7 +87,11 @@ void FileBrowser::draw(Desk& desk) {
     if (desk.is_overlay_new) {
         std::string start = desk.s.model ? desk.s.model->folder : "";
         if (start.empty() && !desk.settings.recent_folders.empty()) start = desk.settings.recent_folders.front();
-        go(start.empty() ? "." : fs::path(start).parent_path().string());
+        fs::path parent = fs::path(start).parent_path();
+        std::error_code failed;  // a folder that is gone: the nearest one above that exists
+        while (!parent.empty() && parent != parent.root_path() && !fs::is_directory(parent, failed))
+            parent = parent.parent_path();
+        go(parent.empty() ? "." : parent.string());
     }
     if (coming_.valid() && coming_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
         shown_ = coming_.get();

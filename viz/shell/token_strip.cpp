@@ -23,7 +23,7 @@ ImU32 cell_color(const TokenInfo& t, int paint) {
 }
 
 void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
-    ui::begin_tooltip();
+    ui::Tooltip box;
     {
         ui::FontScope mono(Font::mono);
         ImGui::TextUnformatted(("\xE2\x80\x9C" + token_label(t.text) + "\xE2\x80\x9D").c_str());
@@ -36,7 +36,6 @@ void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
                     ui::format_number(t.entropy).c_str());
     const bool has_record = desk.s.trace && desk.s.trace->get(t.ref.branch, t.ref.position);
     if (!has_record) ImGui::TextUnformatted("nothing recorded (any more)");
-    ui::end_tooltip();
 }
 
 }  // namespace

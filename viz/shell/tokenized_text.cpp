@@ -24,7 +24,7 @@ std::string bytes_of(const std::string& s) {
 }
 
 void token_tooltip(const TokenInfo& t) {
-    ui::begin_tooltip();
+    ui::Tooltip box;
     {
         ui::FontScope mono(Font::mono);
         ImGui::TextUnformatted(token_label(t.text).c_str());
@@ -36,7 +36,6 @@ void token_tooltip(const TokenInfo& t) {
     if (t.probability >= 0)
         ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
                     ui::format_number(t.entropy).c_str());
-    ui::end_tooltip();
 }
 
 }  // namespace

@@ -121,6 +121,8 @@ void Workspace::handle_keys() {
     if (key_pressed(Key::kEscape, false)) {
         if (desk_.overlay != Overlay::none)
             desk_.close();
+        else if (ImGui::IsPopupOpen(nullptr, ImGuiPopupFlags_AnyPopup))
+            ImGui::ClosePopupToLevel(0, true);
         else if (desk_.edited_turn)
             desk_.edited_turn = 0;
         else if (desk_.s.is_generating)

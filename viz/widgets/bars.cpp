@@ -25,14 +25,13 @@ ImU32 color_of(const BarsSpec& s, int i) {
 }
 
 void bar_tooltip(const BarsSpec& s, int i) {
-    begin_tooltip();
+    Tooltip box;
     if (s.label) {
         Color dim(theme().text_dim);
         ImGui::TextUnformatted(s.label(i).c_str());
     }
     ImGui::Text("%s %s %s", s.value_name, full_precision(s.values[static_cast<size_t>(i)]).c_str(), s.unit);
     if (s.hover) s.hover(i);
-    end_tooltip();
 }
 
 std::string to_csv(const BarsSpec& s) {
@@ -169,17 +168,14 @@ int stacked_bar(const char* id, std::span<const Share> parts, float width, float
         x += w;
     }
     if (is_hovered) {
-        begin_tooltip();
-        {
-            FontScope small(Font::mono_small);
-            for (const Share& s : parts) {
-                dot(s.color);
-                ImGui::SameLine(0, px(6));
-                ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
-                            format_percent(whole > 0 ? s.value / whole : 0).c_str());
-            }
+        Tooltip box;
+        FontScope small(Font::mono_small);
+        for (const Share& s : parts) {
+            dot(s.color);
+            ImGui::SameLine(0, px(6));
+            ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
+                        format_percent(whole > 0 ? s.value / whole : 0).c_str());
         }
-        end_tooltip();
     }
     ImGui::PopID();
     return hovered;

@@ -107,7 +107,7 @@ void draw_numbers(const HeatmapSpec& s, const Grid& g, float lo, float hi) {
 }
 
 void hover_text(const HeatmapSpec& s, int r, int c) {
-    begin_tooltip();
+    Tooltip box;
     const float v = s.values[static_cast<size_t>(r) * s.cols + c];
     {
         FontScope small(Font::small);
@@ -119,7 +119,6 @@ void hover_text(const HeatmapSpec& s, int r, int c) {
     }
     if (std::isfinite(v)) ImGui::Text("%s %s %s", s.value_name, full_precision(v).c_str(), s.unit);
     if (s.hover) s.hover(r, c);
-    end_tooltip();
 }
 
 std::string to_csv(const HeatmapSpec& s) {

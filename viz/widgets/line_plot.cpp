@@ -187,7 +187,7 @@ void crosshair(const PlotSpec& s, const Axis& x, const Axis& y, float mouse_x) {
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const double at = x.data(mouse_x);
     dl->AddLine({mouse_x, y.from}, {mouse_x, y.to}, with_alpha(theme().text_dim, 0.6f));
-    begin_tooltip();
+    Tooltip box;
     bool has_title = false;
     for (const Series& c : s.series) {
         if (c.y.empty()) continue;
@@ -204,7 +204,6 @@ void crosshair(const PlotSpec& s, const Axis& x, const Axis& y, float mouse_x) {
         ImGui::Text("%s  %s", c.name,
                     s.y_text ? s.y_text(shown).c_str() : (full_precision(shown) + " " + s.y_unit).c_str());
     }
-    end_tooltip();
 }
 
 std::string to_csv(const PlotSpec& s) {

@@ -1,5 +1,6 @@
 // Tooltips, the help popup, the empty state, the copy menu.
 #include <algorithm>
+#include <cstring>
 
 #include "viz/imgui_compat.h"
 #include "viz/text_util.h"
@@ -42,19 +43,15 @@ void end_tooltip() {
 
 void tooltip(std::string_view s) {
     if (!ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) return;
-    begin_tooltip();
-    {  // the font must be back before the tooltip's window ends
-        FontScope body(Font::small);
-        ImGui::TextUnformatted(s.data(), s.data() + s.size());
-    }
-    end_tooltip();
+    Tooltip box;
+    FontScope body(Font::small);
+    ImGui::TextUnformatted(s.data(), s.data() + s.size());
 }
 
 void rich_tooltip(const std::function<void()>& draw) {
     if (!ImGui::IsItemHovered()) return;
-    begin_tooltip();
+    Tooltip box;
     draw();
-    end_tooltip();
 }
 
 void help_button(const char* id, const Help& help) {
@@ -107,11 +104,16 @@ bool empty_state(const char* title, const char* what_to_do, const char* action) 
     }
     {
         Color dim(theme().text_dim);
-        const ImVec2 size = ImGui::CalcTextSize(what_to_do, nullptr, false, width);
-        ImGui::SetCursorPosX(x + std::max(0.0f, (width - size.x) / 2));
-        ImGui::PushTextWrapPos(x + width);
-        ImGui::TextUnformatted(what_to_do);
-        ImGui::PopTextWrapPos();
+        // Line by line, each centred.
+        const char* end = what_to_do + std::strlen(what_to_do);
+        for (const char* at = what_to_do; at < end;) {
+            const char* stop = word_wrap(at, end, width);
+            if (stop == at) stop = at + 1;
+            const std::string part(at, stop);
+            centred(part.c_str());
+            ImGui::TextUnformatted(part.c_str());
+            for (at = stop; at < end && *at == ' ';) ++at;
+        }
     }
     bool is_clicked = false;
     if (action) {

@@ -1,0 +1,271 @@
+// The window without a display: chat, keys, palette, branches, cursor, huge timelines; read from the drawn widgets.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "app/shell.h"
+#include "tests/viz/fake_feed.h"
+#include "viz/widgets/registry.h"
+
+namespace vitrine::viz {
+namespace {
+
+class Window : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        ui::registry_enable(true);
+        ui::registry_clear();
+        ShellOptions options;
+        options.has_window = false;
+        options.width = 1280, options.height = 800;
+        shell_ = Shell::open(options, sink_, {});
+        driver_ = std::make_unique<Driver>(shell_->input(), [this] { return shell_->frame(); });
+    }
+    void show(Snapshot s) {
+        shell_->snapshot() = std::move(s);
+        driver_->frames(3);
+        sink_.commands.clear();
+    }
+    Desk& desk() { return shell_->workspace().desk(); }
+    void click(const std::string& name) { ASSERT_EQ(driver_->click(name), ""); }
+    void key(const std::string& chord) { ASSERT_EQ(driver_->key(chord), ""); }
+    double number(const std::string& name) {
+        const ui::Widget* w = ui::find_widget(name);
+        EXPECT_TRUE(w && w->has_number) << name;
+        return w ? w->number : -1;
+    }
+    // Text cut at the side of its pane, in any view, is a defect.
+    void expect_nothing_cut(const std::string& where) {
+        const auto cut = ui::find_cut_text();
+        for (const auto& c : cut)
+            ADD_FAILURE() << where << ": text cut at " << c.at.x << ", " << c.at.y << " in " << c.window;
+    }
+    void visit_all_views(const std::string& what) {
+        for (const auto& p : desk().panels) {
+            shell_->workspace().show_panel(p->name());
+            driver_->frames(3);
+            expect_nothing_cut(what + "/" + p->name());
+        }
+    }
+
+    fake::Sink sink_;
+    std::unique_ptr<Shell> shell_;
+    std::unique_ptr<Driver> driver_;
+};
+
+TEST_F(Window, every_view_draws_empty_typical_and_small) {
+    driver_->frames(2);
+    visit_all_views("nothing");
+    show(fake::empty_conversation(fake::typical()));
+    visit_all_views("empty");
+    show(fake::snapshot(fake::typical()));
+    visit_all_views("typical");
+    shell_->settings().window_width = 1000, shell_->settings().window_height = 700;  // the chat is a drawer
+    visit_all_views("narrow");
+    shell_->settings().is_chat_open = false;
+    visit_all_views("narrow, chat folded");
+}
+
+TEST_F(Window, a_million_tokens_are_drawn_by_the_screenful) {
+    show(fake::snapshot(fake::huge()));
+    visit_all_views("huge");
+    key("Ctrl+P");
+    driver_->frames(3);
+    EXPECT_LT(ui::widget_names("prompt/").size(), 5000u);  // cells of a screen, not of the timeline
+    key("Escape");
+    EXPECT_EQ(number("cursor/token"), static_cast<double>(shell_->snapshot().timeline.tokens.size() - 1));
+    key("Escape");
+    key("Home");
+    EXPECT_EQ(number("cursor/token"), 0);
+}
+
+TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
+    show(fake::empty_conversation(fake::typical()));
+    click("mode/Think High");
+    click("Message");
+    ASSERT_EQ(driver_->type("74*82=?"), "");
+    EXPECT_EQ(ui::find_widget("Message")->text, "74*82=?");
+    key("Enter");
+    const auto* sent = sink_.last<SendMessage>();
+    ASSERT_TRUE(sent);
+    EXPECT_EQ(sent->text, "74*82=?");
+    EXPECT_EQ(sent->mode, Mode::high);
+    EXPECT_EQ(desk().draft, "");
+    ASSERT_EQ(driver_->type("two\nlines"), "");  // the field has the focus again; Shift+Enter begins a line
+    key("Ctrl+Enter");
+    ASSERT_TRUE(sink_.last<SendMessage>());
+    EXPECT_EQ(sink_.last<SendMessage>()->text, "two\nlines");
+}
+
+TEST_F(Window, text_streams_in_and_stop_cancels) {
+    Snapshot s = fake::empty_conversation(fake::typical());
+    show(std::move(s));
+    auto timeline = std::make_shared<Timeline>(fake::snapshot(fake::typical()).timeline);
+    timeline->tokens.resize(static_cast<size_t>(timeline->n_prompt));
+    shell_->snapshot().apply(TimelineStarted{timeline});
+    TokenInfo t;
+    t.phase = Phase::thinking, t.text = "74", t.ref = {1, timeline->n_prompt};
+    shell_->snapshot().apply(TokensAppended{2, {t}, "74", ""});
+    t.phase = Phase::answer, t.text = "6068", t.ref.position++;
+    shell_->snapshot().apply(TokensAppended{2, {t}, "", "6068"});
+    driver_->frames(3);
+    EXPECT_EQ(ui::find_widget("live/content")->text, "6068");
+    EXPECT_EQ(number("live/thinking"), 1);
+    EXPECT_EQ(number("tokens/answer"), 1);
+    click("Stop");
+    EXPECT_EQ(sink_.n_cancelled, 1);
+    key("Escape");
+    EXPECT_EQ(sink_.n_cancelled, 2);
+    EXPECT_FALSE(ui::find_widget("Send"));
+    shell_->snapshot().apply(Finished{2, {}});
+    driver_->frames(2);
+    EXPECT_TRUE(ui::find_widget("Send"));
+}
+
+TEST_F(Window, regenerate_edit_and_branches_ask_the_engine) {
+    show(fake::snapshot(fake::typical()));
+    click("turn/1/Regenerate");
+    ASSERT_TRUE(sink_.last<Regenerate>());
+    EXPECT_EQ(sink_.last<Regenerate>()->turn, 2);
+    EXPECT_EQ(ui::find_widget("turn/1/sibling")->text, "2/3");
+    click("turn/1/\xE2\x80\xBA");
+    ASSERT_TRUE(sink_.last<SelectSibling>());
+    EXPECT_EQ(sink_.last<SelectSibling>()->sibling, 2);
+    click("turn/1/\xE2\x80\xB9");
+    EXPECT_EQ(sink_.last<SelectSibling>()->sibling, 0);
+    click("turn/0/Edit");
+    click("Edit text");
+    key("End");
+    key("Ctrl+A");
+    ASSERT_EQ(driver_->type("12+30=?"), "");
+    click("Save and answer");
+    ASSERT_TRUE(sink_.last<EditTurn>());
+    EXPECT_EQ(sink_.last<EditTurn>()->turn, 1);
+    EXPECT_EQ(sink_.last<EditTurn>()->text, "12+30=?");
+    key("Ctrl+R");
+    EXPECT_TRUE(sink_.last<Regenerate>());
+}
+
+TEST_F(Window, keys_move_the_one_cursor_unless_text_is_typed) {
+    show(fake::snapshot(fake::typical()));
+    key("Escape");  // leaves the text field
+    const double last = number("cursor/token");
+    const double layer = number("cursor/layer");
+    key("Left");
+    EXPECT_EQ(number("cursor/token"), last - 1);
+    EXPECT_EQ(number("Live"), 0);
+    key("Down");
+    EXPECT_EQ(number("cursor/layer"), layer + 1);
+    key("3");
+    EXPECT_STREQ(desk().panels[static_cast<size_t>(desk().panel)]->name(), "Attention");
+    key("L");
+    EXPECT_EQ(number("cursor/token"), last);
+    click("Message");
+    ASSERT_EQ(driver_->type("l3"), "");
+    key("1");
+    EXPECT_EQ(desk().draft, "l3");  // a key without its character types nothing here, and moves nothing
+    EXPECT_STREQ(desk().panels[static_cast<size_t>(desk().panel)]->name(), "Attention");
+}
+
+TEST_F(Window, clicking_a_token_in_the_answer_selects_it_everywhere) {
+    show(fake::snapshot(fake::typical()));
+    const ui::Widget* w = ui::find_widget("turn/1/content");
+    ASSERT_TRUE(w);
+    driver_->press({w->min.x + 4, w->min.y + 8});  // the first character
+    const TokenInfo* t = desk().token(desk().cursor.token);
+    ASSERT_TRUE(t);
+    EXPECT_EQ(t->phase, Phase::answer);
+    EXPECT_EQ(t->text.substr(0, 2), "74");
+    EXPECT_FALSE(desk().cursor.is_live);
+    EXPECT_EQ(number("cursor/token"), static_cast<double>(t->ref.position));
+}
+
+TEST_F(Window, the_palette_finds_actions_layers_and_text) {
+    show(fake::snapshot(fake::typical()));
+    key("Ctrl+K");
+    ASSERT_EQ(driver_->type("dark"), "");
+    ASSERT_TRUE(ui::find_widget("palette/Dark theme"));
+    key("Enter");
+    EXPECT_FALSE(shell_->settings().is_dark);
+    EXPECT_EQ(desk().overlay, Overlay::none);
+    key("Ctrl+K");
+    ASSERT_EQ(driver_->type("layer 6"), "");
+    key("Enter");
+    EXPECT_EQ(number("cursor/layer"), 6);
+    key("Ctrl+F");
+    ASSERT_EQ(driver_->type("sliding"), "");
+    driver_->frames(3);
+    key("Enter");
+    const TokenInfo* t = desk().token(desk().cursor.token);
+    ASSERT_TRUE(t);
+    EXPECT_EQ(t->text, " slidi");
+}
+
+TEST_F(Window, every_dialog_opens_closes_and_cuts_no_text) {
+    show(fake::snapshot(fake::typical()));
+    for (int o = 1; o <= static_cast<int>(Overlay::keys); ++o) {
+        desk().open(static_cast<Overlay>(o));
+        driver_->frames(4);
+        expect_nothing_cut("overlay " + std::to_string(o));
+        key("Escape");
+        EXPECT_EQ(desk().overlay, Overlay::none);
+    }
+}
+
+TEST_F(Window, deleting_a_conversation_asks_first) {
+    show(fake::snapshot(fake::typical()));
+    key("Ctrl+H");
+    click("conversation/8/Delete");
+    EXPECT_FALSE(sink_.last<DeleteConversation>());
+    click("conversation/8/confirm");
+    ASSERT_TRUE(sink_.last<DeleteConversation>());
+    EXPECT_EQ(sink_.last<DeleteConversation>()->id, 8);
+    click("conversation/9");
+    ASSERT_TRUE(sink_.last<OpenConversation>());
+    EXPECT_EQ(sink_.last<OpenConversation>()->id, 9);
+}
+
+TEST_F(Window, text_grows_and_shrinks_and_nothing_is_cut) {
+    show(fake::snapshot(fake::typical()));
+    for (int i = 0; i < 5; ++i) key("Ctrl++");
+    EXPECT_NEAR(shell_->settings().font_scale, 1.5, 1e-6);
+    expect_nothing_cut("1.5x");
+    key("Ctrl+0");
+    EXPECT_EQ(shell_->settings().font_scale, 1.0f);
+    key("Ctrl+-");
+    EXPECT_NEAR(shell_->settings().font_scale, 0.9, 1e-6);
+    key("F11");
+    expect_nothing_cut("presenter");
+    EXPECT_FALSE(ui::find_widget("Send"));
+    key("F11");
+    EXPECT_TRUE(ui::find_widget("Send"));
+}
+
+TEST_F(Window, the_splitter_moves_and_is_remembered_as_a_ratio) {
+    show(fake::snapshot(fake::typical()));
+    const ui::Widget* bar = ui::find_widget("chat splitter");
+    ASSERT_TRUE(bar);
+    const ImVec2 from = bar->center();
+    driver_->drag(from, {from.x + 100, from.y});
+    EXPECT_NEAR(ui::find_widget("chat splitter")->center().x, from.x + 100, 2);
+    EXPECT_NEAR(shell_->settings().chat_ratio, 0.42, 0.03);
+}
+
+TEST_F(Window, a_full_queue_is_told) {
+    show(fake::snapshot(fake::typical()));
+    sink_.is_full = true;
+    click("turn/1/Regenerate");
+    driver_->frames(2);
+    EXPECT_TRUE(ui::is_text_shown("queue is full"));
+}
+
+TEST_F(Window, a_picture_is_drawn_without_a_display) {
+    show(fake::snapshot(fake::typical()));
+    const std::string path = ::testing::TempDir() + "vitrine_window_test.png";
+    EXPECT_EQ(shell_->picture(path).get(), "");
+    EXPECT_GT(std::filesystem::file_size(path), 20000u);
+    std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace vitrine::viz
