@@ -3,7 +3,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 notes='Notes: candle0=garden63; candle1=pepper77; dragon2=river77; marble0=tiger28; pepper2=cotton73; '
-notes+='cotton0=candle43; pepper1=garden40; lemon0=tiger99; river1=candle79; stone2=pepper41; marble2=garden35; rocket0=apple53. What is pepper2?'
+notes+='cotton0=candle43; pepper1=garden40; lemon0=tiger99; river1=candle79; stone2=pepper41; '
+notes+='marble2=garden35; rocket0=apple53. What is pepper2?'
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 cat >"$home/script" <<EOF
