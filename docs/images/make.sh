@@ -9,11 +9,16 @@ home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 cat >"$home/script" <<EOF
 wait idle
+click Sampling
+click Greedy
+key Escape
 type $notes
 key Ctrl+Enter
 wait idle
+key Ctrl+K
+type Mode: Think High
+key Enter
 type 74*82=?
-click Think High
 key Ctrl+Enter
 wait idle
 view Overview

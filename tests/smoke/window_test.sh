@@ -26,10 +26,17 @@ export DISPLAY=:$display LIBGL_ALWAYS_SOFTWARE=1
 
 cat >"$home/script" <<EOF
 wait idle
+click Sampling
+click Greedy
+key Escape
 type 74*82=?
 key Ctrl+Enter
 wait idle
-expect 74*82
+expect 6108
+type 12+30=?
+key Ctrl+Enter
+wait idle
+expect 42
 view Overview
 shot $folder/overview.png
 view Routing

@@ -66,7 +66,9 @@ void add_file(std::vector<Action>& a, Desk& d) {
 void add_chat(std::vector<Action>& a, Desk& d) {
     // Not in a text field: the composer has Ctrl+Enter for itself, and the field's own copy of the text would be sent
     // again.
-    a.push_back({"chat.send", "Send the message", "Chat", keys(Key::kEnter, kCtrl), [&d] { d.send_draft(); },
+    Shortcut send = keys(Key::kEnter, kCtrl);
+    send.works_in_text = false;
+    a.push_back({"chat.send", "Send the message", "Chat", send, [&d] { d.send_draft(); },
                  [&d] { return d.can_send() && !d.draft.empty(); }});
     a.push_back({"chat.stop", "Stop", "Chat", {}, [&d] { d.stop(); }, [&d] { return d.s.is_generating; }});
     a.push_back({"chat.regenerate", "Regenerate the answer", "Chat", keys(Key::kR, kCtrl), [&d] { d.regenerate(); },
