@@ -33,6 +33,7 @@ type 74*82=?
 key Ctrl+Enter
 wait idle
 expect 6108
+click New
 type 12+30=?
 key Ctrl+Enter
 wait idle
