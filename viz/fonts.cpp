@@ -124,7 +124,8 @@ void Fonts::add(ImFontAtlas* atlas, Font f) {
     config.MergeMode = true;
     load(symbols_, size, is_mono(f) ? kMonoExtra : kAlways);
     config.OversampleH = 1;
-    if (kHasDynamicFonts || seen_ranges_.Size > 1) load(cjk_, size * 1.06f, seen_ranges_.Data);
+    // ImGui's size is ascent to descent, which Noto CJK has taller: the factors give characters as big as the Latin ones.
+    if (kHasDynamicFonts || seen_ranges_.Size > 1) load(cjk_, size * (is_mono(f) ? 1.28f : 1.22f), seen_ranges_.Data);
     g_fonts[static_cast<int>(f)] = font;
 }
 

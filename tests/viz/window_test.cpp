@@ -29,6 +29,11 @@ class Window : public ::testing::Test {
     Desk& desk() { return shell_->workspace().desk(); }
     void click(const std::string& name) { ASSERT_EQ(driver_->click(name), ""); }
     void key(const std::string& chord) { ASSERT_EQ(driver_->key(chord), ""); }
+    // The engine is done: until it says so the window takes no other request for an answer.
+    void finish() {
+        shell_->snapshot().apply(Idle{});
+        driver_->frames(2);
+    }
     double number(const std::string& name) {
         const ui::Widget* w = ui::find_widget(name);
         EXPECT_TRUE(w && w->has_number) << name;
@@ -91,6 +96,7 @@ TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
     EXPECT_EQ(sent->text, "74*82=?");
     EXPECT_EQ(sent->mode, Mode::high);
     EXPECT_EQ(desk().draft, "");
+    finish();
     ASSERT_EQ(driver_->type("two\nlines"), "");  // the field has the focus again; Shift+Enter begins a line
     key("Ctrl+Enter");
     ASSERT_TRUE(sink_.last<SendMessage>());
@@ -127,6 +133,7 @@ TEST_F(Window, regenerate_edit_and_branches_ask_the_engine) {
     click("turn/1/Regenerate");
     ASSERT_TRUE(sink_.last<Regenerate>());
     EXPECT_EQ(sink_.last<Regenerate>()->turn, 2);
+    finish();
     EXPECT_EQ(ui::find_widget("turn/1/sibling")->text, "2/3");
     click("turn/1/\xE2\x80\xBA");
     ASSERT_TRUE(sink_.last<SelectSibling>());
@@ -142,6 +149,7 @@ TEST_F(Window, regenerate_edit_and_branches_ask_the_engine) {
     ASSERT_TRUE(sink_.last<EditTurn>());
     EXPECT_EQ(sink_.last<EditTurn>()->turn, 1);
     EXPECT_EQ(sink_.last<EditTurn>()->text, "12+30=?");
+    finish();
     key("Ctrl+R");
     EXPECT_TRUE(sink_.last<Regenerate>());
 }
@@ -178,6 +186,29 @@ TEST_F(Window, clicking_a_token_in_the_answer_selects_it_everywhere) {
     EXPECT_EQ(t->text.substr(0, 2), "74");
     EXPECT_FALSE(desk().cursor.is_live);
     EXPECT_EQ(number("cursor/token"), static_cast<double>(t->ref.position));
+}
+
+TEST_F(Window, bytes_of_a_chinese_character_can_be_selected) {
+    // A byte-level vocabulary: each character is three tokens that show as replacement characters.
+    Snapshot s = fake::snapshot(fake::typical());
+    auto c = std::make_shared<Conversation>(*s.conversation);
+    Turn& t = c->path[1];
+    t.reasoning.clear(), t.content = "\xE6\xB3\xA8 ok", t.tokens.clear();
+    for (const char* text : {"\xEF\xBF\xBD", "\xEF\xBF\xBD", "\xEF\xBF\xBD", " ", "ok"}) {
+        TokenInfo k;
+        k.phase = Phase::answer, k.text = text, k.ref = {9, static_cast<int64_t>(t.tokens.size())};
+        t.tokens.push_back(k);
+    }
+    s.conversation = c;
+    desk().fonts.note_text(t.content);
+    show(std::move(s));
+    const ui::Widget* w = ui::find_widget("turn/1/content");
+    ASSERT_TRUE(w);
+    driver_->press({w->min.x + 4, w->min.y + 8});
+    EXPECT_EQ(desk().cursor.token, (TokenRef{9, 0}));
+    driver_->press({w->min.x + 24, w->min.y + 8});
+    EXPECT_EQ(desk().cursor.token, (TokenRef{9, 4}));
+    EXPECT_EQ(desk().source(desk().cursor.token), Source::recorded);  // no longer in context
 }
 
 TEST_F(Window, the_palette_finds_actions_layers_and_text) {

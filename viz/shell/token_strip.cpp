@@ -49,16 +49,7 @@ void TokenStrip::draw(Desk& desk) {
     ui::Pane pane("tokens", {0, height()}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
     ImGui::PopStyleVar();
     const auto& tokens = desk.s.timeline.tokens;
-    if (desk.s.timeline_version != counted_version_ || static_cast<int64_t>(tokens.size()) < n_counted_) {
-        counted_version_ = desk.s.timeline_version, n_counted_ = 0;
-        std::fill(std::begin(counts_), std::end(counts_), 0);
-        std::fill(std::begin(phase_begin_), std::end(phase_begin_), -1);
-    }
-    const auto end = std::min<int64_t>(static_cast<int64_t>(tokens.size()), n_counted_ + kCountedPerFrame);
-    for (; n_counted_ < end; ++n_counted_) {
-        const int p = static_cast<int>(tokens[static_cast<size_t>(n_counted_)].phase);
-        if (counts_[p]++ == 0) phase_begin_[p] = n_counted_;
-    }
+    count(desk);
     draw_header(desk);
     if (tokens.empty()) {
         ui::text_dim("Tokens appear here, one cell each, as soon as something is said.", "tokens/empty");
@@ -67,8 +58,22 @@ void TokenStrip::draw(Desk& desk) {
     draw_cells(desk);
 }
 
-void TokenStrip::draw_header(Desk& desk) {
+void TokenStrip::count(const Desk& desk) {
     const auto& tokens = desk.s.timeline.tokens;
+    const auto n = static_cast<int64_t>(tokens.size());
+    if (desk.s.timeline_version != counted_version_ || n < n_counted_) {
+        counted_version_ = desk.s.timeline_version, n_counted_ = 0;
+        std::fill(std::begin(counts_), std::end(counts_), 0);
+        runs_.clear();
+    }
+    for (const int64_t end = std::min(n, n_counted_ + kCountedPerFrame); n_counted_ < end; ++n_counted_) {
+        const Phase p = tokens[static_cast<size_t>(n_counted_)].phase;
+        ++counts_[static_cast<int>(p)];
+        if (runs_.empty() || runs_.back().phase != p) runs_.push_back({p, n_counted_});
+    }
+}
+
+void TokenStrip::draw_header(Desk& desk) {
     ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(2)));
     ui::FontScope small(Font::small);
     const float room = ImGui::GetContentRegionAvail().x;
@@ -118,7 +123,6 @@ void TokenStrip::draw_header(Desk& desk) {
         dl->AddCircle(c, px(3.5f), theme().text_dim, 12, px(1.3f));
     dl->AddText({p.x + px(22), p.y + (h - ImGui::GetTextLineHeight()) / 2}, ink, "Live");
     ImGui::PopStyleVar();
-    (void)tokens;
 }
 
 void TokenStrip::draw_cells(Desk& desk) {
@@ -164,7 +168,7 @@ void TokenStrip::draw_cells(Desk& desk) {
     if (at >= 0) ui::value_rect("cursor/token", static_cast<double>(at), p, {p.x + width, p.y + h});
 }
 
-// The whole timeline as one bar: phases from where they begin, the shown part framed, the cursor as a tick. Click goes
+// The whole timeline as one bar: runs of each phase, the shown part framed, the cursor as a tick. Click goes
 // there.
 void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
     const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
@@ -182,15 +186,15 @@ void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
     };
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const float y = p.y + px(3);
-    int64_t from = 0;
-    for (int k = 0; k < 4; ++k) {
-        if (counts_[k] == 0) continue;
-        from = phase_begin_[k];
-        int64_t to = n;
-        for (int j = 0; j < 4; ++j)
-            if (counts_[j] && phase_begin_[j] > from) to = std::min(to, phase_begin_[j]);
-        dl->AddRectFilled({x_of(from), y}, {std::max(x_of(from) + 1, x_of(to) - 1), y + h},
-                          with_alpha(theme().phase(static_cast<Phase>(k)), 0.55f), px(2));
+    for (size_t k = 0; k < runs_.size();) {
+        // Runs thinner than a pixel are drawn as the first of them.
+        const float x0 = x_of(runs_[k].begin);
+        size_t next = k + 1;
+        while (next < runs_.size() && x_of(runs_[next].begin) < x0 + 1) ++next;
+        const float x1 = next < runs_.size() ? x_of(runs_[next].begin) : x_of(n);
+        dl->AddRectFilled({x0, y}, {std::max(x0 + 1, x1 - (x1 - x0 > px(4) ? 1 : 0)), y + h},
+                          with_alpha(theme().phase(runs_[k].phase), 0.55f), px(1));
+        k = next;
     }
     if (n > n_visible)
         dl->AddRect({x_of(first_), y - px(2)}, {x_of(std::min(n, first_ + n_visible)), y + h + px(2)}, theme().text_dim,

@@ -2,6 +2,7 @@
 // whole.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "viz/shell/desk.h"
 
@@ -18,9 +19,16 @@ class TokenStrip {
     void draw_overview(Desk& desk, int64_t n_visible);
     int64_t first_ = 0;  // first cell shown
     int64_t last_cursor_ = -1;
+    // Counted as tokens arrive: how many of each phase, and where runs of one phase begin (earlier answers lie in the
+    // prompt).
+    struct Run {
+        Phase phase;
+        int64_t begin;
+    };
+    void count(const Desk& desk);
     uint64_t counted_version_ = ~uint64_t{0};
-    int64_t n_counted_ = 0, counts_[4] = {};  // tokens by phase, counted as they arrive
-    int64_t phase_begin_[4] = {-1, -1, -1, -1};
+    int64_t n_counted_ = 0, counts_[4] = {};
+    std::vector<Run> runs_;
 };
 
 }  // namespace vitrine::viz

@@ -23,6 +23,20 @@ std::string bytes_of(const std::string& s) {
     return out;
 }
 
+// A token that holds a part of a character shows as U+FFFD, one for each piece; 0 when it is anything else.
+size_t pieces_of_character(const std::string& s) {
+    constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+    size_t n = 0;
+    for (size_t i = 0; i < s.size(); i += kReplacement.size(), ++n)
+        if (s.compare(i, kReplacement.size(), kReplacement) != 0) return 0;
+    return n;
+}
+bool is_continued(const std::string& raw, size_t at, size_t n) {
+    if (at + n > raw.size()) return false;
+    return std::all_of(raw.begin() + static_cast<ptrdiff_t>(at), raw.begin() + static_cast<ptrdiff_t>(at + n),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0x80) != 0; });
+}
+
 void token_tooltip(const TokenInfo& t) {
     ui::Tooltip box;
     {
@@ -58,6 +72,11 @@ void TokenizedText::align(const std::string& raw, const std::vector<TokenInfo>& 
     for (size_t i = 0; i < tokens.size() && at < raw.size(); ++i) {
         const TokenInfo& t = tokens[i];
         if ((t.phase == Phase::thinking) != is_thinking || t.is_special || t.text.empty()) continue;
+        if (const size_t n = pieces_of_character(t.text); n > 0 && is_continued(raw, at, n)) {
+            spans_.push_back({at, at + n, i});
+            at += n;
+            continue;
+        }
         const std::string bytes = raw.compare(at, t.text.size(), t.text) == 0 ? t.text : bytes_of(t.text);
         if (raw.compare(at, bytes.size(), bytes) != 0) {
             const size_t found = bytes.size() > 1 ? raw.find(bytes, at) : std::string::npos;
