@@ -29,12 +29,16 @@ TEST(Script, ReadsEveryVerb) {
 
 TEST(Script, ListsEveryLineThatIsWrong) {
     try {
-        parse_script("tpye x\nwait soon\ntoken -1\ntoken 1.5\nexpect\nexpect-value a = 1\nexpect-value a = 1 ± -2\nclick Send\n", "s");
+        parse_script(
+            "tpye x\nwait soon\ntoken -1\ntoken 1.5\nexpect\n"
+            "expect-value a = 1\nexpect-value a = 1 ± -2\nclick Send\n",
+            "s");
         FAIL() << "accepted";
     } catch (const Error& e) {
         const std::string m = e.what();
         EXPECT_NE(m.find("s: tpye = x (line 1): no such verb; did you mean type?"), std::string::npos) << m;
-        for (int line = 2; line <= 7; ++line) EXPECT_NE(m.find("(line " + std::to_string(line) + ")"), std::string::npos) << m;
+        for (int line = 2; line <= 7; ++line)
+            EXPECT_NE(m.find("(line " + std::to_string(line) + ")"), std::string::npos) << m;
         EXPECT_EQ(m.find("line 8"), std::string::npos);
     }
 }
