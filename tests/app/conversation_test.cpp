@@ -21,7 +21,8 @@ Turn turn(int64_t parent, const std::string& role, const std::string& content) {
 
 std::vector<std::string> contents(const ConversationTree& t) {
     std::vector<std::string> out;
-    for (const Turn& x : t.publish()->path) out.push_back(x.content);
+    const auto published = t.publish();  // outlives the loop
+    for (const Turn& x : published->path) out.push_back(x.content);
     return out;
 }
 using Strings = std::vector<std::string>;
