@@ -135,10 +135,10 @@ TEST(Style, cuda_is_switched_in_one_place) {
 
 TEST(Style, the_rooms_of_the_map_exist) {
     for (const char* folder :
-         {"app", "engine/base", "engine/base/config", "engine/telemetry", "engine/device", "engine/tensor",
+         {"app", "app/cli", "engine/base", "engine/base/config", "engine/telemetry", "engine/device", "engine/tensor",
           "engine/ops", "engine/model", "engine/weights", "engine/text", "engine/infer", "viz",
           "assets/models/seedling", "tests/golden", "tests/lint", "docs/howto"})
-        EXPECT_TRUE(has_folder(folder)) << folder;
+        EXPECT_TRUE(exists(folder)) << folder;
 }
 
 TEST(Style, every_cpp_file_is_built) {
@@ -172,19 +172,47 @@ TEST(Style, every_panel_is_listed) {
         if (!is_in(file, "viz/panels") || file.path.find("_panel.cpp") == std::string::npos) continue;
         size_t start = std::string("viz/panels/").size();
         std::string name = "make_" + file.path.substr(start, file.path.size() - start - 4);  // make_cache_panel
-        bool is_used = std::regex_search(table, std::regex("[^ ]" + name + "\\("));  // a declaration has a space before it
+        bool is_used =
+            std::regex_search(table, std::regex("[^ ]" + name + "\\("));  // a declaration has a space before it
         EXPECT_TRUE(is_used) << name << "() is not in the list of viz/panels.cpp";
     }
 }
 
-TEST(Style, every_probe_is_explained_and_named_once) {
+TEST(Style, every_probe_is_explained_named_once_and_published) {
+    std::string code;
+    for (const File& file : tree())
+        if (file.is_cpp() && !file.is_test() && is_in(file, "engine") && !is_in(file, "engine/telemetry"))
+            for (const std::string& line : file.code) code += line + "\n";
     std::set<std::string> names;
     for (int p = 0; p < kProbeCount; ++p) {
         const ProbeInfo& info = probe_info(static_cast<Probe>(p));
         EXPECT_GE(std::string(info.what).size(), 15u) << info.id;
         EXPECT_TRUE(std::regex_match(info.shape, std::regex(R"(\[[^\]]+\])"))) << info.id << " " << info.shape;
         EXPECT_TRUE(names.insert(info.name).second) << info.name << " twice";
+        EXPECT_NE(code.find(info.id), std::string::npos) << info.id << " is published nowhere";
     }
+}
+
+// A link or a file named in the docs has to be there.
+TEST(Style, docs_point_to_what_exists) {
+    static const std::regex link(R"(\]\(([^)#: ]+)\))");
+    static const std::regex named(
+        R"(`((engine|viz|app|tests|docs|cmake|assets)/[A-Za-z0-9_./-]+\.(h|cpp|md|txt|sh|py|cmake))`)");
+    Findings findings;
+    for (const File& file : tree()) {
+        if (file.extension() != ".md") continue;
+        for (size_t i = 0; i < file.lines.size(); ++i) {
+            const std::string& line = file.lines[i];
+            for (std::sregex_iterator m(line.begin(), line.end(), link), end; m != end; ++m) {
+                std::string path = (file.folder().empty() ? "" : file.folder() + "/") + (*m)[1].str();
+                if (!exists(path)) findings.add(file, i, "no such file: " + (*m)[1].str());
+            }
+            if (is_in(file, "docs/howto")) continue;  // these name files that the reader is about to make
+            for (std::sregex_iterator m(line.begin(), line.end(), named), end; m != end; ++m)
+                if (!exists((*m)[1])) findings.add(file, i, "no such file: " + (*m)[1].str());
+        }
+    }
+    EXPECT_TRUE(findings.text().empty()) << findings.text();
 }
 
 }  // namespace

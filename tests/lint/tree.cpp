@@ -96,13 +96,11 @@ bool File::is_test() const {
     return path.rfind("tests/", 0) == 0 || path.find("_test.cpp") != std::string::npos;
 }
 
+bool exists(const std::string& path) { return fs::exists(kRoot / path); }
+
 const std::vector<File>& tree() {
     static const std::vector<File> files = read_tree();
     return files;
-}
-
-bool has_folder(const std::string& folder) {
-    return fs::is_directory(kRoot / folder);
 }
 
 void Findings::add(const File& file, size_t line_index, const std::string& text) {

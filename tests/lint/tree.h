@@ -20,8 +20,8 @@ struct File {
 // Sorted by path. Files whose first 4 KiB hold a zero byte are data and left out.
 const std::vector<File>& tree();
 
-// Whether folder/ exists in the project.
-bool has_folder(const std::string& folder);
+// Whether a file or folder exists in the project.
+bool exists(const std::string& path);
 
 // "path:line: text", one per finding, as gtest failure text; empty when there is none.
 class Findings {
