@@ -119,8 +119,10 @@ ImU32 map_color(ColorMap m, float t) {
     if (std::isnan(t)) return 0;
     if (m == ColorMap::magnitude) {
         // Blue to grey to yellow with even steps of lightness: reads the same with any colour vision, after cividis.
-        static const std::array<ImU32, 6> dark = {rgb(0x0B1E38), rgb(0x1F3C6B), rgb(0x565C6C), rgb(0x86816F), rgb(0xBDAB62), rgb(0xFBE54E)};
-        static const std::array<ImU32, 6> light = {rgb(0xF3F0E8), rgb(0xDCCF9A), rgb(0xB3A56F), rgb(0x7F7C74), rgb(0x48567A), rgb(0x0A2A5E)};
+        static const std::array<ImU32, 6> dark = {rgb(0x0B1E38), rgb(0x1F3C6B), rgb(0x565C6C),
+                                                  rgb(0x86816F), rgb(0xBDAB62), rgb(0xFBE54E)};
+        static const std::array<ImU32, 6> light = {rgb(0xF3F0E8), rgb(0xDCCF9A), rgb(0xB3A56F),
+                                                   rgb(0x7F7C74), rgb(0x48567A), rgb(0x0A2A5E)};
         return ramp(g_theme.is_dark ? dark : light, t);
     }
     static const std::array<ImU32, 5> dark = {rgb(0xB497F0), rgb(0x6C54A3), rgb(0x26272B), rgb(0xA8631A), rgb(0xFFB052)};
