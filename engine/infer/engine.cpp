@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "engine/base/display_text.h"
 #include "engine/model/config.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
@@ -40,6 +41,11 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     i.n_active_params = e.weights.n_active_params;
     i.weight_bytes = e.weights.bytes;
     i.has_tokenizer = e.tokenizer != nullptr;
+    if (e.tokenizer) {
+        i.vocabulary.resize(static_cast<size_t>(std::min(e.tokenizer->n_ids(), e.config.vocab_size)));
+        for (size_t id = 0; id < i.vocabulary.size(); ++id)
+            i.vocabulary[id] = display_text(e.tokenizer->token_bytes(static_cast<int32_t>(id)));
+    }
     i.effort_release = e.chat_format.source;
     i.router_bias = router_bias(e.config, e.weights);
     return i;

@@ -34,6 +34,7 @@ struct ModelInfo {
     uint64_t weight_bytes = 0;
     double load_ms = 0;
     bool has_tokenizer = false;
+    std::vector<std::string> vocabulary;  // by id, as text to draw (display_text); "" where there is no token
     std::string effort_release;      // which release's effort table the modes follow, e.g. "chat.json" or "preview"
     std::vector<std::vector<float>> router_bias;  // [L][E]; empty for hash-routed layers
 };

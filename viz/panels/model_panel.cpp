@@ -309,7 +309,7 @@ void ModelPanel::draw_times(const Snapshot& s, View& view) {
     spec.value_name = "time", spec.unit = "ms a token";
     spec.row_name = "", spec.col_name = "layer";
     spec.row_label = [&](int r) { return t.kinds[r] + " " + ui::format_percent(total > 0 ? by_kind[r] / total : 0); };
-    spec.col_label = [](int l) { return std::to_string(l); };
+    spec.col_label = [cols](int l) { return l == cols - 1 ? std::string("head") : std::to_string(l); };
     spec.selected_col = view.cursor.layer;
     const ui::HeatmapResult result = times_.draw(spec);
     if (result.is_clicked && result.hovered_col < s.model->config.n_layers()) view.cursor.layer = result.hovered_col;

@@ -219,11 +219,9 @@ void OverviewPanel::draw_cache(const Snapshot& s) {
 }
 
 std::string OverviewPanel::next_label(const Snapshot& s, int32_t id) {
-    // The snapshot has no vocabulary: a token that occurred anywhere in the conversation is shown by its text, others
-    // by id.
-    const auto it = std::find_if(s.timeline.tokens.rbegin(), s.timeline.tokens.rend(),
-                                 [id](const TokenInfo& t) { return t.id == id; });
-    return it == s.timeline.tokens.rend() ? "id " + std::to_string(id) : "\"" + token_label(it->text) + "\"";
+    const bool is_known = s.model && id >= 0 && static_cast<size_t>(id) < s.model->vocabulary.size();
+    if (!is_known || s.model->vocabulary[static_cast<size_t>(id)].empty()) return "id " + std::to_string(id);
+    return "\"" + token_label(s.model->vocabulary[static_cast<size_t>(id)]) + "\"";
 }
 
 void OverviewPanel::draw_next(const Snapshot& s, View& view) {

@@ -76,9 +76,11 @@ struct Kernels {
                          int64_t n_heads, bool bf16_scores, float* scores);
 
     // One row each; `bf16` rounds the result to BF16 in the same pass. y may be x where both are given.
-    void (*round_row)(float* x, int64_t n);                                                      // x = bf16(x)
-    void (*weighted_sum)(const float* const* rows, const float* a, int64_t n_rows, int64_t n, bool bf16, float* y);  // sum a_j row_j
-    void (*rms_row)(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y);  // w may be null: no weight
+    void (*round_row)(float* x, int64_t n);  // x = bf16(x)
+    // y = sum_j a_j row_j
+    void (*weighted_sum)(const float* const* rows, const float* a, int64_t n_rows, int64_t n, bool bf16, float* y);
+    // y = w x / sqrt(mean(x^2) + eps); w may be null: no weight.
+    void (*rms_row)(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y);
     // h = weight * silu(min(gate, limit)) * clamp(up, -limit, limit); `bf16` rounds gate and up first, h last.
     void (*swiglu_row)(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h);
 };
