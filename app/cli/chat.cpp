@@ -110,7 +110,7 @@ int64_t ask(Dialogue& d, int64_t parent, const std::string& text, Mode mode, con
     return answer;
 }
 
-void talk(Dialogue& d, ChatArgs& a, Interrupt& interrupt) {
+void talk(Dialogue& d, ChatArgs& a, const Sampling& sampling, Interrupt& interrupt) {
     std::fprintf(stderr,
                  "Type a message. /non-think, /high and /max choose the mode (now %s), /new starts over, /quit ends.\n",
                  a.mode.c_str());
@@ -134,7 +134,7 @@ void talk(Dialogue& d, ChatArgs& a, Interrupt& interrupt) {
         } else {
             // An error of one message is told, and the conversation goes on.
             try {
-                last = ask(d, last, line, mode_from_name(a.mode), a.sampling.get(), false, interrupt);
+                last = ask(d, last, line, mode_from_name(a.mode), sampling, false, interrupt);
             } catch (const Error& e) {
                 std::fprintf(stderr, "vitrine: %s\n", e.what());
             }
@@ -167,8 +167,9 @@ int run_chat(const Args& args) {
     const auto engine = load_engine(a.model);
     Dialogue dialogue(*engine, nullptr);
     dialogue.tree().system = a.system;
-    if (!has_prompt && !has_file) return talk(dialogue, a, interrupt), 0;
-    const int64_t answer = ask(dialogue, 0, a.prompt, mode_from_name(a.mode), a.sampling.get(), a.is_json, interrupt);
+    const Sampling sampling = a.sampling.get(engine->info().sampling);
+    if (!has_prompt && !has_file) return talk(dialogue, a, sampling, interrupt), 0;
+    const int64_t answer = ask(dialogue, 0, a.prompt, mode_from_name(a.mode), sampling, a.is_json, interrupt);
     if (a.is_json) std::printf("%s\n", result_json(dialogue.tree(), answer, *engine).c_str());
     return dialogue.tree().at(answer).turn.stats.stop_reason == "stopped" ? 1 : 0;
 }

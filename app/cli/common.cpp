@@ -42,19 +42,22 @@ std::unique_ptr<Engine> load_engine(const ModelArgs& m) {
     return engine;
 }
 
-Sampling SamplingArgs::get() const {
+Sampling SamplingArgs::get(const Sampling& of_model) const {
     Sampling s = sampling;
     s.max_new_tokens = static_cast<int>(max_new_tokens);
-    s.top_k = static_cast<int>(top_k);
+    s.temperature = temperature < 0 ? of_model.temperature : temperature;
+    s.top_k = top_k < 0 ? of_model.top_k : static_cast<int>(top_k);
+    s.top_p = top_p < 0 ? of_model.top_p : top_p;
+    s.min_p = min_p < 0 ? of_model.min_p : min_p;
     return s;
 }
 
 void add_sampling_options(Options& o, SamplingArgs& s) {
     o.integer("-n, --n-predict", 1, 1048576, &s.max_new_tokens, "at most this many new tokens (4096)")
-        .number("--temp", 0, 100, &s.sampling.temperature, "temperature; 0 is greedy (1)")
-        .integer("--top-k", 0, INT32_MAX, &s.top_k, "draw from the k most probable; 0: from all (0)")
-        .number("--top-p", 0, 1, &s.sampling.top_p, "draw from the smallest set with this probability (1)")
-        .number("--min-p", 0, 1, &s.sampling.min_p, "leave out what is less than this share of the best (0)")
+        .number("--temp", 0, 100, &s.temperature, "temperature; 0 is greedy (the model's own)")
+        .integer("--top-k", 0, INT32_MAX, &s.top_k, "draw from the k most probable; 0: from all (the model's own)")
+        .number("--top-p", 0, 1, &s.top_p, "draw from the smallest set with this probability (the model's own)")
+        .number("--min-p", 0, 1, &s.min_p, "leave out what is less than this share of the best (the model's own)")
         .number("--repetition-penalty", 0.1, 10, &s.sampling.repetition_penalty, "divide logits of tokens seen (1)")
         .counter("--seed", &s.sampling.seed, "the same seed draws the same tokens (0)")
         .list("--stop", "TEXT", &s.sampling.stop, "end the answer before this text; may be repeated");

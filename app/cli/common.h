@@ -27,8 +27,10 @@ std::unique_ptr<Engine> load_engine(const ModelArgs& m);
 
 struct SamplingArgs {
     Sampling sampling;
-    int64_t max_new_tokens = 4096, top_k = 0;
-    Sampling get() const;
+    // -1: not given, the model's own (generation_config.json).
+    double temperature = -1, top_p = -1, min_p = -1;
+    int64_t max_new_tokens = 4096, top_k = -1;
+    Sampling get(const Sampling& of_model) const;
 };
 void add_sampling_options(Options& options, SamplingArgs& s);
 

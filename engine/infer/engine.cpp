@@ -8,6 +8,7 @@
 
 #include "engine/base/display_text.h"
 #include "engine/model/config.h"
+#include "engine/model/generation_config.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
 
@@ -33,6 +34,7 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     if (i.name.empty()) i.name = std::filesystem::path(folder).lexically_normal().parent_path().filename().string();
     i.config = e.config;
     i.numerics = e.numerics;
+    i.sampling = read_generation_config(folder);
     i.n_threads = e.pool.n_threads();
     i.kernels = cpu::kernels().name;
     i.tensors = e.weights.tensors;

@@ -6,6 +6,7 @@
 
 #include "engine/base/config/model_config.h"
 #include "engine/base/config/numerics.h"
+#include "engine/base/config/sampling.h"
 
 namespace vitrine {
 
@@ -34,6 +35,7 @@ struct ModelInfo {
     uint64_t weight_bytes = 0;
     double load_ms = 0;
     bool has_tokenizer = false;
+    Sampling sampling;                    // what generation_config.json asks for
     std::vector<std::string> vocabulary;  // by id, as text to draw (display_text); "" where there is no token
     std::string effort_release;      // which release's effort table the modes follow, e.g. "chat.json" or "preview"
     std::vector<std::vector<float>> router_bias;  // [L][E]; empty for hash-routed layers

@@ -112,5 +112,17 @@ TEST(Seedling, HistogramsCountEveryValue) {
     EXPECT_THROW(engine->histogram("no such tensor"), Error);
 }
 
+// As transformers reads it: without do_sample a model is greedy.
+TEST(Seedling, SamplingStartsFromGenerationConfig) {
+    EXPECT_EQ(Engine::load(seedling(), {})->info().sampling.temperature, 0);
+    EXPECT_EQ(Engine::load(test::golden_path("flashlike"), {})->info().sampling.temperature, 1);  // no such file
+}
+
+TEST(Seedling, EveryTokenHasItsTextToShow) {
+    auto engine = Engine::load(seedling(), {});
+    ASSERT_EQ(static_cast<int>(engine->info().vocabulary.size()), engine->config().vocab_size);
+    EXPECT_EQ(engine->info().vocabulary[64], "0");
+}
+
 }  // namespace
 }  // namespace vitrine

@@ -82,7 +82,7 @@ void draw_sampling(Desk& desk) {
     ImGui::Dummy({0, px(4)});
     if (ui::button("Greedy")) s.temperature = 0;
     ImGui::SameLine();
-    if (ui::button("Defaults")) s = Sampling{};
+    if (ui::button("Defaults")) s = desk.s.model ? desk.s.model->sampling : Sampling{};
 }
 
 void draw_settings(Desk& desk) {

@@ -97,6 +97,12 @@ void Workspace::prepare() {
     if (s.model.get() != last_model_) {
         last_model_ = s.model.get();
         desk_.cursor = {};
+        if (s.model && s.model->folder != last_folder_) {  // sampling starts from what the model's authors ask for
+            last_folder_ = s.model->folder;
+            Sampling& own = desk_.settings.sampling;
+            const Sampling& asked = s.model->sampling;
+            own.temperature = asked.temperature, own.top_k = asked.top_k, own.top_p = asked.top_p, own.min_p = asked.min_p;
+        }
         if (s.model) desk_.cursor.layer = std::min(4, std::max(0, s.model->config.n_layers() - 1));
     }
     desk_.panel = std::clamp(desk_.panel, 0, static_cast<int>(desk_.panels.size()) - 1);
