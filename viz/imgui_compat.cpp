@@ -1,6 +1,8 @@
 // Input by program and the null platform, for each Dear ImGui that Debian ships.
 #include "viz/imgui_compat.h"
 
+#include <imgui_internal.h>
+
 namespace vitrine::viz {
 
 void feed_mouse(float x, float y) {
@@ -81,6 +83,15 @@ void null_render() {
         }
     }
 #endif
+}
+
+void focus_next_item() {
+#if IMGUI_VERSION_NUM >= 19000 && IMGUI_VERSION_NUM < 19100
+    // 1.90 looks for the item in the focus scope of whoever had the keyboard, which in a new window is nobody.
+    ImGuiContext& g = *ImGui::GetCurrentContext();
+    g.NavFocusScopeId = g.CurrentFocusScopeId;
+#endif
+    ImGui::SetKeyboardFocusHere();
 }
 
 }  // namespace vitrine::viz

@@ -72,6 +72,9 @@ void null_platform_init();
 // Answers texture requests of 1.92 when nothing renders; nothing to do before.
 void null_render();
 
+// ---- focus: the item that follows gets the keyboard
+void focus_next_item();
+
 // ---- layout
 inline bool begin_child(const char* id, ImVec2 size, bool has_border = false, ImGuiWindowFlags flags = 0) {
     return ImGui::BeginChild(id, size, has_border ? 1 : 0, flags);  // 1: `true`, and ImGuiChildFlags_Border(s)

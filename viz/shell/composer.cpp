@@ -35,7 +35,7 @@ void ChatPane::draw_composer(Desk& desk) {
     ImGui::SetCursorPosY(ImGui::GetCursorPosY() + spacing / 2);
     const float height = ImGui::GetContentRegionAvail().y - row - spacing;
     const ImVec2 p = ImGui::GetCursorScreenPos();
-    if (desk.wants_input_focus) ImGui::SetKeyboardFocusHere(), desk.wants_input_focus = false;
+    if (desk.wants_input_focus) focus_next_item(), desk.wants_input_focus = false;
     ImGuiInputTextFlags flags = ImGuiInputTextFlags_EnterReturnsTrue;
     if (desk.settings.enter_sends) flags |= ImGuiInputTextFlags_CallbackCharFilter;
     has_enter_ = false;

@@ -26,7 +26,7 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
     if (renamed_ == c.id) {
         ImGui::SetCursorScreenPos({p.x + px(10), p.y + px(8)});
         ImGui::SetNextItemWidth(text_width);
-        if (is_renaming_new_) ImGui::SetKeyboardFocusHere(), is_renaming_new_ = false;
+        if (is_renaming_new_) focus_next_item(), is_renaming_new_ = false;
         const bool is_entered = ImGui::InputText("##title", &title_, ImGuiInputTextFlags_EnterReturnsTrue);
         ui::mark("Title", title_);
         ImGui::SameLine();
@@ -68,7 +68,7 @@ void ConversationList::draw(Desk& desk) {
     if (desk.is_overlay_new) {
         search_.clear(), renamed_ = deleted_ = 0;
         desk.post(ListConversations{""});
-        ImGui::SetKeyboardFocusHere();
+        focus_next_item();
     }
     ImGui::SetNextItemWidth(-1);
     if (ImGui::InputTextWithHint("##search", "Search titles and messages", &search_))

@@ -97,7 +97,7 @@ void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_fi
 }
 
 void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find) {
-    if (desk.is_overlay_new) query_.clear(), selected_ = 0, ImGui::SetKeyboardFocusHere();
+    if (desk.is_overlay_new) query_.clear(), selected_ = 0, focus_next_item();
     ImGui::SetNextItemWidth(-1);
     const char* hint =
         is_find ? "Find in text; \xE2\x80\x9Clayer 4\xE2\x80\x9D, \xE2\x80\x9C"
