@@ -138,22 +138,34 @@ constexpr int64_t chunk_columns() {
     return static_cast<int64_t>(C::kChunkVectors) / C::kVectors * C::kGroup;
 }
 
-// M <= kXTile rows of x, kTile weight rows.
+// M <= kXTile rows of x, kTile weight rows: C::kSideBySide of them in parallel, the others after them, so that memory is read
+// in the order in which it lies (measured: one row after the other reads at the bandwidth, two side by side at half of it).
+// A row's chunks are summed one by one as everywhere; up to kChunksAtOnce of them wait for the tile's other rows.
 template <class C, int M>
 void small_m(const Source& from, const char* x, float* y, int64_t ldy, int64_t o, int64_t n) {
+    constexpr int kChunksAtOnce = 8, kSide = C::kSideBySide;
     const PackedMatrix& w = from.w;
-    Row rows[kTile];
-    for (int r = 0; r < kTile; ++r) rows[r] = C::row(w, o + (r < n ? r : n - 1));
-    const int64_t ahead = bytes_ahead<C, kTile>(w);
+    const int64_t ahead = kSide > 1 ? bytes_ahead<C, kTile>(w) : 0;
     constexpr int64_t kChunk = chunk_columns<C>();
-    for (int64_t k = 0; k < w.in; k += kChunk) {
-        const int64_t end = k + kChunk < w.in ? k + kChunk : w.in;
-        typename C::Isa::V sum[M][kTile];
-        direct<C, M, kTile>(from, rows, x + k / C::kGroup * C::kVectors * M * C::kBytes, k, end, ahead, sum);
-#pragma GCC unroll 8
-        for (int i = 0; i < M; ++i) {
-            put4(y + i * ldy + o, C::Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n, k == 0);
+    for (int64_t k0 = 0; k0 < w.in; k0 += kChunk * kChunksAtOnce) {
+        typename C::Isa::V part[kChunksAtOnce][kTile][M];
+        const int64_t left = (w.in - k0 + kChunk - 1) / kChunk, n_chunks = left < kChunksAtOnce ? left : kChunksAtOnce;
+        for (int r = 0; r < kTile && r < n; r += kSide) {
+            Row rows[kSide];
+            for (int s = 0; s < kSide; ++s) rows[s] = C::row(w, o + (r + s < n ? r + s : n - 1));
+            for (int64_t c = 0; c < n_chunks; ++c) {
+                const int64_t k = k0 + c * kChunk, end = k + kChunk < w.in ? k + kChunk : w.in;
+                typename C::Isa::V sum[M][kSide];
+                direct<C, M, kSide>(from, rows, x + k / C::kGroup * C::kVectors * M * C::kBytes, k, end, ahead, sum);
+                for (int s = 0; s < kSide; ++s)
+                    for (int i = 0; i < M; ++i) part[c][r + s][i] = sum[i][s];
+            }
         }
+        for (int64_t c = 0; c < n_chunks; ++c)
+            for (int i = 0; i < M; ++i) {
+                const auto& p = part[c];
+                put4(y + i * ldy + o, C::Isa::sum4(p[0][i], p[1][i], p[2][i], p[3][i]), n, k0 == 0 && c == 0);
+            }
     }
 }
 

@@ -66,6 +66,7 @@ struct F32Math {
     using Isa = Avx2;
     using Op = __m256;
     static constexpr int kBytes = 32, kOpLanes = 8, kChunkVectors = 128;
+    static constexpr int kSideBySide = 4;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm256_load_ps(static_cast<const float*>(p)); }
     static void store(void* p, Op v) { _mm256_store_ps(static_cast<float*>(p), v); }
     static __m256 mac(Op w, Op x, __m256 sum) { return _mm256_fmadd_ps(w, x, sum); }

@@ -62,6 +62,7 @@ struct F32Math {
     using Isa = Avx512;
     using Op = __m512;
     static constexpr int kBytes = 64, kOpLanes = 16, kChunkVectors = 64;
+    static constexpr int kSideBySide = 1;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm512_load_ps(p); }
     static void store(void* p, Op v) { _mm512_store_ps(p, v); }
     static __m512 mac(Op w, Op x, __m512 sum) { return _mm512_fmadd_ps(w, x, sum); }

@@ -12,6 +12,7 @@ struct DotMath {
     using Isa = Avx512;
     using Op = __m512i;
     static constexpr int kBytes = 64, kOpLanes = 32, kChunkVectors = 64;
+    static constexpr int kSideBySide = 1;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm512_load_si512(p); }
     static void store(void* p, Op v) { _mm512_store_si512(p, v); }
     static __m512 mac(Op w, Op x, __m512 sum) { return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x); }
@@ -21,7 +22,7 @@ struct DotMath {
 };
 
 struct Bf16Dot : DotMath {
-    static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 1, kBlock = 128;
+    static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 1, kBlock = 256;
     static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
