@@ -15,6 +15,7 @@ struct Param {
     Shape shape;              // logical: FP4's columns are counted in elements
     cpu::PackedMatrix view;   // matrices: [out, in]; vectors: out = 1
     std::shared_ptr<const void> owner;
+    Tensor master;            // when it is trained: f32 or f64 of `shape`, the tape's leaf; an f32 master is what `view` shows
 
     bool empty() const { return view.data == nullptr; }
     uint64_t bytes() const { return view.bytes(); }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "engine/ops/embed/embed.h"
@@ -10,6 +11,7 @@
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/moe/moe.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 namespace {
@@ -75,7 +77,7 @@ BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
 
 Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
              const BatchAngles& angles, const Tensor& out_TND) {
-    const LayerConfig& layer = c.layers[l];
+    const LayerConfig layer = l < c.n_layers() ? c.layers[l] : LayerConfig{};  // beyond: the MTP module's
     const bool is_compressed = layer.ratio > 0;
     const Tensor forced_experts = batch.forced ? batch.forced->experts_TK[l] : Tensor{};
     const Tensor forced_entries = batch.forced ? batch.forced->entries_Tk[l] : Tensor{};
@@ -100,28 +102,92 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     return next_TND;
 }
 
-Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows) {
-    for (const Segment& s : batch.segments) {
-        VITRINE_ASSERT(s.position == s.cache->length);
-        s.cache->will_write_to(s.position + s.end - s.begin);
+namespace {
+
+// The block's input is kept and its values are made again when the gradient arrives, on a tape of their own.
+Tensor recomputed_block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
+                        const std::shared_ptr<BatchAngles>& angles) {
+    const Tensor y_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
+    {
+        const Arena::Scope scratch(ctx.arena);
+        Tape none(false);
+        Ctx forward_only = ctx;
+        forward_only.tape = &none;
+        const Tensor y = block(forward_only, c, w, l, x_TND, batch, *angles);
+        std::memcpy(y_TND.data, y.data, static_cast<size_t>(y.count()) * dtype_bits(y.dtype) / 8);
     }
-    const BatchAngles angles = batch_angles(ctx, c, batch);
+    ctx.tape->record([=, &c, &w](Ctx& outer) {
+        if (!outer.tape->has_grad(y_TND)) return;
+        Tape inner;
+        outer.tape->share_leaves(inner);
+        inner.bind(x_TND, outer.tape->grad(x_TND));
+        Ctx again = outer;
+        again.tape = &inner, again.watch = nullptr, again.probes = nullptr, again.layer = l;
+        if (again.training) again.training->is_recomputation = true;
+        const Tensor y = block(again, c, w, l, x_TND, batch, *angles);
+        inner.bind(y, outer.tape->grad(y_TND));
+        inner.backward(again);
+        if (again.training) again.training->is_recomputation = false;
+    });
+    return y_TND;
+}
+
+}  // namespace
+
+Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch) {
+    for (const Segment& s : batch.segments) {
+        VITRINE_ASSERT(ctx.tape ? !s.cache && s.position == 0 : s.position == s.cache->length);
+        if (s.cache) s.cache->will_write_to(s.position + s.end - s.begin);
+    }
+    const auto angles = std::make_shared<BatchAngles>(batch_angles(ctx, c, batch));
     Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
-    Tensor other_TND = ctx.arena.make(DType::f32, x_TND.shape);
+    Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(DType::f32, x_TND.shape);
 
     for (int l = 0; l < c.n_layers(); ++l) {
         ctx.check_stop();
         ctx.layer = l;
+        if (ctx.tape) {  // nothing is overwritten: backward needs it
+            const bool recomputes = ctx.training && ctx.training->recomputes && ctx.tape->is_recording();
+            x_TND = recomputes ? recomputed_block(ctx, c, w.blocks[l], l, x_TND, batch, angles)
+                               : block(ctx, c, w.blocks[l], l, x_TND, batch, *angles);
+            continue;
+        }
         const Arena::Scope scratch(ctx.arena);  // nothing of a block outlives it but its streams
-        block(ctx, c, w.blocks[l], l, x_TND, batch, angles, other_TND);
+        block(ctx, c, w.blocks[l], l, x_TND, batch, *angles, other_TND);
         std::swap(x_TND, other_TND);
     }
     ctx.layer = -1;
+    return x_TND;
+}
 
-    const Tensor y_TD = hyper_head(ctx, pick_rows(ctx, x_TND, batch, rows), w.hc_head, c);
-    const Tensor normed_TD = rmsnorm(ctx, y_TD, w.norm, c.rms_norm_eps);
+Tensor head(Ctx& ctx, const ModelConfig& c, const HyperWeights& collapse, const Param& norm, const Param& head_VD,
+            const Tensor& x_TND) {
+    const Tensor y_TD = hyper_head(ctx, x_TND, collapse, c);
+    const Tensor normed_TD = rmsnorm(ctx, y_TD, norm, c.rms_norm_eps);
     const OpTimer timer(ctx, OpKind::head);
-    return linear(ctx, normed_TD, w.head, {.quantise_input = false, .round_output = false});
+    return linear(ctx, normed_TD, head_VD, {.quantise_input = false, .round_output = false});
+}
+
+Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows) {
+    const Tensor x_TND = trunk(ctx, c, w, batch);
+    return head(ctx, c, w.hc_head, w.norm, w.head, pick_rows(ctx, x_TND, batch, rows));
+}
+
+Tensor mtp_logits(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
+                  std::span<const int32_t> next, const Batch& batch) {
+    VITRINE_ASSERT(ctx.tape && next.size() == batch.tokens.size());
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
+    const Tensor e_TD = embed_streams(ctx, w.embed, next, 1).reshaped({n_tokens, d});
+    const Tensor from_token_TD = linear(ctx, rmsnorm(ctx, e_TD, mtp.enorm, c.rms_norm_eps), mtp.e_proj);
+    const Tensor h_RD = rmsnorm(ctx, x_TND.reshaped({n_tokens * n, d}), mtp.hnorm, c.rms_norm_eps);  // each stream by itself
+    const Tensor z_TND = add_to_streams(ctx, linear(ctx, h_RD, mtp.h_proj).reshaped({n_tokens, n, d}), from_token_TD);
+
+    const BatchAngles angles = batch_angles(ctx, c, batch);
+    ctx.layer = c.n_layers();  // the layer after the trunk's: window only, routed by score
+    const Batch shifted{next, batch.segments, nullptr};
+    const Tensor y_TND = block(ctx, c, mtp.block, c.n_layers(), z_TND, shifted, angles);
+    ctx.layer = -1;
+    return head(ctx, c, mtp.hc_head, mtp.norm, w.head, y_TND);
 }
 
 }  // namespace vitrine

@@ -36,4 +36,16 @@ enum class LogitRows { last, all };       // of each segment
 // [segments, V] or [T, V], FP32. Throws Error(cancelled) when ctx.stop is requested; the caches' committed part is untouched.
 Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows);
 
+// ---- its parts, for training
+// Streams [T, N, D] after the last block. With a tape, segments are whole sequences without caches, and every block's values
+// stay until backward (or its input alone, when the step recomputes).
+Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch);
+// Streams to logits [T, V].
+Tensor head(Ctx& ctx, const ModelConfig& c, const HyperWeights& collapse, const Param& norm, const Param& head_VD,
+            const Tensor& x_TND);
+// Multi-token prediction (v4-spec 6): the trunk's streams and each position's next token give logits [T, V] of the token after
+// that. With a tape only. next[t] is in [0, V): a segment's last position needs one too, whatever it is.
+Tensor mtp_logits(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
+                  std::span<const int32_t> next, const Batch& batch);
+
 }  // namespace vitrine

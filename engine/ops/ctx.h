@@ -3,12 +3,15 @@
 #include <chrono>
 #include <stop_token>
 
+#include "engine/autograd/tape.h"
 #include "engine/base/config/numerics.h"
 #include "engine/device/pool.h"
 #include "engine/telemetry/probes.h"
 #include "engine/tensor/arena.h"
 
 namespace vitrine {
+
+struct TrainingStep;  // engine/ops/training.h
 
 // Time spent per kind of op and layer during a forward pass, for the Model view and `bench`. Owner: the engine thread.
 enum class OpKind : uint8_t { embed, hyper, norm, linear, rope, compress, index, attend, route, moe, head, other, count };
@@ -30,6 +33,11 @@ struct Ctx {
     std::stop_token stop;
     OpTimes* times = nullptr;
     int layer = -1;                   // set by the model for probes and times
+
+    // Whole sequences with master weights instead of caches and packed weights: set for training and its evaluation.
+    Tape* tape = nullptr;
+    DType dtype = DType::f32;         // of activations; f64 only with a tape
+    TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
 
     bool wants(Probe p) const { return watch && watch->wants(p); }
     bool is_reference() const { return numerics == Numerics::reference; }

@@ -25,6 +25,12 @@ void* Arena::bytes(size_t n) {
     return p;
 }
 
+size_t Arena::used_bytes() const {
+    size_t n = used_;
+    for (size_t i = 0; i < block_; ++i) n += blocks_[i].size;
+    return n;
+}
+
 size_t Arena::allocated_bytes() const {
     size_t n = 0;
     for (const auto& b : blocks_) n += b.size;

@@ -29,6 +29,8 @@ class Arena {
         Arena& arena_;
         size_t block_, used_;
     };
+    void clear() { block_ = used_ = 0; }             // releases everything, keeps the memory
+    size_t used_bytes() const;                       // handed out at present, in whole blocks but the last
     size_t allocated_bytes() const;                  // as held from the system
 
   private:

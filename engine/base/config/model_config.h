@@ -10,9 +10,28 @@ namespace vitrine {
 enum class LayerKind { sliding, csa, hca };
 inline char layer_glyph(LayerKind k) { return k == LayerKind::sliding ? 'S' : k == LayerKind::csa ? 'C' : 'H'; }
 
+// Departures from V4, for experiments. A checkpoint that departs holds them in config.json under "vitrine".
+enum class ResidualKind { mhc, mhc_lite, hc, plain };
+enum class AttentionOverride { none, full, mla, gqa };  // instead of what the ratio says
+enum class RouterKind { topk_bias, topk, top_p };       // topk: no selection bias; top_p: as many experts as reach the mass
+
+struct Variants {
+    ResidualKind residual = ResidualKind::mhc;
+    RouterKind router = RouterKind::topk_bias;
+    double router_top_p = 0.9;    // top_p: share of the normalised affinities to reach, at most n_experts_per_tok experts
+    bool q_norm = true;           // per-head query norm
+    bool kv_norm = true;          // of window rows and entries
+    int n_kv_heads = 2;           // gqa
+    int kv_lora_rank = 0;         // mla: width of the latent
+    bool is_v4() const {
+        return residual == ResidualKind::mhc && router == RouterKind::topk_bias && q_norm && kv_norm;
+    }
+};
+
 struct LayerConfig {
     int ratio = 0;                // tokens per compressed entry, 0 = none
     bool is_hash_routed = false;  // experts from tid2eid[token]
+    AttentionOverride attention = AttentionOverride::none;
     LayerKind kind() const { return ratio == 0 ? LayerKind::sliding : ratio == 4 ? LayerKind::csa : LayerKind::hca; }
 };
 
@@ -36,6 +55,7 @@ struct ModelConfig {
     int n_mtp_layers = 0;
     bool norm_topk_prob = true;
     std::vector<LayerConfig> layers;  // the trunk
+    Variants variants;
 
     int n_layers() const { return static_cast<int>(layers.size()); }
     int shared_width() const { return n_shared_experts * expert_width; }

@@ -13,7 +13,7 @@ namespace vitrine {
 
 // Consecutive positions of one sequence: rows [begin, end) of the batch.
 struct Segment {
-    SequenceCache* cache;
+    SequenceCache* cache;  // null on the tape: a whole sequence from position 0, whose keys are tensors
     int64_t begin, end, position;
 };
 
@@ -40,8 +40,8 @@ struct Queries {
     Tensor q_THC;   // per-head normed and rotated
 };
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
-// Makes the window rows of the batch and writes them to the rings.
-void key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+// The window rows of the batch [T, C], written to the rings where there are caches.
+Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 // De-rotation, grouped output projection: o [T, H, c] -> [T, D].
 Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in);
 // The window part of each token's key list.

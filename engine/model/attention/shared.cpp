@@ -32,12 +32,11 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         const OpTimer timer(ctx, OpKind::linear);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
-    rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
-    apply_rope(ctx, q.q_THC, in.angles);
+    q.q_THC = apply_rope(ctx, rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps), in.angles);
     return q;
 }
 
-void key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Tensor kv_TC;
     {
@@ -45,10 +44,12 @@ void key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
     kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
-    apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles);
+    kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
+    if (ctx.tape) return kv_TC;
     for (const Segment& s : in.segments)
         for (int64_t t = s.begin; t < s.end; ++t)
             s.cache->store_entry(kv_TC.row<float>(t), s.cache->layers[in.layer].window.row(s.position + t - s.begin));
+    return kv_TC;
 }
 
 std::vector<KeyList> window_keys(const Segment& s, const AttentionInput& in) {
@@ -92,8 +93,8 @@ Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
     return o_THC;
 }
 
-Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in) {
-    apply_rope(ctx, o_THC, in.angles, -1);
+Tensor output_path(Ctx& ctx, const Tensor& rotated_THC, const AttentionInput& in) {
+    const Tensor o_THC = apply_rope(ctx, rotated_THC, in.angles, -1);
     const OpTimer timer(ctx, OpKind::linear);
     const Tensor y = grouped_linear(ctx, o_THC.reshaped({o_THC.dim(0), o_THC.dim(1) * o_THC.dim(2)}), in.w.wo_a, in.c.o_groups);
     return linear(ctx, y, in.w.wo_b);

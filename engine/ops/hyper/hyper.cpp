@@ -125,4 +125,25 @@ Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Mo
     return y_TD;
 }
 
+Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
+    const int64_t n = x_TND.dim(1), d = x_TND.dim(2), n_tokens = x_TND.dim(0);
+    const Tensor z_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        for (int64_t t = 0; t < n_tokens; ++t)
+            for (int64_t i = 0; i < n * d; ++i) z_TND.row<T>(t)[i] = x_TND.row<T>(t)[i] + e_TD.row<T>(t)[i % d];
+        if (!ctx.tape) return;
+        ctx.tape->record([=](Ctx& c) {
+            if (!c.tape->has_grad(z_TND)) return;
+            const Tensor dz = c.tape->grad(z_TND), dx = c.tape->grad(x_TND), de = c.tape->grad(e_TD);
+            for (int64_t t = 0; t < n_tokens; ++t)
+                for (int64_t i = 0; i < n * d; ++i) {
+                    dx.template row<T>(t)[i] += dz.template row<T>(t)[i];
+                    de.template row<T>(t)[i % d] += dz.template row<T>(t)[i];
+                }
+        });
+    });
+    return z_TND;
+}
+
 }  // namespace vitrine

@@ -22,6 +22,9 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
 // The final collapse: y = sum_j (sigma(m_j scale + base_j) + eps) X[j].
 Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
 
+// Z[t][j] = X[t][j] + e[t] for every stream (the MTP module's input, v4-spec 6).
+Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);
+
 // Softmax over columns plus eps, a column step, then (iters - 1) row and column steps; in place on C [n, n].
 template <class T>
 void sinkhorn(T* comb, int n, int iters, T eps);

@@ -10,6 +10,8 @@ struct LinearOptions {
     bool quantise_input = true;
     // `reference`: round y to BF16. False for the products that the specification keeps in FP32 (mHC, compressors, gate, head).
     bool round_output = true;
+    // On the tape: no gradient flows to x (what the indexer reads, v4-spec 10.3).
+    bool is_input_detached = false;
 };
 
 // x [T, in] -> y [T, out], FP32 accumulation.

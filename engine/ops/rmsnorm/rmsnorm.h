@@ -8,7 +8,8 @@ namespace vitrine {
 // Over the last dimension of x [T, D]; weight [D]. `reference`: y is rounded to BF16.
 Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
 
-// Without a weight, over each head of x [T, H, C], in place. `reference`: computed in FP32, one rounding at the end.
-void rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
+// Without a weight, over each head of x [T, H, C]: in place, or a new tensor on the tape. `reference`: computed in FP32, one
+// rounding at the end.
+Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
 
 }  // namespace vitrine

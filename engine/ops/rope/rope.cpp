@@ -31,36 +31,84 @@ std::vector<double> rope_frequencies(const ModelConfig& c, bool is_compressed_la
 RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies) {
     const OpTimer timer(ctx, OpKind::rope);
     const auto n = static_cast<int64_t>(positions.size()), half = static_cast<int64_t>(frequencies.size());
-    RopeAngles a{ctx.arena.make(DType::f32, {n, half}), ctx.arena.make(DType::f32, {n, half})};
-    ctx.pool.parallel_for(n, 16, [&](int64_t r0, int64_t r1) {
-        for (int64_t r = r0; r < r1; ++r)
-            for (int64_t i = 0; i < half; ++i) {
-                const double angle = static_cast<float>(positions[r]) * static_cast<float>(frequencies[i]);
-                a.cos.row<float>(r)[i] = static_cast<float>(std::cos(angle));
-                a.sin.row<float>(r)[i] = static_cast<float>(std::sin(angle));
-            }
+    RopeAngles a{ctx.arena.make(ctx.dtype, {n, half}), ctx.arena.make(ctx.dtype, {n, half})};
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        ctx.pool.parallel_for(n, 16, [&](int64_t r0, int64_t r1) {
+            for (int64_t r = r0; r < r1; ++r)
+                for (int64_t i = 0; i < half; ++i) {
+                    const double angle = static_cast<float>(positions[r]) * static_cast<float>(frequencies[i]);
+                    a.cos.row<T>(r)[i] = static_cast<T>(std::cos(angle));
+                    a.sin.row<T>(r)[i] = static_cast<T>(std::sin(angle));
+                }
+        });
     });
     return a;
 }
 
-void apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign) {
-    const OpTimer timer(ctx, OpKind::rope);
-    const int64_t n_heads = x_THC.dim(1), c = x_THC.dim(2), half = angles.cos.dim(1);
-    const auto s = static_cast<float>(sign);
-    ctx.pool.parallel_for(x_THC.dim(0), 16, [&](int64_t t0, int64_t t1) {
+namespace {
+
+// y += or = x with its last dimensions rotated; x may be y.
+template <class T, class Finish>
+void rotate(Ctx& ctx, const T* x, T* y, const Shape& shape, const RopeAngles& angles, T sign, Finish finish) {
+    const int64_t n_heads = shape[1], c = shape[2], half = angles.cos.dim(1), rest = c - 2 * half;
+    ctx.pool.parallel_for(shape[0], 16, [&](int64_t t0, int64_t t1) {
         for (int64_t t = t0; t < t1; ++t) {
-            const float *co = angles.cos.row<float>(t), *si = angles.sin.row<float>(t);
+            const T *co = angles.cos.row<T>(t), *si = angles.sin.row<T>(t);
             for (int64_t h = 0; h < n_heads; ++h) {
-                float* x = x_THC.row<float>(t) + h * c + (c - 2 * half);
-                for (int64_t i = 0; i < half; ++i) {
-                    const float a = x[2 * i], b = x[2 * i + 1];
-                    x[2 * i] = a * co[i] - s * b * si[i];
-                    x[2 * i + 1] = s * a * si[i] + b * co[i];
-                }
-                if (ctx.is_reference()) cpu::kernels().round_row(x, 2 * half);  // the other dimensions are rounded already
+                const T* from = x + (t * n_heads + h) * c;
+                T* to = y + (t * n_heads + h) * c;
+                finish(from, to, co, si, sign, rest, half);
             }
         }
     });
+}
+
+// Orthogonal: its backward is the rotation by the opposite angle.
+Tensor rope_on_tape(Ctx& ctx, const Tensor& x, const RopeAngles& angles, int sign) {
+    const Tensor y = ctx.arena.make(ctx.dtype, x.shape);
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        rotate<T>(ctx, x.as<T>(), y.as<T>(), x.shape, angles, static_cast<T>(sign),
+                  [](const T* from, T* to, const T* co, const T* si, T s, int64_t rest, int64_t half) {
+                      std::copy_n(from, rest, to);
+                      for (int64_t i = rest; half-- > 0; i += 2, ++co, ++si) {
+                          to[i] = from[i] * *co - s * from[i + 1] * *si;
+                          to[i + 1] = s * from[i] * *si + from[i + 1] * *co;
+                      }
+                  });
+        ctx.tape->record([=](Ctx& c) {
+            if (!c.tape->has_grad(y)) return;
+            rotate<T>(c, c.tape->grad(y).template as<T>(), c.tape->grad(x).template as<T>(), x.shape, angles,
+                      static_cast<T>(-sign), [](const T* dy, T* dx, const T* co, const T* si, T s, int64_t rest, int64_t half) {
+                          for (int64_t i = 0; i < rest; ++i) dx[i] += dy[i];
+                          for (int64_t i = rest; half-- > 0; i += 2, ++co, ++si) {
+                              dx[i] += dy[i] * *co - s * dy[i + 1] * *si;
+                              dx[i + 1] += s * dy[i] * *si + dy[i + 1] * *co;
+                          }
+                      });
+        });
+    });
+    return y;
+}
+
+}  // namespace
+
+Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign) {
+    const OpTimer timer(ctx, OpKind::rope);
+    if (ctx.tape) return rope_on_tape(ctx, x_THC, angles, sign);
+    const bool is_rounded = ctx.is_reference();
+    rotate<float>(ctx, x_THC.f32(), x_THC.f32(), x_THC.shape, angles, static_cast<float>(sign),
+                  [is_rounded](const float*, float* x, const float* co, const float* si, float s, int64_t rest, int64_t half) {
+                      x += rest;
+                      for (int64_t i = 0; i < half; ++i) {
+                          const float a = x[2 * i], b = x[2 * i + 1];
+                          x[2 * i] = a * co[i] - s * b * si[i];
+                          x[2 * i + 1] = s * a * si[i] + b * co[i];
+                      }
+                      if (is_rounded) cpu::kernels().round_row(x, 2 * half);  // the other dimensions are rounded already
+                  });
+    return x_THC;
 }
 
 }  // namespace vitrine

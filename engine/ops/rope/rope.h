@@ -18,9 +18,11 @@ std::vector<double> rope_frequencies(const ModelConfig& c, bool is_compressed_la
 struct RopeAngles {
     Tensor cos, sin;
 };
+// Of ctx.dtype.
 RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies);
 
-// Rotates the last R of the C dimensions of x [T, H, C] in place by angle row t (sign -1: back). `reference`: result rounded.
-void apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
+// Rotates the last R of the C dimensions of x [T, H, C] by angle row t (sign -1: back): in place, or a new tensor on the tape.
+// `reference`: result rounded.
+Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
 
 }  // namespace vitrine

@@ -1,0 +1,61 @@
+// The tape: what a forward pass leaves behind so that its gradients can be computed.
+//
+// Ops that find a tape in their Ctx make their results as new tensors (nothing is overwritten), and record one function that
+// turns the gradient of the result into gradients of the inputs. `backward` runs these in reverse order. A value is known by
+// the address of its first element: a reshaped view shares the gradient, a view that starts elsewhere is another value.
+#pragma once
+#include <functional>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/tensor/arena.h"
+
+namespace vitrine {
+
+struct Ctx;
+
+// Owner: the thread that trains. Activations live in the Ctx's arena, which must not be released before `backward` is over;
+// gradients of activations live here.
+class Tape {
+  public:
+    // Not recording: ops take the same path (same values, master weights) and leave nothing; for evaluation.
+    explicit Tape(bool is_recording = true) : is_recording_(is_recording) {}
+    bool is_recording() const { return is_recording_; }
+
+    // A leaf (a master weight) adds its gradient to the caller's memory, which has its dtype and count.
+    void bind(const Tensor& leaf, const Tensor& gradient);
+    // Whether somebody wants the gradient of this weight: frozen weights are not bound.
+    bool is_bound(const Tensor& leaf) const { return bound_.contains(leaf.data); }
+
+    // What is bound here is bound in `other` too (recomputation runs on a tape of its own).
+    void share_leaves(Tape& other) const { other.bound_.insert(bound_.begin(), bound_.end()); }
+
+    // The gradient of a value; zeros when it is first asked for.
+    Tensor grad(const Tensor& x);
+    // Whether anything has flowed to x yet: a node whose result nobody used has nothing to do.
+    bool has_grad(const Tensor& x) const { return grads_.contains(x.data) || bound_.contains(x.data); }
+
+    // Called in backward, in reverse order of recording. What it allocates from ctx.arena is released after it.
+    void record(std::function<void(Ctx&)> backward);
+    void backward(Ctx& ctx);
+
+    size_t gradient_bytes() const { return used_bytes_; }  // of activations
+    size_t n_nodes() const { return nodes_.size(); }
+    void clear();  // forgets nodes and gradients, keeps the memory and what is bound
+
+  private:
+    bool is_recording_;
+    std::vector<std::function<void(Ctx&)>> nodes_;
+    std::unordered_map<const void*, Tensor> grads_, bound_;
+    Arena arena_;
+    size_t used_bytes_ = 0;
+};
+
+// f(T{}) with T float or double, by the dtype of activations.
+template <class F>
+auto with_real(DType t, F&& f) {
+    VITRINE_ASSERT(t == DType::f32 || t == DType::f64);
+    return t == DType::f64 ? f(double{}) : f(float{});
+}
+
+}  // namespace vitrine

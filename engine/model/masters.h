@@ -1,0 +1,49 @@
+// Trainable weights: a master copy of every parameter, the leaves of the tape.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/autograd/tape.h"
+#include "engine/model/weights.h"
+
+namespace vitrine {
+
+// What an optimizer needs to know of a parameter (v4-spec 10.2).
+enum class ParamRole : uint8_t {
+    embedding, head,    // embed.weight, head.weight
+    matrix,             // projections, compressors, indexer, gate, experts, MTP projections, hc fn
+    norm,               // RMSNorm weights
+    hyper_bias,         // hc base and scale, hc_head fn, base, scale
+    vector,             // attention sinks, compressor position biases (ape)
+    router_bias,        // moved by the sign rule alone: never a leaf of the tape
+};
+const char* param_role_name(ParamRole r);
+
+struct Leaf {
+    std::string name;        // official name (v4-spec 7.1)
+    Param* param;            // its `master` is set and its `view` shows it
+    ParamRole role;
+    int n_matrices = 1;      // logically independent ones, stacked along rows (wo_a: one per group)
+    Tensor gradient;         // the master's dtype and shape; empty for router_bias
+};
+
+// Owns masters and gradients; `weights` must not move. Tables (tid2eid) stay as they are.
+class Masters {
+  public:
+    // Copies every parameter, widened to `dtype` (f32 or f64). Error(out_of_memory) with the bytes.
+    Masters(ModelWeights& weights, const ModelConfig& config, DType dtype);
+    std::vector<Leaf>& leaves() { return leaves_; }
+    const std::vector<Leaf>& leaves() const { return leaves_; }
+    void bind(Tape& tape) const;   // all gradients
+    void clear_gradients();
+    uint64_t bytes() const;        // of masters and gradients together
+
+  private:
+    std::vector<Leaf> leaves_;
+    std::shared_ptr<std::byte[]> memory_;
+    uint64_t master_bytes_ = 0, gradient_bytes_ = 0;
+    std::byte* gradients_ = nullptr;
+};
+
+}  // namespace vitrine

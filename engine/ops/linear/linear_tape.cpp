@@ -1,0 +1,56 @@
+// Linear layers on master weights, with their backward: y = W x; dx = W^T dy; dW = dy x^T (docs/math/linear.md).
+#include "engine/ops/linear/linear_tape.h"
+
+#include "engine/ops/linear/matmul.h"
+#include "engine/ops/trained.h"
+
+namespace vitrine {
+namespace {
+
+template <class T>
+Matrix<T> columns(const Tensor& x, int64_t rows, int64_t ld, int64_t first, int64_t n) {
+    return {x.as<T>() + first, rows, n, ld};
+}
+
+// Group g: columns [g in, (g+1) in) of x meet rows [g out, (g+1) out) of W.
+template <class T>
+struct Grouped {
+    Tensor x, w, y;
+    int64_t m, groups, in, out;
+    Matrix<T> x_of(const Tensor& t, int64_t g) const { return columns<T>(t, m, groups * in, g * in, in); }
+    Matrix<T> y_of(const Tensor& t, int64_t g) const { return columns<T>(t, m, groups * out, g * out, out); }
+    Matrix<T> w_of(int64_t g) const { return {w.as<T>() + g * out * in, out, in, in}; }
+
+    void forward(Ctx& ctx) const {
+        for (int64_t g = 0; g < groups; ++g)
+            matmul_nt(ctx, x_of(x, g), w_of(g), y.as<T>() + g * out, groups * out, false);
+    }
+    void backward(Ctx& ctx, const Tensor& dy, const Tensor& dx, const Tensor& dw) const {
+        for (int64_t g = 0; g < groups; ++g) {
+            if (!dx.empty()) matmul_nn(ctx, y_of(dy, g), w_of(g), dx.as<T>() + g * in, groups * in, true);
+            if (!dw.empty()) matmul_tn(ctx, y_of(dy, g), x_of(x, g), dw.as<T>() + g * out * in, in, true);
+        }
+    }
+};
+
+}  // namespace
+
+Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, bool is_input_detached) {
+    const int64_t in = w.shape[1], out = w.shape[0] / groups, m = x.count() / (in * groups);
+    VITRINE_ASSERT(out * groups == w.shape[0] && m * in * groups == x.count() && x.dtype == ctx.dtype);
+    const Tensor y = ctx.arena.make(ctx.dtype, {m, w.shape[0]}), value = trained_value(ctx, w);
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        const Grouped<T> op{x, value, y, m, groups, in, out};
+        op.forward(ctx);
+        const Tensor master = is_trained(ctx, w) ? w.master : Tensor{};
+        ctx.tape->record([=](Ctx& c) {
+            if (!c.tape->has_grad(op.y)) return;
+            op.backward(c, c.tape->grad(op.y), is_input_detached ? Tensor{} : c.tape->grad(op.x),
+                        master.empty() ? Tensor{} : c.tape->grad(master));
+        });
+    });
+    return y;
+}
+
+}  // namespace vitrine

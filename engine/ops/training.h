@@ -1,0 +1,51 @@
+// What a training step asks of the ops, and what they leave for it (v4-spec 10).
+#pragma once
+#include <vector>
+
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// Which compressed entries a query of a CSA layer attends to, and what trains the indexer (v4-spec 10.3).
+enum class IndexerPhase {
+    dense,    // every visible entry; the indexer rests
+    warm_up,  // every visible entry; the indexer learns the attention's distribution over all of them
+    sparse,   // the top k; the indexer learns on the chosen ones
+};
+
+// Fake quantisation: the value is rounded to the format, the gradient passes straight through.
+struct FakeQuant {
+    bool fp8_weights = false;      // dense projections and the shared expert: 128x128 blocks
+    bool fp4_experts = false;      // routed experts: one scale per row and 32 columns
+    bool fp8_activations = false;  // inputs of those linears: one scale per row and 128 columns
+    bool fp8_cache = false;        // window rows and entries, all but the rotary dimensions: one scale per 64
+    bool fp4_index = false;        // indexer queries and keys, after Hadamard
+};
+
+struct LayerLoad {                    // of one MoE layer in this step
+    std::vector<double> chosen;       // [E] tokens sent to each expert
+    std::vector<double> affinity;     // [E] summed normalised affinities
+};
+
+struct AuxiliaryLoss {
+    const char* name;                 // "balance", "sequence_balance", "router_z", "indexer"
+    int layer;
+    double value, weight;             // the step's loss holds weight * value
+};
+
+struct TrainingStep {
+    // ---- asked
+    double balance_weight = 0;        // E sum_e f_e P_e over the batch
+    double sequence_weight = 0;       // the same within each segment, mean over segments
+    double z_weight = 0;              // mean (log sum_e exp z_e)^2 of the router's logits
+    IndexerPhase indexer = IndexerPhase::sparse;
+    double indexer_weight = 0;        // of KL(attention || softmax(I)), inputs detached
+    FakeQuant quant;
+    bool recomputes = false;          // blocks keep their input only and run again in backward
+    // ---- left
+    std::vector<LayerLoad> loads;     // [L (+ MTP)]
+    std::vector<AuxiliaryLoss> losses;
+    bool is_recomputation = false;    // set while a block runs again: nothing is left then, and no probe published
+};
+
+}  // namespace vitrine
