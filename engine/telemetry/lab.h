@@ -1,0 +1,92 @@
+// The lab's plain data: which experiments exist, their knobs, the runs that belong to them, and what was measured.
+//
+// Experiments (experiments/list.cpp) describe themselves in these terms; the app runs them as child processes that write run
+// folders, reads those folders, and hands a LabSnapshot to the panel; the panel answers with LabCommands.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace vitrine {
+
+// How much of what is seen the set-up provoked.
+enum class LabBadge : uint8_t { natural, provoked, weights_edited, analytic };
+const char* lab_badge_name(LabBadge b);
+
+struct LabKnob {                       // one field of an experiment's form
+    std::string key, label, help;
+    std::string value;                 // the preset's; numbers in decimal
+    std::vector<std::string> choices;  // empty: a number in [min, max]
+    double min = 0, max = 0;
+    bool is_logarithmic = false;
+};
+
+struct LabPlot {                       // what the panel draws for an experiment
+    std::string title, x_label, y_label;
+    std::vector<std::string> metrics;  // names of scalars in a run's folder; "hyper.gain.max"
+    bool log_x = false, log_y = false;
+};
+
+struct LabInfo {
+    std::string name;                  // "X01": also the folder's prefix and the argument of --experiment
+    std::string title, question, claim, literature;  // claim: what is said, and where; literature: what is known
+    LabBadge badge = LabBadge::natural;
+    std::string provoked_by;           // the knob, when provoked
+    std::vector<LabKnob> knobs;
+    std::vector<LabPlot> plots;
+    std::string readme;                // Markdown
+    std::string expected_time;         // of the preset on two cores
+};
+
+// A table of results with a sentence about it: what was measured here beside what is claimed.
+struct LabTable {
+    std::string title;
+    std::vector<std::string> columns;
+    std::vector<std::vector<std::string>> rows;
+};
+struct LabVerdict {
+    enum class Outcome : uint8_t { none, holds, does_not_hold, not_visible, mixed } outcome = Outcome::none;
+    std::string sentence;              // honest: names seeds and what was not shown
+    std::vector<LabTable> tables;
+};
+
+struct LabPoint {
+    int64_t step;
+    double value;
+};
+struct LabEvent {                      // a live change, an alarm, a checkpoint, a spike
+    int64_t step;
+    std::string kind, text;
+};
+enum class RunState : uint8_t { waiting, running, paused, finished, stopped, failed };
+
+struct LabRun {
+    std::string id;                    // folder name
+    std::string folder, experiment, arm;
+    int64_t seed = 0, step = 0, n_steps = 0;
+    RunState state = RunState::waiting;
+    std::string error;
+    std::map<std::string, std::vector<LabPoint>> scalars;
+    std::vector<LabEvent> events;
+    std::string config_json;           // resolved: two of them are compared field by field
+    std::vector<int64_t> checkpoints;  // steps that it can be rewound to
+    double tokens_per_s = 0;
+};
+
+struct LabSnapshot {
+    std::vector<LabInfo> experiments;
+    std::vector<LabRun> runs;          // newest last
+    std::map<std::string, LabVerdict> verdicts;  // by experiment, of its finished runs
+};
+
+// ---- what the panel asks for
+struct StartRuns { std::string experiment; std::map<std::string, std::string> knobs; int n_seeds = 1; };
+struct ControlRun { std::string id; enum class Do : uint8_t { pause, resume, step, stop, checkpoint } what; };
+struct SetLive { std::string id, key, value; };                 // lr, clip and the like, in the middle of a run; recorded
+struct RewindRun { std::string id; int64_t step; std::map<std::string, std::string> changes; };  // a new run from a checkpoint
+struct ForgetRun { std::string id; };
+using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun>;
+
+}  // namespace vitrine
