@@ -13,6 +13,9 @@ namespace vitrine::viz {
 namespace {
 
 std::array<ImFont*, kFontCount> g_fonts{};
+std::array<std::vector<FontFile>, kFontCount> g_files;
+// ImGui's size is ascent to descent, which Noto CJK has taller: the factors give characters as big as the Latin ones.
+constexpr float kCjkFactor = 1.22f, kCjkMonoFactor = 1.28f;
 float g_font_scale = 1;
 
 // Latin, Greek, Cyrillic, punctuation, sub- and superscripts, arrows, mathematics, shapes: always present.
@@ -53,7 +56,17 @@ Fonts::Fonts() : seen_(0x10000) {
     mono_ = find("JetBrains Mono", nullptr, true, FC_WEIGHT_REGULAR, '0');
     cjk_ = find("Noto Sans CJK SC", "zh-cn", false, FC_WEIGHT_REGULAR, 0x4E2D);
     symbols_ = find("DejaVu Sans", nullptr, false, FC_WEIGHT_REGULAR, 0x2202);
+    for (int i = 0; i < kFontCount; ++i) {
+        const auto f = static_cast<Font>(i);
+        const bool is_bold = f == Font::title || f == Font::heading;
+        g_files[static_cast<size_t>(i)].clear();
+        for (const auto& [file, factor] : {std::pair(is_mono(f) ? mono_ : is_bold ? inter_bold_ : inter_, 1.0f),
+                                           std::pair(symbols_, 1.0f), std::pair(cjk_, is_mono(f) ? kCjkMonoFactor : kCjkFactor)})
+            if (!file.path.empty()) g_files[static_cast<size_t>(i)].push_back({file.path, file.index, factor});
+    }
 }
+
+std::vector<FontFile> font_files(Font f) { return g_files[static_cast<size_t>(f)]; }
 
 // fontconfig always answers with something; a substitute is used and named, never refused.
 Fonts::File Fonts::find(const char* family, const char* language, bool is_mono_wanted, int weight, unsigned code_point) {
@@ -124,8 +137,8 @@ void Fonts::add(ImFontAtlas* atlas, Font f) {
     config.MergeMode = true;
     load(symbols_, size, is_mono(f) ? kMonoExtra : kAlways);
     config.OversampleH = 1;
-    // ImGui's size is ascent to descent, which Noto CJK has taller: the factors give characters as big as the Latin ones.
-    if (kHasDynamicFonts || seen_ranges_.Size > 1) load(cjk_, size * (is_mono(f) ? 1.28f : 1.22f), seen_ranges_.Data);
+    if (kHasDynamicFonts || seen_ranges_.Size > 1)
+        load(cjk_, size * (is_mono(f) ? kCjkMonoFactor : kCjkFactor), seen_ranges_.Data);
     g_fonts[static_cast<int>(f)] = font;
 }
 

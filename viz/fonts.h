@@ -15,6 +15,15 @@ enum class Font { body, small, title, heading, mono, mono_small, mono_large, cou
 inline constexpr int kFontCount = static_cast<int>(Font::count);
 float font_design_size(Font f);  // [px] at scale 1
 
+// A file of glyphs, for those who draw without the atlas. `factor`: of the size, so that scripts look equally big.
+struct FontFile {
+    std::string path;
+    int index = 0;
+    float factor = 1;
+};
+// What a font is made of, in order of preference; empty before Fonts was made.
+std::vector<FontFile> font_files(Font f);
+
 class Fonts {
   public:
     Fonts();

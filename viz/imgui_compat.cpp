@@ -85,6 +85,14 @@ void null_render() {
 #endif
 }
 
+void use_wheel_on_last_item() {
+#if IMGUI_VERSION_NUM >= 18900
+    ImGui::SetItemKeyOwner(ImGuiKey_MouseWheelY);
+#else
+    ImGui::SetItemUsingMouseWheel();
+#endif
+}
+
 void focus_next_item() {
 #if IMGUI_VERSION_NUM >= 19000 && IMGUI_VERSION_NUM < 19100
     // 1.90 looks for the item in the focus scope of whoever had the keyboard, which in a new window is nobody.

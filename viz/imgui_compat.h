@@ -75,6 +75,9 @@ void null_render();
 // ---- focus: the item that follows gets the keyboard
 void focus_next_item();
 
+// ---- the item drawn last uses the wheel: nothing around it scrolls
+void use_wheel_on_last_item();
+
 // ---- layout
 inline bool begin_child(const char* id, ImVec2 size, bool has_border = false, ImGuiWindowFlags flags = 0) {
     return ImGui::BeginChild(id, size, has_border ? 1 : 0, flags);  // 1: `true`, and ImGuiChildFlags_Border(s)

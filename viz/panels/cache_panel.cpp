@@ -152,6 +152,7 @@ void CachePanel::draw_projection(const Snapshot& s) {
     spec.series = series;
     if (now > 0) spec.lines = lines;
     spec.x_label = "context length [tokens]";
+    spec.drag_pans = false;  // dragging chooses the length
     spec.is_log_x = spec.is_log_y = scale_ == 1;
     spec.x_lo = lengths_.front(), spec.x_hi = lengths_.back();
     // The stack fills the plot; the other models' lines leave it through the top, which is their message.

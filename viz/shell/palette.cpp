@@ -7,6 +7,7 @@
 #include "viz/shell/overlays.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 
 namespace vitrine::viz {
 namespace {
@@ -76,6 +77,16 @@ void Palette::search_tokens(Desk& desk) {
     }
 }
 
+// Every plot of the visible view, in three formats; only when asked for, they are many.
+void Palette::collect_exports() {
+    if (!contains_folded(query_, "exp")) return;
+    for (const std::string& name : ui::exportables())
+        for (const ui::ExportFormat f : {ui::ExportFormat::png, ui::ExportFormat::svg, ui::ExportFormat::csv}) {
+            const std::string title = "Export " + name + " as " + ui::export_extension(f);
+            if (matches(title, query_)) hits_.push_back({title, "", [name, f] { ui::request_export(name, f); }});
+        }
+}
+
 void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_find) {
     hits_.clear();
     collect_places(desk);
@@ -91,6 +102,7 @@ void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_fi
             hits_.push_back({around, "token " + ui::format_count(ref.position), [&desk, ref] { desk.select(ref); }});
         }
     }
+    collect_exports();
     for (const Action& a : actions)
         if (matches(a.title, query_) && (!a.is_enabled || a.is_enabled()))
             hits_.push_back({a.title, a.shortcut.to_string(), a.run});

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 #include "viz/widgets/splitter.h"
 
 namespace vitrine::viz {
@@ -82,7 +83,8 @@ bool Workspace::run_action(std::string_view name) {
 
 bool Workspace::is_animating() const {
     const Snapshot& s = desk_.s;
-    return s.is_generating || s.is_loading || desk_.overlay == Overlay::find || desk_.overlay == Overlay::open_folder ||
+    return s.is_generating || s.is_loading || ui::is_exporting() || desk_.overlay == Overlay::find ||
+           desk_.overlay == Overlay::open_folder ||
            (!s.notices.empty() && s.time - s.notices.back().time < kWarningSeconds);
 }
 
@@ -113,6 +115,7 @@ void Workspace::prepare() {
     const TokenRef ref = desk_.shown;
     record_ = s.trace && ref.position >= 0 ? s.trace->get(ref.branch, ref.position) : nullptr;
     watch_probes();
+    tend_exports();
 }
 
 void Workspace::watch_probes() {

@@ -42,6 +42,7 @@ class Workspace {
     void draw_overlay_content(Overlay which);
     void draw_toasts();
     void watch_probes();
+    void tend_exports();
 
     Desk desk_;
     std::vector<Action> actions_;

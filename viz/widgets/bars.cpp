@@ -6,6 +6,7 @@
 
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 
 namespace vitrine::viz::ui {
 namespace {
@@ -34,11 +35,17 @@ void bar_tooltip(const BarsSpec& s, int i) {
     if (s.hover) s.hover(i);
 }
 
-std::string to_csv(const BarsSpec& s) {
-    std::string out = std::string("label,") + s.value_name + "\n";
+// Copies what it needs: it is written on another thread.
+std::function<std::string()> to_csv(const BarsSpec& s) {
+    std::vector<std::string> labels;
     for (size_t i = 0; i < s.values.size(); ++i)
-        out += (s.label ? s.label(static_cast<int>(i)) : std::to_string(i)) + "," + full_precision(s.values[i]) + "\n";
-    return out;
+        labels.push_back(s.label ? s.label(static_cast<int>(i)) : std::to_string(i));
+    const std::string title = std::string(s.value_name) + (*s.unit ? std::string(" [") + s.unit + "]" : "");
+    return [title, labels, values = std::vector<float>(s.values.begin(), s.values.end())] {
+        std::string out = "label," + csv_field(title) + "\n";
+        for (size_t i = 0; i < values.size(); ++i) out += csv_field(labels[i]) + "," + exact_number(values[i]) + "\n";
+        return out;
+    };
 }
 
 }  // namespace
@@ -50,6 +57,7 @@ BarsResult vertical_bars(const BarsSpec& s) {
     const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x;
     const float height = s.height > 0 ? s.height : ImGui::GetContentRegionAvail().y;
     const ImVec2 p = ImGui::GetCursorScreenPos();
+    Recording recording(s.id, p, width);
     ImGui::PushID(s.id);
     ImGui::InvisibleButton("bars", {std::max(1.0f, width), std::max(1.0f, height)});
     mark(s.id);
@@ -64,35 +72,36 @@ BarsResult vertical_bars(const BarsSpec& s) {
     };
     const float step = n > 0 ? width / static_cast<float>(n) : width,
                 gap = step < px(4) ? 0 : std::min(px(3), step * 0.2f);
-    ImDrawList* dl = ImGui::GetWindowDrawList();
+    Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
     float free_from = -INFINITY;
     for (int i = 0; i < n; ++i) {
         const float x0 = p.x + step * static_cast<float>(i), v = s.values[static_cast<size_t>(i)];
         const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(foot))},
             b{x0 + step - gap / 2, std::max(y_of(v), y_of(foot))};
         if (std::isfinite(v))
-            dl->AddRectFilled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
-        if (i == s.selected) dl->AddRect({a.x - px(1), p.y}, {b.x + px(1), base}, theme().accent, px(2), 0, px(1.5f));
+            canvas.rect_filled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
+        if (i == s.selected) canvas.rect({a.x - px(1), p.y}, {b.x + px(1), base}, theme().accent, px(2), px(1.5f));
         if (registry_is_on()) value_rect(std::string(s.id) + "/" + std::to_string(i), v, {x0, p.y}, {x0 + step, base});
         if (s.label) {
             const std::string label = s.label(i);
             const float w = ImGui::CalcTextSize(label.c_str()).x, at = x0 + (step - w) / 2;
             if (at >= std::max(free_from, p.x - px(4)) && at + w <= p.x + width + px(4))
-                dl->AddText({at, base + px(3)}, theme().text_dim, label.c_str()), free_from = at + w + px(6);
+                canvas.text({at, base + px(3)}, theme().text_dim, label), free_from = at + w + px(6);
         }
     }
-    dl->AddLine({p.x, y_of(foot)}, {p.x + width, y_of(foot)}, theme().border_strong);
+    canvas.line({p.x, y_of(foot)}, {p.x + width, y_of(foot)}, theme().border_strong);
     if (*s.line_label) {
         const float y = y_of(s.line), w = ImGui::CalcTextSize(s.line_label).x;
-        dl->AddLine({p.x, y}, {p.x + width, y}, theme().text_dim);
-        dl->AddText({p.x + width - w - px(2), y - line - px(1)}, theme().text_dim, s.line_label);
+        canvas.line({p.x, y}, {p.x + width, y}, theme().text_dim);
+        canvas.text({p.x + width - w - px(2), y - line - px(1)}, theme().text_dim, s.line_label);
     }
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     if (is_hovered && n > 0 && mouse.y <= base)
         out.hovered = std::clamp(static_cast<int>((mouse.x - p.x) / step), 0, n - 1);
     const std::string under = out.hovered >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered)]) : "";
-    copy_menu("copy", {under, "", [&] { return to_csv(s); }});
+    copy_menu("copy", {under, "", [&] { return to_csv(s)(); }, s.id, {}});
     if (out.hovered >= 0) bar_tooltip(s, out.hovered), out.is_clicked = ImGui::IsMouseClicked(ImGuiMouseButton_Left);
+    recording.finish(p.y + height, [&] { return to_csv(s); });
     ImGui::PopID();
     return out;
 }
@@ -102,6 +111,7 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
     FontScope mono(Font::mono_small);
     const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x,
                 row = ImGui::GetTextLineHeight() + px(7);
+    Recording recording(s.id, ImGui::GetCursorScreenPos(), width);
     int n = static_cast<int>(s.values.size());
     const int all = n;
     if (s.height > 0) n = std::min(n, std::max(0, static_cast<int>(s.height / row)));
@@ -111,7 +121,7 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
     const float number_width =
         ImGui::CalcTextSize("0.0000").x + (*s.unit ? ImGui::CalcTextSize(s.unit).x + px(4) : 0) + px(8);
     const float room = std::max(px(10), width - label_width - number_width - px(8));
-    ImDrawList* dl = ImGui::GetWindowDrawList();
+    Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
     ImGui::PushID(s.id);
     ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(0, 0));
     for (int i = 0; i < n; ++i) {
@@ -124,21 +134,24 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
             mark(name, s.label ? s.label(i) : "");
             value(name, v);
         }
-        copy_menu("copy", {full_precision(v), (s.label ? s.label(i) : std::to_string(i)) + "\t" + full_precision(v),
-                           [&] { return to_csv(s); }});
+        copy_menu("copy", {full_precision(v),
+                           (s.label ? s.label(i) : std::to_string(i)) + "\t" + full_precision(v),
+                           [&] { return to_csv(s)(); },
+                           s.id,
+                           {}});
         if (ImGui::IsItemHovered()) out.hovered = i, bar_tooltip(s, i);
         const float text_y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
-        if (s.label) dl->AddText({p.x, text_y}, theme().text, elide(s.label(i), label_width - px(8)).c_str());
+        if (s.label) canvas.text({p.x, text_y}, theme().text, elide(s.label(i), label_width - px(8)));
         const float x0 = p.x + label_width, w = room * std::clamp((v - lo) / (hi - lo), 0.0f, 1.0f);
-        dl->AddRectFilled({x0, p.y + px(4)}, {x0 + room, p.y + row - px(4)}, theme().raised, px(3));
-        if (w >= 1) dl->AddRectFilled({x0, p.y + px(4)}, {x0 + w, p.y + row - px(4)}, color_of(s, i), px(3));
-        if (i == s.selected)
-            dl->AddRect({p.x - px(3), p.y}, {p.x + width, p.y + row}, theme().accent, px(3), 0, px(1.5f));
+        canvas.rect_filled({x0, p.y + px(4)}, {x0 + room, p.y + row - px(4)}, theme().raised, px(3));
+        if (w >= 1) canvas.rect_filled({x0, p.y + px(4)}, {x0 + w, p.y + row - px(4)}, color_of(s, i), px(3));
+        if (i == s.selected) canvas.rect({p.x - px(3), p.y}, {p.x + width, p.y + row}, theme().accent, px(3), px(1.5f));
         const std::string number = format_number(v) + (*s.unit ? std::string(" ") + s.unit : "");
-        dl->AddText({p.x + width - ImGui::CalcTextSize(number.c_str()).x, text_y}, theme().text, number.c_str());
+        canvas.text({p.x + width - ImGui::CalcTextSize(number.c_str()).x, text_y}, theme().text, number);
         ImGui::PopID();
     }
     if (n < all) text_dim("\xE2\x80\xA6 " + std::to_string(all - n) + " more");
+    recording.finish(ImGui::GetCursorScreenPos().y, [&] { return to_csv(s); });
     ImGui::PopStyleVar();
     ImGui::PopID();
     return out;

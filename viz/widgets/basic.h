@@ -78,10 +78,12 @@ struct Tooltip {  // the same for a scope; declare it before fonts and colours, 
 // What to do when there is nothing to show, centred in what is left; true when the action (may be null) was clicked.
 bool empty_state(const char* title, const char* what_to_do, const char* action = nullptr);
 
-// Right click on the last item: copy the value, its row, everything as CSV. Only given ones are offered.
+// Right click on the last item: copy the value, its row, everything as CSV; export. Only given ones are offered.
 struct Copyable {
     std::string value, row;
     std::function<std::string()> csv;
+    const char* exported = nullptr;  // the name of its Recording (export.h)
+    std::function<void()> more;      // more menu items
 };
 void copy_menu(const char* id, const Copyable& c);
 

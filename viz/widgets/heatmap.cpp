@@ -7,6 +7,7 @@
 
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 
 namespace vitrine::viz::ui {
 namespace {
@@ -30,8 +31,7 @@ void data_range(const HeatmapSpec& s, float& lo, float& hi) {
 }
 
 // Labels on every n-th row or column, so that they never touch.
-void draw_labels(const HeatmapSpec& s, const Grid& g, float label_width) {
-    ImDrawList* dl = ImGui::GetWindowDrawList();
+void draw_labels(const HeatmapSpec& s, Canvas& canvas, const Grid& g, float label_width) {
     const float line = ImGui::GetTextLineHeight();
     if (s.row_label) {
         const int step = std::max(1, static_cast<int>(std::ceil(line * 0.95f / std::max(g.h, 0.01f))));
@@ -41,7 +41,7 @@ void draw_labels(const HeatmapSpec& s, const Grid& g, float label_width) {
             const std::string label = elide(s.row_label(r), label_width);
             const float x = g.at.x - px(6) - ImGui::CalcTextSize(label.c_str()).x;
             const ImU32 c = r == s.selected_row ? theme().text : s.row_color ? s.row_color(r) : theme().text_dim;
-            dl->AddText({x, g.corner(r, 0).y + (g.h - line) / 2}, c, label.c_str());
+            canvas.text({x, g.corner(r, 0).y + (g.h - line) / 2}, c, label);
         }
     }
     if (!s.col_label) return;
@@ -51,14 +51,13 @@ void draw_labels(const HeatmapSpec& s, const Grid& g, float label_width) {
         if (label.empty()) continue;
         const float w = ImGui::CalcTextSize(label.c_str()).x, x = g.corner(0, c).x + (g.w - w) / 2;
         if (x < free_from || x + w > g.end().x + px(4)) continue;
-        dl->AddText({x, g.end().y + px(3)}, c == s.selected_col ? theme().text : theme().text_dim, label.c_str());
+        canvas.text({x, g.end().y + px(3)}, c == s.selected_col ? theme().text : theme().text_dim, label);
         free_from = x + w + px(8);
     }
 }
 
-void draw_marks(const HeatmapSpec& s, const Grid& g) {
+void draw_marks(const HeatmapSpec& s, Canvas& canvas, const Grid& g) {
     const Theme& t = theme();
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     for (const CellMark& m : s.marks) {
         if (m.row < 0 || m.row >= s.rows || m.col < 0 || m.col >= s.cols) continue;
         const ImVec2 a = g.corner(m.row, m.col), b = g.corner(m.row + 1, m.col + 1);
@@ -69,19 +68,19 @@ void draw_marks(const HeatmapSpec& s, const Grid& g) {
         if (m.kind == CellMark::Kind::cross) {
             const float k = std::min({px(4), g.w * 0.3f, g.h * 0.3f});
             const ImVec2 c{(a.x + b.x) / 2, (a.y + b.y) / 2};
-            dl->AddLine({c.x - k, c.y - k}, {c.x + k, c.y + k}, t.text_dim, px(1.2f));
-            dl->AddLine({c.x - k, c.y + k}, {c.x + k, c.y - k}, t.text_dim, px(1.2f));
+            canvas.line({c.x - k, c.y - k}, {c.x + k, c.y + k}, t.text_dim, px(1.2f));
+            canvas.line({c.x - k, c.y + k}, {c.x + k, c.y - k}, t.text_dim, px(1.2f));
         } else if (m.kind == CellMark::Kind::hatch) {
-            dl->AddLine({a.x + inset, b.y - inset}, {b.x - inset, a.y + inset}, with_alpha(t.text_faint, 0.7f), px(1));
+            canvas.line({a.x + inset, b.y - inset}, {b.x - inset, a.y + inset}, with_alpha(t.text_faint, 0.7f), px(1));
         } else if (const ImU32 rim = with_alpha(t.is_dark ? IM_COL32_BLACK : IM_COL32_WHITE, 0.75f); g.w < px(5)) {
             // Too narrow for a box: a tick as tall as the cell, wide enough to be seen.
             const float x = (a.x + b.x) / 2, half = px(1.2f);
-            dl->AddRectFilled({x - half - 1, a.y}, {x + half + 1, b.y}, rim);
-            dl->AddRectFilled({x - half, a.y + inset}, {x + half, b.y - inset}, ink);
+            canvas.rect_filled({x - half - 1, a.y}, {x + half + 1, b.y}, rim);
+            canvas.rect_filled({x - half, a.y + inset}, {x + half, b.y - inset}, ink);
         } else {
             // A rim of the other ink around it, so that it stands out on cells of any colour.
-            dl->AddRect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, rim, px(2), 0, thick + px(2));
-            dl->AddRect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, ink, px(2), 0, thick);
+            canvas.rect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, rim, px(2), thick + px(2));
+            canvas.rect({a.x + inset, a.y + inset}, {b.x - inset, b.y - inset}, ink, px(2), thick);
         }
         if (registry_is_on()) {
             const std::string name = std::string(s.id) + "/" + std::to_string(m.row) + "/" + std::to_string(m.col);
@@ -90,8 +89,7 @@ void draw_marks(const HeatmapSpec& s, const Grid& g) {
     }
 }
 
-void draw_numbers(const HeatmapSpec& s, const Grid& g, float lo, float hi) {
-    ImDrawList* dl = ImGui::GetWindowDrawList();
+void draw_numbers(const HeatmapSpec& s, Canvas& canvas, const Grid& g, float lo, float hi) {
     for (int r = 0; r < s.rows; ++r)
         for (int c = 0; c < s.cols; ++c) {
             const float v = s.values[static_cast<size_t>(r) * s.cols + c];
@@ -102,7 +100,7 @@ void draw_numbers(const HeatmapSpec& s, const Grid& g, float lo, float hi) {
                            g.corner(r + 1, c + 1));
             if (size.x + px(4) > g.w || size.y > g.h) continue;
             const ImU32 back = map_color(s.map, map_position(s.map, v, lo, hi));
-            dl->AddText({a.x + (g.w - size.x) / 2, a.y + (g.h - size.y) / 2}, readable_on(back), label.c_str());
+            canvas.text({a.x + (g.w - size.x) / 2, a.y + (g.h - size.y) / 2}, readable_on(back), label);
         }
 }
 
@@ -121,14 +119,50 @@ void hover_text(const HeatmapSpec& s, int r, int c) {
     if (s.hover) s.hover(r, c);
 }
 
-std::string to_csv(const HeatmapSpec& s) {
-    std::string out;
-    for (int r = 0; r < s.rows; ++r) {
-        for (int c = 0; c < s.cols; ++c)
-            out += (c ? "," : "") + full_precision(s.values[static_cast<size_t>(r) * s.cols + c]);
-        out += '\n';
+// Copies what it needs: it is written on another thread.
+std::function<std::string()> to_csv(const HeatmapSpec& s) {
+    std::vector<std::string> rows, cols;
+    for (int r = 0; r < s.rows; ++r) rows.push_back(s.row_label ? s.row_label(r) : std::to_string(r));
+    for (int c = 0; c < s.cols; ++c) {
+        cols.push_back(s.col_label ? s.col_label(c) : "");
+        if (cols.back().empty()) cols.back() = std::to_string(c);
     }
-    return out;
+    const auto n = static_cast<ptrdiff_t>(rows.size() * cols.size());
+    return [corner = std::string(s.row_name) + " \\ " + s.col_name, rows, cols,
+            values = std::vector<float>(s.values.begin(), s.values.begin() + n)] {
+        std::string out = csv_field(corner);
+        for (const std::string& c : cols) out += "," + csv_field(c);
+        out += '\n';
+        for (size_t r = 0; r < rows.size(); ++r) {
+            out += csv_field(rows[r]);
+            for (size_t c = 0; c < cols.size(); ++c) out += "," + exact_number(values[r * cols.size() + c]);
+            out += '\n';
+        }
+        return out;
+    };
+}
+
+// The strip of the legend with its ends, for the picture: on the screen color_legend draws it.
+void record_legend(Figure& f, ImVec2 at, ColorMap map, float lo, float hi, const char* unit, float width) {
+    constexpr int kSteps = 64;
+    Shape& strip = f.shapes.emplace_back();
+    strip.kind = Shape::Kind::cells, strip.rows = 1, strip.cols = kSteps;
+    const float line = ImGui::GetTextLineHeight();
+    const std::string left = format_number(map == ColorMap::diverging ? -std::max(std::fabs(lo), std::fabs(hi)) : lo),
+                      right = format_number(map == ColorMap::diverging ? std::max(std::fabs(lo), std::fabs(hi)) : hi) +
+                              (*unit ? std::string(" ") + unit : "");
+    const float x0 = at.x + ImGui::CalcTextSize(left.c_str()).x + px(8),
+                x1 = std::max(x0 + px(10), at.x + width - ImGui::CalcTextSize(right.c_str()).x - px(8));
+    strip.points = {{x0, at.y + line * 0.2f}, {x1, at.y + line * 0.8f}};
+    for (int i = 0; i < kSteps; ++i) {
+        const float t = (static_cast<float>(i) + 0.5f) / kSteps;
+        strip.cells.push_back(map_color(map, map == ColorMap::diverging ? 2 * t - 1 : t));
+    }
+    for (const auto& [x, text] : {std::pair(at.x, left), std::pair(x1 + px(8), right)}) {
+        Shape& s = f.shapes.emplace_back();
+        s.kind = Shape::Kind::text, s.points = {{x, at.y}}, s.color = theme().text_dim, s.width = ImGui::GetFontSize();
+        s.text = text, s.is_mono = true;
+    }
 }
 
 }  // namespace
@@ -168,6 +202,8 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
            s.cols};
     if (s.is_square) g.w = g.h = std::min(g.w, g.h);
     color(s, out.lo, out.hi);
+    Recording recording(s.id, origin, width);
+    Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
     ImGui::PushID(s.id);
     ImGui::InvisibleButton("map", {width, g.h * s.rows + below});
     mark(s.id);
@@ -181,25 +217,28 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
     const std::string under =
         out.hovered_row >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered_row) * s.cols + out.hovered_col])
                              : "";
-    copy_menu("copy", {under, "", [&] { return to_csv(s); }});
-    ImDrawList* dl = ImGui::GetWindowDrawList();
-    dl->AddImage(texture_.id(), g.at, g.end());
-    dl->AddRect(g.at, g.end(), theme().border);
-    if (s.shows_numbers) draw_numbers(s, g, out.lo, out.hi);
+    copy_menu("copy", {under, "", [&] { return to_csv(s)(); }, s.id, {}});
+    canvas.cells(texture_.id(), g.at, g.end(), s.rows, s.cols, pixels_);
+    canvas.rect(g.at, g.end(), theme().border);
+    if (s.shows_numbers) draw_numbers(s, canvas, g, out.lo, out.hi);
     if (s.selected_row >= 0 && s.selected_row < s.rows)
-        dl->AddRect({g.at.x - px(1), g.corner(s.selected_row, 0).y - px(1)},
-                    {g.end().x + px(1), g.corner(s.selected_row + 1, 0).y + px(1)}, theme().accent, px(2), 0, px(1.5f));
-    draw_marks(s, g);
-    draw_labels(s, g, label_width);
+        canvas.rect({g.at.x - px(1), g.corner(s.selected_row, 0).y - px(1)},
+                    {g.end().x + px(1), g.corner(s.selected_row + 1, 0).y + px(1)}, theme().accent, px(2), px(1.5f));
+    draw_marks(s, canvas, g);
+    draw_labels(s, canvas, g, label_width);
     if (out.hovered_row >= 0) {
-        dl->AddRect(g.corner(out.hovered_row, out.hovered_col), g.corner(out.hovered_row + 1, out.hovered_col + 1),
+        canvas.rect(g.corner(out.hovered_row, out.hovered_col), g.corner(out.hovered_row + 1, out.hovered_col + 1),
                     theme().text, px(1));
         hover_text(s, out.hovered_row, out.hovered_col);
     }
     if (s.has_legend) {
         ImGui::SetCursorScreenPos({origin.x + left, ImGui::GetCursorScreenPos().y});
+        if (recording.is_on())
+            record_legend(*canvas.figure(), canvas.local(ImGui::GetCursorScreenPos()), s.map, out.lo, out.hi, s.unit,
+                          std::min(px(240), width - left));
         color_legend(s.map, out.lo, out.hi, s.unit, std::min(px(240), width - left));
     }
+    recording.finish(ImGui::GetCursorScreenPos().y, [&] { return to_csv(s); });
     ImGui::PopID();
     return out;
 }

@@ -4,33 +4,27 @@
 #include <algorithm>
 #include <cmath>
 
+#include "viz/imgui_compat.h"
+#include "viz/text_util.h"
+#include "viz/widgets/axis.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
+#include "viz/widgets/plot_csv.h"
 
 namespace vitrine::viz::ui {
 namespace {
 
-struct Axis {
-    double lo = 0, hi = 1;
-    bool is_log = false;
-    float from = 0, to = 1;  // pixels
-    double position(double v) const {
-        if (is_log) return (std::log(std::max(v, 1e-300)) - std::log(lo)) / (std::log(hi) - std::log(lo));
-        return (v - lo) / (hi - lo);
-    }
-    float pixel(double v) const { return from + static_cast<float>(std::clamp(position(v), -4.0, 5.0)) * (to - from); }
-    double data(float p) const {
-        const double t = (p - from) / (to - from);
-        return is_log ? std::exp(std::log(lo) + t * (std::log(hi) - std::log(lo))) : lo + t * (hi - lo);
-    }
-};
+constexpr float kDragPixels = 4;
+constexpr double kWheelStep = 0.85;
+constexpr double kSmoothings[] = {0, 0.6, 0.9, 0.97, 0.99};
 
 double x_of(const Series& s, size_t i) {
     return s.x.empty() ? static_cast<double>(i) : s.x[i];
 }
 
-void widen(double v, bool is_log, double& lo, double& hi) {
-    if (!std::isfinite(v) || (is_log && v <= 0)) return;
-    lo = std::min(lo, v), hi = std::max(hi, v);
+void widen(const Extremes& e, bool is_log, double& lo, double& hi) {
+    if (e.n == 0 || (is_log && e.max <= 0)) return;
+    lo = std::min(lo, is_log ? e.min_positive : e.min), hi = std::max(hi, e.max);
 }
 
 // A range outward to round numbers, so that it changes seldom.
@@ -46,65 +40,38 @@ void round_out(double& lo, double& hi, bool is_log) {
     lo = std::floor(lo / step + 1e-9) * step, hi = std::ceil(hi / step - 1e-9) * step;
 }
 
-void draw_curve(ImDrawList* dl, const Series& s, const Axis& x, const Axis& y) {
-    const size_t n = s.y.size();
-    const int columns = std::max(1, static_cast<int>(x.to - x.from));
-    std::vector<ImVec2> points;
-    const auto flush = [&] {
-        if (points.size() > 1 && !s.is_dashed)
-            dl->AddPolyline(points.data(), static_cast<int>(points.size()), s.color, 0, px(1.8f));
-        if (s.is_dashed)
-            for (size_t i = 0; i + 1 < points.size(); ++i) {
-                const ImVec2 a = points[i], b = points[i + 1];
-                const float length = std::hypot(b.x - a.x, b.y - a.y), dash = px(5);
-                for (float at = 0; at < length; at += 2 * dash) {
-                    const float u = at / length, v = std::min(1.0f, (at + dash) / length);
-                    dl->AddLine({a.x + (b.x - a.x) * u, a.y + (b.y - a.y) * u},
-                                {a.x + (b.x - a.x) * v, a.y + (b.y - a.y) * v}, s.color, px(1.5f));
-                }
-            }
-        points.clear();
+void draw_area(Canvas& canvas, const Series& s, const Axis& x, const Axis& y) {
+    const size_t n = s.y.size(), step = std::max<size_t>(1, n / 2000);
+    std::vector<ImVec2> upper, lower;
+    const auto add = [&](size_t i) {
+        upper.push_back({x.pixel(x_of(s, i)), y.pixel(s.y[i])});
+        lower.push_back({x.pixel(x_of(s, i)), y.pixel(s.base.empty() ? y.lo : s.base[i])});
     };
-    const bool is_dense = n > static_cast<size_t>(columns) * 2;
-    float column = -INFINITY, lo = 0, hi = 0;
-    for (size_t i = 0; i < n; ++i) {
-        if (!std::isfinite(s.y[i]) || (y.is_log && s.y[i] <= 0)) {
-            flush();
-            column = -INFINITY;
-            continue;
-        }
-        const ImVec2 p{x.pixel(x_of(s, i)), y.pixel(s.y[i])};
-        if (!is_dense) {
-            points.push_back(p);
-            if (s.has_points) dl->AddCircleFilled(p, px(2.5f), s.color, 10);
-        } else if (const float c = std::floor(p.x); c != column) {  // one min-max pair per pixel column
-            if (column != -INFINITY) points.push_back({column, lo}), points.push_back({column, hi});
-            column = c, lo = hi = p.y;
-        } else {
-            lo = std::min(lo, p.y), hi = std::max(hi, p.y);
-        }
-        if (points.size() >= 12000) {  // 16-bit indices: a longer polyline would be drawn wrong
-            const ImVec2 last = points.back();
-            flush();
-            points.push_back(last);
-        }
-    }
-    if (is_dense && column != -INFINITY) points.push_back({column, lo}), points.push_back({column, hi});
-    flush();
+    for (size_t i = 0; i < n; i += step) add(i);
+    if (n > 0 && (n - 1) % step != 0) add(n - 1);
+    canvas.area(upper, lower, with_alpha(s.color, 0.55f), s.name);
 }
 
-void draw_area(ImDrawList* dl, const Series& s, const Axis& x, const Axis& y) {
-    const size_t n = s.y.size(), step = std::max<size_t>(1, n / 2000);
-    const ImU32 fill = with_alpha(s.color, 0.55f);
-    const ImDrawListFlags flags = dl->Flags;
-    dl->Flags &= ~ImDrawListFlags_AntiAliasedFill;  // smoothed edges of neighbouring quads overlap and show as stripes
-    for (size_t i = 0; i + 1 < n; i += step) {
-        const size_t k = std::min(n - 1, i + step);
-        const auto low = [&](size_t j) { return y.pixel(s.base.empty() ? y.lo : s.base[j]); };
-        dl->AddQuadFilled({x.pixel(x_of(s, i)), y.pixel(s.y[i])}, {x.pixel(x_of(s, k)), y.pixel(s.y[k])},
-                          {x.pixel(x_of(s, k)), low(k)}, {x.pixel(x_of(s, i)), low(i)}, fill);
+// Indices of `s` whose x lies in the axis, and one more on each side.
+std::pair<size_t, size_t> visible_range(const Series& s, size_t n, const Axis& x) {
+    if (s.x.empty()) {
+        const double last = static_cast<double>(n);
+        return {static_cast<size_t>(std::clamp(std::floor(x.lo), 0.0, last)),
+                static_cast<size_t>(std::clamp(std::ceil(x.hi) + 1, 0.0, last))};
     }
-    dl->Flags = flags;
+    const auto end = s.x.begin() + static_cast<ptrdiff_t>(std::min(n, s.x.size()));
+    const auto a = std::lower_bound(s.x.begin(), end, x.lo), b = std::upper_bound(s.x.begin(), end, x.hi);
+    return {static_cast<size_t>(a - s.x.begin()) - (a > s.x.begin() ? 1 : 0),
+            static_cast<size_t>(b - s.x.begin()) + (b < end ? 1 : 0)};
+}
+
+// The first index from `from` whose x is at least `v`.
+size_t index_from(const Series& s, size_t from, size_t end, double v) {
+    if (s.x.empty())
+        return std::max(from, static_cast<size_t>(std::clamp(std::ceil(v), 0.0, static_cast<double>(end))));
+    return static_cast<size_t>(
+        std::lower_bound(s.x.begin() + static_cast<ptrdiff_t>(from), s.x.begin() + static_cast<ptrdiff_t>(end), v) -
+        s.x.begin());
 }
 
 size_t nearest_index(const Series& s, double x) {
@@ -112,111 +79,62 @@ size_t nearest_index(const Series& s, double x) {
     const auto it = std::lower_bound(s.x.begin(), s.x.end(), x);
     size_t i = static_cast<size_t>(it - s.x.begin());
     if (i == s.x.size() || (i > 0 && x - s.x[i - 1] < s.x[i] - x)) --i;
-    return i;
+    return std::min(i, s.y.size() - 1);
 }
 
 std::string text_of(const std::function<std::string(double)>& f, double v, const char* unit = "") {
     return f ? f(v) : format_number(v) + (*unit ? std::string(" ") + unit : "");
 }
 
-void draw_grid(const PlotSpec& s, const Axis& x, const Axis& y) {
+std::string with_unit(const char* label, const char* unit) {
+    return *label && *unit ? std::string(label) + " [" + unit + "]" : label;
+}
+
+void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) {
     const Theme& t = theme();
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     const float line = ImGui::GetTextLineHeight();
-    for (double v : tick_values(y.lo, y.hi, std::max(2, static_cast<int>((y.from - y.to) / px(44))), s.is_log_y)) {
+    for (double v : tick_values(y.lo, y.hi, std::max(2, static_cast<int>((y.from - y.to) / px(44))), y.is_log)) {
         const float p = y.pixel(v);
-        dl->AddLine({x.from, p}, {x.to, p}, t.border);
+        canvas.line({x.from, p}, {x.to, p}, t.border);
         const std::string label = text_of(s.y_text, v);
-        dl->AddText({x.from - px(6) - ImGui::CalcTextSize(label.c_str()).x, p - line / 2}, t.text_dim, label.c_str());
+        canvas.text({x.from - px(6) - ImGui::CalcTextSize(label.c_str()).x, p - line / 2}, t.text_dim, label);
     }
     const int n = std::max(2, static_cast<int>((x.to - x.from) / px(84)));
     float free_from = -INFINITY;
-    for (double v : tick_values(x.lo, x.hi, n, s.is_log_x)) {
+    for (double v : tick_values(x.lo, x.hi, n, x.is_log)) {
         if (s.is_integer_x && v != std::floor(v)) continue;
         const float p = x.pixel(v);
         const std::string label = text_of(s.x_text, v);
-        const float w = ImGui::CalcTextSize(label.c_str()).x, at = std::clamp(p - w / 2, x.from, x.to - w);
-        dl->AddLine({p, y.from}, {p, y.from + px(3)}, t.border_strong);
+        const float w = ImGui::CalcTextSize(label.c_str()).x,
+                    at = std::clamp(p - w / 2, x.from, std::max(x.from, x.to - w));
+        canvas.line({p, y.from}, {p, y.from + px(3)}, t.border_strong);
         if (at < free_from) continue;
-        dl->AddText({at, y.from + px(4)}, t.text_dim, label.c_str());
+        canvas.text({at, y.from + px(4)}, t.text_dim, label);
         free_from = at + w + px(8);
     }
-    dl->AddLine({x.from, y.from}, {x.to, y.from}, t.border_strong);
+    canvas.line({x.from, y.from}, {x.to, y.from}, t.border_strong);
 }
 
-void draw_lines(const PlotSpec& s, const Axis& x, const Axis& y) {
-    ImDrawList* dl = ImGui::GetWindowDrawList();
+void draw_lines(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) {
     for (const Line& l : s.lines) {
         const ImU32 c = l.color ? l.color : theme().text_dim;
         const float w = ImGui::CalcTextSize(l.label).x;
         if (l.is_vertical) {
             const float p = x.pixel(l.at);
             if (p < x.from || p > x.to) continue;
-            dl->AddLine({p, y.from}, {p, y.to}, c, px(1));
-            dl->AddText({p + px(4) + w > x.to ? p - px(4) - w : p + px(4), y.to + px(2)}, c, l.label);
+            canvas.line({p, y.from}, {p, y.to}, c, px(1));
+            canvas.text({p + px(4) + w > x.to ? p - px(4) - w : p + px(4), y.to + px(2)}, c, l.label);
         } else {
             const float p = y.pixel(l.at);
             if (p > y.from + 1 || p < y.to - 1) continue;
-            dl->AddLine({x.from, p}, {x.to, p}, c, px(1));
-            dl->AddText({x.to - w - px(4), p - ImGui::GetTextLineHeight() - px(1)}, c, l.label);
+            canvas.line({x.from, p}, {x.to, p}, c, px(1));
+            canvas.text({x.to - w - px(4), p - ImGui::GetTextLineHeight() - px(1)}, c, l.label);
         }
     }
     if (s.has_selected_x) {
         const float p = x.pixel(s.selected_x);
-        if (p >= x.from - 1 && p <= x.to + 1) dl->AddLine({p, y.from}, {p, y.to}, theme().accent, px(1.5f));
+        if (p >= x.from - 1 && p <= x.to + 1) canvas.line({p, y.from}, {p, y.to}, theme().accent, px(1.5f));
     }
-}
-
-void legend(const PlotSpec& s, float width) {
-    float x = 0;
-    for (size_t i = 0; i < s.series.size(); ++i) {
-        const float w = px(8) + px(6) + ImGui::CalcTextSize(s.series[i].name).x + px(14);
-        if (i && x + w <= width)
-            ImGui::SameLine(0, px(14));
-        else
-            x = 0;
-        x += w;
-        dot(s.series[i].color, 4);
-        ImGui::SameLine(0, px(6));
-        Color dim(theme().text_dim);
-        ImGui::TextUnformatted(s.series[i].name);
-    }
-}
-
-void crosshair(const PlotSpec& s, const Axis& x, const Axis& y, float mouse_x) {
-    ImDrawList* dl = ImGui::GetWindowDrawList();
-    const double at = x.data(mouse_x);
-    dl->AddLine({mouse_x, y.from}, {mouse_x, y.to}, with_alpha(theme().text_dim, 0.6f));
-    Tooltip box;
-    bool has_title = false;
-    for (const Series& c : s.series) {
-        if (c.y.empty()) continue;
-        const size_t i = nearest_index(c, at);
-        if (!has_title) {
-            Color dim(theme().text_dim);
-            ImGui::Text("%s %s", s.x_label, text_of(s.x_text, x_of(c, i)).c_str());
-            has_title = true;
-        }
-        if (std::isfinite(c.y[i])) dl->AddCircleFilled({x.pixel(x_of(c, i)), y.pixel(c.y[i])}, px(3), c.color, 12);
-        dot(c.color, 4);
-        ImGui::SameLine(0, px(6));
-        const double shown = c.is_filled && !c.base.empty() ? c.y[i] - c.base[i] : c.y[i];
-        ImGui::Text("%s  %s", c.name,
-                    s.y_text ? s.y_text(shown).c_str() : (full_precision(shown) + " " + s.y_unit).c_str());
-    }
-}
-
-std::string to_csv(const PlotSpec& s) {
-    std::string out = *s.x_label ? s.x_label : "x";
-    size_t n = 0;
-    for (const Series& c : s.series) out += std::string(",") + c.name, n = std::max(n, c.y.size());
-    out += '\n';
-    for (size_t i = 0; i < n; ++i) {
-        out += full_precision(i < s.series[0].y.size() ? x_of(s.series[0], i) : static_cast<double>(i));
-        for (const Series& c : s.series) out += "," + (i < c.y.size() ? full_precision(c.y[i]) : std::string());
-        out += '\n';
-    }
-    return out;
 }
 
 void note_selected(const PlotSpec& s, double at, ImVec2 a, ImVec2 b) {
@@ -247,66 +165,344 @@ std::vector<double> tick_values(double lo, double hi, int n, bool is_log) {
     return out;
 }
 
-PlotResult LinePlot::draw(const PlotSpec& s) {
-    PlotResult out;
-    FontScope small(Font::mono_small);
-    const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x;
-    const float top = ImGui::GetCursorPosY();
-    if (s.has_legend && (s.series.size() > 1 || *s.y_label)) {
-        if (*s.y_label) {
-            Color dim(theme().text_dim);
-            ImGui::TextUnformatted(s.y_label);
-            if (s.series.size() > 1) ImGui::SameLine(0, px(16));
-        }
-        if (s.series.size() > 1) legend(s, width - (*s.y_label ? ImGui::CalcTextSize(s.y_label).x + px(16) : 0));
-    }
-    const float height = (s.height > 0 ? s.height - (ImGui::GetCursorPosY() - top) : ImGui::GetContentRegionAvail().y);
+struct LinePlot::Frame {
+    Canvas canvas;
+    Axis x, y;
+    std::string id;
+    double weight = 0;  // of the smoothing
+    float width = 0, height = 0;
+};
+
+Curve& LinePlot::curve(const std::string& key, std::span<const double> y, uint64_t revision, double weight) {
+    Curve& c = curves_[key];
+    c.update(y, revision, weight);
+    return c;
+}
+
+// The axes' ends: fixed by the caller, zoomed by hand, or of the data in steps.
+void LinePlot::find_range(const PlotSpec& s, Frame& f) {
     double x_lo = INFINITY, x_hi = -INFINITY, y_lo = INFINITY, y_hi = -INFINITY;
     for (const Series& c : s.series) {
         if (c.y.empty()) continue;
-        widen(x_of(c, 0), s.is_log_x, x_lo, x_hi), widen(x_of(c, c.y.size() - 1), s.is_log_x, x_lo, x_hi);
-        for (double v : c.y) widen(v, s.is_log_y, y_lo, y_hi);
+        Curve& cached = curve(c.name, c.y, c.revision, f.weight);
+        if (!is_shown(c)) continue;
+        Extremes ends;
+        size_t first = 0;
+        if (f.x.is_log && !c.x.empty())  // what is not positive has no place on the axis
+            first = std::min(c.y.size() - 1,
+                             static_cast<size_t>(std::upper_bound(c.x.begin(), c.x.end(), 0.0) - c.x.begin()));
+        else if (f.x.is_log)
+            first = std::min<size_t>(1, c.y.size() - 1);
+        ends.add(x_of(c, first)), ends.add(x_of(c, c.y.size() - 1));
+        widen(ends, f.x.is_log, x_lo, x_hi);
+        widen(cached.query(c.y, 0, c.y.size()), f.y.is_log, y_lo, y_hi);
+        for (const auto& [band, key] : {std::pair(c.band_lo, "\x01lo"), std::pair(c.band_hi, "\x01hi")})
+            if (band.size() == c.y.size())
+                widen(curve(c.name + key, band, c.revision, 0).query(band, 0, band.size()), f.y.is_log, y_lo, y_hi);
+        for (size_t i = 0; i < c.seeds.size(); ++i)
+            widen(curve(c.name + "\x01s" + std::to_string(i), c.seeds[i], c.revision, 0)
+                      .query(c.seeds[i], 0, c.seeds[i].size()),
+                  f.y.is_log, y_lo, y_hi);
     }
     if (s.x_lo != s.x_hi) x_lo = s.x_lo, x_hi = s.x_hi;
-    if (!(x_hi > x_lo)) x_lo = std::isfinite(x_lo) ? x_lo : 0, x_hi = x_lo + 1;
-    if (s.y_from_zero && !s.is_log_y) y_lo = std::min(0.0, y_lo);
-    round_out(y_lo, y_hi, s.is_log_y);
-    const bool is_too_wide = !s.is_log_y && has_range_ && (y_hi_ - y_lo_) > 4 * (y_hi - y_lo);
-    if (!has_range_ || is_too_wide || s.is_log_y) y_lo_ = y_lo, y_hi_ = y_hi, has_range_ = true;
+    if (!(x_hi > x_lo))
+        x_lo = std::isfinite(x_lo) ? x_lo : f.x.is_log ? 1 : 0, x_hi = f.x.is_log ? x_lo * 10 : x_lo + 1;
+    if (f.x.is_log && x_lo <= 0) x_lo = std::min(1.0, x_hi / 10);
+    if (s.y_from_zero && !f.y.is_log) y_lo = std::min(0.0, y_lo);
+    round_out(y_lo, y_hi, f.y.is_log);
+    const bool is_too_wide = !f.y.is_log && has_range_ && (y_hi_ - y_lo_) > 4 * (y_hi - y_lo);
+    if (!has_range_ || is_too_wide || f.y.is_log) y_lo_ = y_lo, y_hi_ = y_hi, has_range_ = true;
     y_lo_ = std::min(y_lo_, y_lo), y_hi_ = std::max(y_hi_, y_hi);
-    Axis x{x_lo, x_hi, s.is_log_x}, y{y_lo_, y_hi_, s.is_log_y};
-    if (s.y_lo != s.y_hi) y.lo = s.y_lo, y.hi = s.y_hi;
+    f.x.lo = x_lo, f.x.hi = x_hi, f.y.lo = y_lo_, f.y.hi = y_hi_;
+    const bool is_fixed = s.y_lo != s.y_hi && (!f.y.is_log || s.y_lo > 0);
+    if (is_fixed) f.y.lo = s.y_lo, f.y.hi = s.y_hi;
+    if (is_zoomed_) f.x.lo = zoom_[0], f.x.hi = zoom_[1], f.y.lo = zoom_[2], f.y.hi = zoom_[3];
+}
 
+// Where the axes lie, below the legend.
+void LinePlot::lay_out(const PlotSpec& s, Frame& f) {
     const ImVec2 p = ImGui::GetCursorScreenPos();
     const float line = ImGui::GetTextLineHeight(), bottom = line + px(6) + (*s.x_label ? line + px(2) : 0);
-    float labels = 0;
-    for (double v : tick_values(y.lo, y.hi, 6, s.is_log_y))
+    // Only ever wider until the plot is fitted again, and never narrower than most numbers: zooming must not move the
+    // area.
+    float labels = s.y_text ? 0 : ImGui::CalcTextSize("0.0000").x;
+    for (double v : tick_values(f.y.lo, f.y.hi, 6, f.y.is_log))
         labels = std::max(labels, ImGui::CalcTextSize(text_of(s.y_text, v).c_str()).x);
-    x.from = p.x + labels + px(10), x.to = p.x + std::max(labels + px(30), width - px(6));
-    y.from = p.y + std::max(px(20), height - bottom), y.to = p.y + px(6);
-    ImGui::PushID(s.id);
-    ImGui::InvisibleButton("plot", {width, std::max(px(20) + bottom, height)});
-    mark(s.id);
-    const ImVec2 mouse = ImGui::GetIO().MousePos;
-    out.is_hovered = ImGui::IsItemHovered() && mouse.x >= x.from && mouse.x <= x.to;
-    out.is_dragged = ImGui::IsItemActive();
-    out.is_clicked = out.is_hovered && ImGui::IsMouseClicked(ImGuiMouseButton_Left);
-    out.x = x.data(std::clamp(mouse.x, x.from, x.to)), out.y = y.data(mouse.y);
-    copy_menu("copy", {full_precision(out.x), "", [&] { return to_csv(s); }});
-    draw_grid(s, x, y);
-    ImDrawList* dl = ImGui::GetWindowDrawList();
-    dl->PushClipRect({x.from - px(3), y.to - px(3)}, {x.to + px(3), y.from + px(3)}, true);
-    for (const Series& c : s.series)
-        if (c.is_filled) draw_area(dl, c, x, y);
-    for (const Series& c : s.series) draw_curve(dl, c, x, y);
-    dl->PopClipRect();
-    draw_lines(s, x, y);
-    if (*s.x_label) {
-        const float w = ImGui::CalcTextSize(s.x_label).x;
-        dl->AddText({(x.from + x.to - w) / 2, y.from + line + px(7)}, theme().text_dim, s.x_label);
+    if (is_zoomed_) labels = std::max(labels, label_width_);
+    label_width_ = labels;
+    f.x.from = p.x + labels + px(10), f.x.to = p.x + std::max(labels + px(30), f.width - px(6));
+    f.y.from = p.y + std::max(px(20), f.height - bottom), f.y.to = p.y + px(6);
+    f.height = std::max(px(20) + bottom, f.height);
+}
+
+// Entries that hide and show their series, in as many rows as they need.
+void LinePlot::draw_legend(const PlotSpec& s, Frame& f) {
+    const std::string label = with_unit(s.y_label, s.y_text ? "" : s.y_unit);
+    const bool has_entries = s.series.size() > 1 || f.weight > 0;
+    if (!s.has_legend || (!has_entries && label.empty())) return;
+    const ImVec2 origin = ImGui::GetCursorScreenPos();
+    const float row = ImGui::GetTextLineHeight() + px(3), r = px(4), gap = px(14);
+    ImVec2 p = origin;
+    if (!label.empty()) {
+        f.canvas.text(p, theme().text_dim, elide(label, f.width));
+        p.x += ImGui::CalcTextSize(label.c_str()).x + px(16);
     }
-    if (s.has_selected_x && registry_is_on()) note_selected(s, s.selected_x, {x.from, y.to}, {x.to, y.from});
-    if (out.is_hovered) crosshair(s, x, y, mouse.x);
+    for (size_t i = 0; has_entries && i < s.series.size(); ++i) {
+        const Series& c = s.series[i];
+        char words[32];
+        std::snprintf(words, sizeof words, " (smoothed %g)", f.weight);
+        const std::string name = elide(c.name + (f.weight > 0 && !c.is_filled ? words : ""), f.width - 2 * r - px(6));
+        const float w = 2 * r + px(6) + ImGui::CalcTextSize(name.c_str()).x;
+        if (p.x > origin.x && p.x + w > origin.x + f.width) p = {origin.x, p.y + row};
+        ImGui::SetCursorScreenPos(p);
+        ImGui::PushID(static_cast<int>(i));
+        if (ImGui::InvisibleButton("entry", {w, row})) {
+            if (!hidden_.erase(c.name)) hidden_.insert(c.name);
+            has_range_ = false;
+        }
+        ImGui::PopID();
+        const bool is_on = is_shown(c);
+        tooltip(is_on ? "Click to hide" : "Click to show");
+        mark(f.id + "/legend/" + c.name, name), value(f.id + "/legend/" + c.name, is_on ? 1 : 0);
+        const ImVec2 middle{p.x + r, p.y + ImGui::GetTextLineHeight() / 2};
+        if (is_on)
+            f.canvas.circle_filled(middle, r, c.color);
+        else
+            f.canvas.line({middle.x - r, middle.y}, {middle.x + r, middle.y}, theme().border_strong, px(1.5f));
+        f.canvas.text({p.x + 2 * r + px(6), p.y}, is_on ? theme().text_dim : theme().border_strong, name);
+        p.x += w + gap;
+    }
+    ImGui::SetCursorScreenPos({origin.x, p.y + row + px(3)});
+}
+
+// One polyline per stretch without gaps: the points themselves, or least and most of every pixel column.
+void LinePlot::draw_curve(const Series& c, Frame& f, std::span<const double> y, const std::string& key, bool is_smooth,
+                          ImU32 color, float width, const std::string& name) {
+    const Axis &ax = f.x, &ay = f.y;
+    const auto [begin, end] = visible_range(c, y.size(), ax);
+    const size_t columns = static_cast<size_t>(std::max(1.0f, ax.to - ax.from));
+    const Curve& cached = curves_[key];
+    std::vector<ImVec2> points;
+    size_t n_drawn = 0;
+    const auto flush = [&] {
+        n_drawn += points.size();
+        if (points.size() == 1 && !c.has_points) f.canvas.circle_filled(points[0], px(2), color);  // alone between gaps
+        f.canvas.polyline(points, color, width, c.is_dashed, name);
+        points.clear();
+    };
+    if (end - begin <= 2 * columns) {
+        for (size_t i = begin; i < end; ++i) {
+            if (!std::isfinite(y[i]) || (ay.is_log && y[i] <= 0) || (ax.is_log && x_of(c, i) <= 0)) {
+                flush();
+                continue;
+            }
+            points.push_back({ax.pixel(x_of(c, i)), ay.pixel(y[i])});
+            if (c.has_points) f.canvas.circle_filled(points.back(), px(2.5f), color);
+        }
+    } else {
+        size_t i = begin;
+        for (size_t column = 0; column <= columns && i < end; ++column) {
+            const float left = ax.from + static_cast<float>(column);
+            const size_t next = column == columns ? end : index_from(c, i, end, ax.data(left + 1));
+            if (next == i) continue;
+            const Extremes e = is_smooth ? cached.query_smooth(i, next) : cached.query(y, i, next);
+            i = next;
+            if (e.n == 0 || (ay.is_log && e.max <= 0)) {
+                flush();
+                continue;
+            }
+            points.push_back({left + 0.5f, ay.pixel(ay.is_log ? e.min_positive : e.min)});
+            points.push_back({left + 0.5f, ay.pixel(e.max)});
+        }
+    }
+    flush();
+    if (registry_is_on() && !name.empty())
+        value_rect(f.id + "/drawn/" + name, static_cast<double>(n_drawn), {ax.from, ay.to}, {ax.to, ay.from});
+}
+
+void LinePlot::draw_band(const Series& c, Frame& f) {
+    if (c.band_lo.size() != c.y.size() || c.band_hi.size() != c.y.size()) return;
+    const auto [begin, end] = visible_range(c, c.y.size(), f.x);
+    const Curve &lo = curves_[c.name + "\x01lo"], &hi = curves_[c.name + "\x01hi"];
+    const size_t columns = static_cast<size_t>(std::max(1.0f, f.x.to - f.x.from));
+    const bool is_dense = end - begin > 2 * columns;
+    std::vector<ImVec2> upper, lower;
+    const auto flush = [&] {
+        f.canvas.area(upper, lower, with_alpha(c.color, 0.22f), c.name + " band");
+        upper.clear(), lower.clear();
+    };
+    for (size_t i = begin, k = 0; i < end; ++k) {
+        const float left = f.x.from + static_cast<float>(k);
+        const size_t next = !is_dense ? i + 1 : k >= columns ? end : index_from(c, i, end, f.x.data(left + 1));
+        if (next == i) continue;
+        const Extremes a = lo.query(c.band_lo, i, next), b = hi.query(c.band_hi, i, next);
+        const float at = is_dense ? left + 0.5f : f.x.pixel(x_of(c, i));
+        i = next;
+        if (a.n == 0 || b.n == 0 || (f.y.is_log && b.max <= 0)) {
+            flush();
+            continue;
+        }
+        upper.push_back({at, f.y.pixel(b.max)});
+        lower.push_back({at, f.y.pixel(f.y.is_log && a.min <= 0 ? f.y.lo : a.min)});
+    }
+    flush();
+}
+
+void LinePlot::draw_series(const Series& c, Frame& f) {
+    const float width = c.is_dashed ? px(1.5f) : px(1.8f);
+    for (size_t i = 0; i < c.seeds.size(); ++i)
+        draw_curve(c, f, c.seeds[i], c.name + "\x01s" + std::to_string(i), false, with_alpha(c.color, 0.35f), px(1),
+                   c.name + " seed " + std::to_string(i));
+    const Curve& cached = curves_[c.name];
+    if (!cached.has_smooth() || c.is_filled) {
+        draw_curve(c, f, c.y, c.name, false, c.color, width, c.name);
+        return;
+    }
+    draw_curve(c, f, c.y, c.name, false, with_alpha(c.color, 0.28f), px(1), c.name);
+    draw_curve(c, f, cached.smooth(), c.name, true, c.color, width, c.name + " smoothed");
+}
+
+// The values of all series at the nearest point to the mouse.
+void LinePlot::crosshair(const PlotSpec& s, Frame& f) {
+    const float mouse_x = ImGui::GetIO().MousePos.x;
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const double at = f.x.data(mouse_x);
+    dl->AddLine({mouse_x, f.y.from}, {mouse_x, f.y.to}, with_alpha(theme().text_dim, 0.6f));
+    Tooltip box;
+    bool has_title = false;
+    for (const Series& c : s.series) {
+        if (c.y.empty() || !is_shown(c)) continue;
+        const size_t i = nearest_index(c, at);
+        if (!has_title) {
+            Color dim(theme().text_dim);
+            ImGui::Text("%s %s", s.x_label, text_of(s.x_text, x_of(c, i), s.x_unit).c_str());
+            has_title = true;
+        }
+        const Curve& cached = curves_[c.name];
+        const bool is_smooth = cached.has_smooth() && !c.is_filled;
+        const double drawn = is_smooth ? cached.smooth()[i] : c.y[i];
+        if (std::isfinite(drawn)) dl->AddCircleFilled({f.x.pixel(x_of(c, i)), f.y.pixel(drawn)}, px(3), c.color, 12);
+        dot(c.color, 4);
+        ImGui::SameLine(0, px(6));
+        const auto words = [&](double v) {
+            return s.y_text ? s.y_text(v) : full_precision(v) + (*s.y_unit ? std::string(" ") + s.y_unit : "");
+        };
+        const double shown = c.is_filled && !c.base.empty() ? c.y[i] - c.base[i] : c.y[i];
+        std::string text = c.name + "  " + words(shown);
+        if (is_smooth) text += "  (smoothed " + words(drawn) + ")";
+        if (i < c.band_lo.size() && i < c.band_hi.size())
+            text += "  [" + words(c.band_lo[i]) + ", " + words(c.band_hi[i]) + "]";
+        ImGui::TextUnformatted(text.c_str());
+        if (registry_is_on()) value_rect(f.id + "/crosshair/" + c.name, shown, {f.x.from, f.y.to}, {f.x.to, f.y.from});
+    }
+}
+
+// Zoom, pan, fit. A click is a press that is let go where it began.
+void LinePlot::use_mouse(const PlotSpec& s, Frame& f, PlotResult& out) {
+    const ImGuiIO& io = ImGui::GetIO();
+    const bool is_item = ImGui::IsItemHovered();
+    out.is_hovered = is_item && io.MousePos.x >= f.x.from && io.MousePos.x <= f.x.to && io.MousePos.y <= f.y.from;
+    out.is_dragged = ImGui::IsItemActive();
+    out.x = f.x.data(std::clamp(io.MousePos.x, f.x.from, f.x.to)), out.y = f.y.data(io.MousePos.y);
+    const auto keep = [&] {
+        if (!is_zoomed_) is_zoomed_ = true, zoom_[0] = f.x.lo, zoom_[1] = f.x.hi, zoom_[2] = f.y.lo, zoom_[3] = f.y.hi;
+    };
+    const auto change = [](const Axis& a, double from, double to, double* ends) {
+        const double lo = a.at(from), hi = a.at(to);
+        const bool is_usable =
+            std::isfinite(lo) && std::isfinite(hi) && hi - lo > std::fabs(hi) * 1e-12 && (!a.is_log || lo > 0);
+        if (is_usable) ends[0] = lo, ends[1] = hi;
+    };
+    if (out.is_hovered) use_wheel_on_last_item();
+    if (out.is_hovered && io.MouseWheel != 0) {
+        keep();
+        const double k = std::pow(kWheelStep, io.MouseWheel), tx = f.x.position(out.x), ty = f.y.position(out.y);
+        if (!io.KeyCtrl) change(f.x, tx - tx * k, tx + (1 - tx) * k, zoom_);
+        if (!io.KeyShift) change(f.y, ty - ty * k, ty + (1 - ty) * k, zoom_ + 2);
+    }
+    if (out.is_hovered && ImGui::IsMouseClicked(ImGuiMouseButton_Left)) is_pressed_ = true, moved_ = 0;
+    if (is_pressed_) {
+        moved_ += std::fabs(io.MouseDelta.x) + std::fabs(io.MouseDelta.y);
+        if (s.drag_pans && ImGui::IsItemActive() && moved_ >= kDragPixels) {
+            keep();
+            const double dx = -io.MouseDelta.x / (f.x.to - f.x.from), dy = -io.MouseDelta.y / (f.y.to - f.y.from);
+            change(f.x, dx, 1 + dx, zoom_), change(f.y, dy, 1 + dy, zoom_ + 2);
+        }
+        if (ImGui::IsMouseReleased(ImGuiMouseButton_Left)) {
+            out.is_clicked = out.is_hovered && moved_ < kDragPixels;
+            is_pressed_ = false;
+        }
+    }
+    if (out.is_hovered && ImGui::IsMouseDoubleClicked(ImGuiMouseButton_Left)) fit(), is_pressed_ = false;
+}
+
+void LinePlot::menu(const PlotSpec& s, Frame& f, double under) {
+    Copyable c{full_precision(under), "", [&] { return plot_csv(s)(); }, s.id, {}};
+    c.more = [&] {
+        const auto item = [](const char* label, bool is_checked, const std::function<void()>& run) {
+            if (ImGui::MenuItem(label, nullptr, is_checked)) run();
+            mark(label);
+        };
+        item("Fit", false, [&] { fit(); });
+        const auto set_log = [&](bool x, bool y) { has_own_log_ = true, is_log_x_ = x, is_log_y_ = y, fit(); };
+        item("Logarithmic x", f.x.is_log, [&] { set_log(!f.x.is_log, f.y.is_log); });
+        item("Logarithmic y", f.y.is_log, [&] { set_log(f.x.is_log, !f.y.is_log); });
+        if (s.smoothing >= 0) return;
+        for (const double w : kSmoothings) {
+            char label[32];
+            std::snprintf(label, sizeof label, w > 0 ? "Smoothing %g" : "No smoothing", w);
+            item(label, smoothing_ == w, [&] { smoothing_ = w; });
+        }
+    };
+    copy_menu("copy", c);
+}
+
+PlotResult LinePlot::draw(const PlotSpec& s) {
+    PlotResult out;
+    FontScope small(Font::mono_small);
+    const ImVec2 top = ImGui::GetCursorScreenPos();
+    const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x;
+    const float room = s.height > 0 ? s.height : ImGui::GetContentRegionAvail().y;
+    Recording recording(s.id, top, width);
+    Frame f{recording.canvas(ImGui::GetWindowDrawList()), {}, {}, s.id};
+    f.x.is_log = has_own_log_ ? is_log_x_ : s.is_log_x, f.y.is_log = has_own_log_ ? is_log_y_ : s.is_log_y;
+    f.weight = s.smoothing >= 0 ? s.smoothing : smoothing_;
+    f.width = width;
+    ImGui::PushID(s.id);
+    find_range(s, f);
+    draw_legend(s, f);
+    f.height = room - (ImGui::GetCursorScreenPos().y - top.y);
+    lay_out(s, f);
+    ImGui::InvisibleButton("plot", {width, f.height});
+    const float bottom = ImGui::GetItemRectMax().y;
+    mark(s.id);
+    use_mouse(s, f, out);
+    menu(s, f, out.x);
+    draw_grid(s, f.canvas, f.x, f.y);
+    f.canvas.push_clip({f.x.from - px(3), f.y.to - px(3)}, {f.x.to + px(3), f.y.from + px(3)});
+    for (const Series& c : s.series)
+        if (is_shown(c) && c.is_filled) draw_area(f.canvas, c, f.x, f.y);
+    for (const Series& c : s.series)
+        if (is_shown(c)) draw_band(c, f);
+    for (const Series& c : s.series)
+        if (is_shown(c)) draw_series(c, f);
+    f.canvas.pop_clip();
+    draw_lines(s, f.canvas, f.x, f.y);
+    if (*s.x_label) {
+        const std::string label = with_unit(s.x_label, s.x_text ? "" : s.x_unit);
+        const float w = ImGui::CalcTextSize(label.c_str()).x, line = ImGui::GetTextLineHeight();
+        f.canvas.text({(f.x.from + f.x.to - w) / 2, f.y.from + line + px(7)}, theme().text_dim, label);
+    }
+    if (registry_is_on()) {
+        const ImVec2 a{f.x.from, f.y.to}, b{f.x.to, f.y.from};
+        mark_rect(f.id + "/area", a, b);
+        for (const auto& [name, v] :
+             {std::pair("/x_lo", f.x.lo), {"/x_hi", f.x.hi}, {"/y_lo", f.y.lo}, {"/y_hi", f.y.hi}})
+            value_rect(f.id + name, v, a, b);
+        if (s.has_selected_x) note_selected(s, s.selected_x, a, b);
+    }
+    if (out.is_hovered) crosshair(s, f);
+    recording.finish(bottom, [&] { return plot_csv(s); });
     ImGui::PopID();
     return out;
 }

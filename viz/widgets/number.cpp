@@ -1,6 +1,7 @@
 // Numbers as the window writes them.
 #include "viz/widgets/number.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
@@ -44,6 +45,16 @@ std::string format_bytes(uint64_t bytes) {
 }
 
 std::string format_percent(double fraction) { return format_number(fraction * 100) + " %"; }
+
+std::string exact_number(double v) {
+    char b[40];
+    return std::string(b, std::to_chars(b, b + sizeof b, v).ptr);
+}
+
+std::string exact_number(float v) {
+    char b[40];
+    return std::string(b, std::to_chars(b, b + sizeof b, v).ptr);
+}
 
 std::string full_precision(double v) {
     char buffer[40];

@@ -10,5 +10,7 @@ std::string format_count(int64_t n);                  // "1,048,576"
 std::string format_bytes(uint64_t bytes);             // "512 B", "3.10 MiB"
 std::string format_percent(double fraction);          // 0.0183 -> "1.83 %"
 std::string full_precision(double v);                 // %.9g
+std::string exact_number(double v);                   // shortest that reads back as the same bits: for CSV
+std::string exact_number(float v);
 
 }  // namespace vitrine::viz::ui

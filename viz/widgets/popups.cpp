@@ -5,6 +5,7 @@
 #include "viz/imgui_compat.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 
 namespace vitrine::viz::ui {
 namespace {
@@ -138,6 +139,16 @@ void copy_menu(const char* id, const Copyable& c) {
             if (ImGui::MenuItem("Copy all as CSV")) ImGui::SetClipboardText(c.csv().c_str());
             mark("Copy all as CSV");
         }
+        if (c.exported) {
+            ImGui::Separator();
+            for (const auto& [label, format] : {std::pair("Export PNG", ExportFormat::png),
+                                                {"Export SVG", ExportFormat::svg},
+                                                {"Export CSV", ExportFormat::csv}}) {
+                if (ImGui::MenuItem(label)) request_export(c.exported, format);
+                mark(label);
+            }
+        }
+        if (c.more) ImGui::Separator(), c.more();
         ImGui::EndPopup();
     }
     ImGui::PopID();

@@ -6,18 +6,12 @@
 #include "viz/imgui_compat.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 
 namespace vitrine::viz::ui {
 namespace {
 
 constexpr int kMaxCsvRows = 100000;
-
-std::string csv_field(const std::string& s) {
-    if (s.find_first_of(",\"\n") == std::string::npos) return s;
-    std::string out = "\"";
-    for (char c : s) out += c == '"' ? "\"\"" : std::string(1, c);
-    return out + "\"";
-}
 
 std::string copy_text(const Cell& c) {
     return c.has_number ? full_precision(c.number) : c.text;
