@@ -58,6 +58,10 @@ struct Applier {
         while (s.notices.size() > kMaxNotices) s.notices.pop_front();
     }
     void operator()(Idle&&) const { end_of_work(); }
+    void operator()(LabUpdate&& u) const {
+        if (auto* problem = std::get_if<LabProblem>(&u)) (*this)(Notice{Notice::Level::error, std::move(problem->text)});
+        s.lab.apply(std::move(u));
+    }
 
     void end_of_work() const {
         s.is_generating = s.is_loading = false;

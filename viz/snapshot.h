@@ -30,6 +30,7 @@ struct Snapshot {
     Progress progress;
     std::map<std::string, TensorHistogram> histograms;
     std::deque<NoticeLine> notices;
+    LabSnapshot lab;
     // The turn that is being generated.
     bool is_generating = false, is_loading = false;
     int64_t live_turn = 0;

@@ -10,6 +10,7 @@
 
 #include "engine/telemetry/cache_report.h"
 #include "engine/telemetry/chat.h"
+#include "engine/telemetry/lab.h"
 #include "engine/telemetry/model_info.h"
 #include "engine/telemetry/trace.h"
 
@@ -43,6 +44,7 @@ class CommandSink {
     virtual bool send(Command c) = 0;           // false: the queue is full (shown to the user)
     virtual void cancel() = 0;
     virtual void set_watch(ProbeSet probes) = 0;
+    virtual bool send_lab(LabCommand) { return false; }  // to the run manager; false: there is none, or its queue is full
 };
 
 // ---- reports (engine thread -> UI thread)
@@ -61,6 +63,6 @@ struct RecordReady { TokenRef token; };
 struct Notice { enum class Level { info, warning, error } level; std::string text; };
 struct Idle {};
 using Update = std::variant<ModelLoaded, ConversationChanged, ConversationsListed, TimelineStarted, TokensAppended, Progress,
-                            Finished, CacheChanged, OpTimesChanged, Meters, HistogramMade, RecordReady, Notice, Idle>;
+                            Finished, CacheChanged, OpTimesChanged, Meters, HistogramMade, RecordReady, Notice, Idle, LabUpdate>;
 
 }  // namespace vitrine

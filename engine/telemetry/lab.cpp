@@ -1,11 +1,125 @@
-// Names of the lab's plain data.
+// Names of the lab's plain data, and how it changes.
 #include "engine/telemetry/lab.h"
 
+#include <algorithm>
+#include <limits>
+
+#include "engine/base/json.h"
+
 namespace vitrine {
+namespace {
+
+void append(LabSeries& to, LabPointsAdded& from) {
+    if (from.is_from_start) {
+        to.step = std::move(from.step), to.value = std::move(from.value);
+        ++to.revision;
+        return;
+    }
+    to.step.insert(to.step.end(), from.step.begin(), from.step.end());
+    to.value.insert(to.value.end(), from.value.begin(), from.value.end());
+}
+
+struct Applier {
+    LabSnapshot& s;
+
+    void operator()(LabListed&& u) const { s.experiments = std::move(u.experiments); }
+    void operator()(LabRunChanged&& u) const {
+        LabRun* run = s.find(u.run.id);
+        if (!run) {
+            s.runs.push_back(std::move(u.run));
+            return;
+        }
+        u.run.scalars = std::move(run->scalars), u.run.events = std::move(run->events);
+        *run = std::move(u.run);
+    }
+    void operator()(LabEventsAdded&& u) const {
+        LabRun* run = s.find(u.id);
+        if (!run) return;
+        if (u.is_from_start) run->events.clear();
+        run->events.insert(run->events.end(), std::make_move_iterator(u.events.begin()),
+                           std::make_move_iterator(u.events.end()));
+    }
+    void operator()(LabPointsAdded&& u) const {
+        if (LabRun* run = s.find(u.id)) append(run->scalars[u.metric], u);
+    }
+    void operator()(LabRunGone&& u) const {
+        std::erase_if(s.runs, [&](const LabRun& r) { return r.id == u.id; });
+    }
+    void operator()(LabVerdictMade&& u) const { s.verdicts[u.experiment] = std::move(u.verdict); }
+    void operator()(LabProblem&&) const {}  // the window makes a notice of it
+};
+
+// Values by their dotted names, in the file's order.
+using Flat = std::vector<std::pair<std::string, std::string>>;
+void flatten(const Json& j, const std::string& name, Flat& out) {
+    const std::string prefix = name.empty() ? "" : name + ".";
+    if (j.is_object() && j.size() > 0) {
+        for (const auto& [key, value] : j.members()) flatten(value, prefix + key, out);
+    } else if (j.is_array() && j.size() > 0) {
+        for (size_t i = 0; i < j.size(); ++i) flatten(j.items()[i], prefix + std::to_string(i), out);
+    } else {
+        out.push_back({name, j.is_string() ? j.as_string() : j.dump()});
+    }
+}
+
+Flat flat_config(const std::string& text, const char* which) {
+    const Json j = Json::parse(text, which);
+    Flat out;
+    for (const auto& [key, value] : j.members()) flatten(value, key, out);
+    return out;
+}
+
+}  // namespace
 
 const char* lab_badge_name(LabBadge b) {
     static constexpr const char* kNames[] = {"natural", "provoked", "weights edited", "analytic"};
     return kNames[static_cast<int>(b)];
+}
+
+const char* run_state_name(RunState s) {
+    static constexpr const char* kNames[] = {"waiting", "running", "paused", "finished", "stopped", "failed"};
+    return kNames[static_cast<int>(s)];
+}
+
+const std::vector<LabLiveField>& lab_live_fields() {
+    static const std::vector<LabLiveField> all = {
+        {"lr", "learning rate", "the peak that warm-up and decay are relative to", 1e-8, 10, true},
+        {"clip", "clip", "largest gradient norm; larger ones are scaled down; 0: never", 0, 1e6, false},
+        {"weight_decay", "weight decay", "decoupled, times the learning rate", 0, 10, false},
+    };
+    return all;
+}
+
+void LabSnapshot::apply(LabUpdate&& update) {
+    std::visit([this](auto&& u) { Applier{*this}(std::move(u)); }, std::move(update));
+    ++version;
+}
+
+LabRun* LabSnapshot::find(const std::string& id) {
+    const auto it = std::find_if(runs.begin(), runs.end(), [&](const LabRun& r) { return r.id == id; });
+    return it == runs.end() ? nullptr : &*it;
+}
+const LabRun* LabSnapshot::find(const std::string& id) const {
+    return const_cast<LabSnapshot*>(this)->find(id);
+}
+
+const LabInfo* LabSnapshot::experiment(const std::string& name) const {
+    const auto it = std::find_if(experiments.begin(), experiments.end(), [&](const LabInfo& i) { return i.name == name; });
+    return it == experiments.end() ? nullptr : &*it;
+}
+
+std::vector<ConfigDifference> compare_configs(const std::string& a, const std::string& b) {
+    const Flat left = flat_config(a, "the first config"), right = flat_config(b, "the second config");
+    std::map<std::string, std::string> others(right.begin(), right.end());
+    std::vector<ConfigDifference> out;
+    for (const auto& [field, value] : left) {
+        const auto it = others.find(field);
+        if (it == others.end() || it->second != value) out.push_back({field, value, it == others.end() ? "" : it->second});
+        if (it != others.end()) others.erase(it);
+    }
+    for (const auto& [field, value] : right)
+        if (others.count(field)) out.push_back({field, "", value});
+    return out;
 }
 
 }  // namespace vitrine

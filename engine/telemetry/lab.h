@@ -40,6 +40,10 @@ struct LabInfo {
     std::string expected_time;         // of the preset on two cores
 };
 
+// What `vitrine train` takes in the middle of a run, and records in it: "set lr 1e-3".
+struct LabLiveField { const char *key, *label, *help; double min, max; bool is_logarithmic; };
+const std::vector<LabLiveField>& lab_live_fields();
+
 // A table of results with a sentence about it: what was measured here beside what is claimed.
 struct LabTable {
     std::string title;
@@ -52,41 +56,72 @@ struct LabVerdict {
     std::vector<LabTable> tables;
 };
 
-struct LabPoint {
-    int64_t step;
-    double value;
+struct LabSeries {                     // one scalar of one run
+    std::vector<double> step, value;   // ascending steps; NaN is a value, not a gap in the file
+    uint64_t revision = 1;             // another one when values were not only appended
 };
 struct LabEvent {                      // a live change, an alarm, a checkpoint, a spike
     int64_t step;
-    std::string kind, text;
+    std::string kind, text;            // kind: see run_folder.h
+    std::string detail;                // a JSON object, or empty: what was recorded with it (batch, layers, matrices)
 };
 enum class RunState : uint8_t { waiting, running, paused, finished, stopped, failed };
+const char* run_state_name(RunState s);
 
 struct LabRun {
     std::string id;                    // folder name
     std::string folder, experiment, arm;
     int64_t seed = 0, step = 0, n_steps = 0;
     RunState state = RunState::waiting;
-    std::string error;
-    std::map<std::string, std::vector<LabPoint>> scalars;
+    bool is_resumable = false;         // not at its end, and nobody runs it
+    std::string error, last_log_line;
+    std::vector<std::string> metrics;  // names of all that was recorded
+    std::map<std::string, LabSeries> scalars;  // the watched ones; for a verdict those of the experiment's plots
     std::vector<LabEvent> events;
+    std::map<std::string, std::string> knobs;  // as it was started; those that are missing stand at the preset
     std::string config_json;           // resolved: two of them are compared field by field
     std::vector<int64_t> checkpoints;  // steps that it can be rewound to
     double tokens_per_s = 0;
+    std::string parent;                // of a rewound run: the id of the one it left, at parent_step
+    int64_t parent_step = 0;
 };
+
+struct LabSnapshot;
+// ---- what changes in the snapshot (run manager -> UI thread)
+struct LabListed { std::vector<LabInfo> experiments; };
+struct LabRunChanged { LabRun run; };                           // everything but its scalars and events; new ones come last
+struct LabEventsAdded { std::string id; std::vector<LabEvent> events; bool is_from_start = false; };
+struct LabPointsAdded { std::string id, metric; std::vector<double> step, value; bool is_from_start = false; };
+struct LabRunGone { std::string id; };
+struct LabVerdictMade { std::string experiment; LabVerdict verdict; };
+struct LabProblem { std::string text; };                        // something asked for could not be done
+using LabUpdate = std::variant<LabListed, LabRunChanged, LabEventsAdded, LabPointsAdded, LabRunGone, LabVerdictMade, LabProblem>;
 
 struct LabSnapshot {
     std::vector<LabInfo> experiments;
     std::vector<LabRun> runs;          // newest last
     std::map<std::string, LabVerdict> verdicts;  // by experiment, of its finished runs
+    uint64_t version = 0;              // grows with every update
+
+    void apply(LabUpdate&& update);
+    LabRun* find(const std::string& id);
+    const LabRun* find(const std::string& id) const;
+    const LabInfo* experiment(const std::string& name) const;
 };
 
 // ---- what the panel asks for
-struct StartRuns { std::string experiment; std::map<std::string, std::string> knobs; int n_seeds = 1; };
+struct StartRuns { std::string experiment; std::map<std::string, std::string> knobs; int n_seeds = 1; int64_t first_seed = 1; };
 struct ControlRun { std::string id; enum class Do : uint8_t { pause, resume, step, stop, checkpoint } what; };
 struct SetLive { std::string id, key, value; };                 // lr, clip and the like, in the middle of a run; recorded
 struct RewindRun { std::string id; int64_t step; std::map<std::string, std::string> changes; };  // a new run from a checkpoint
-struct ForgetRun { std::string id; };
-using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun>;
+struct ForgetRun { std::string id; };                           // its folder is deleted
+struct WatchScalars { std::vector<std::string> ids, metrics; }; // what is drawn: read from now on, the rest is not
+struct ExportEvents { std::vector<std::string> ids; std::string folder; };  // TensorBoard
+using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents>;
+
+// Two values of configs that differ; empty: absent.
+struct ConfigDifference { std::string field, a, b; };
+// Field by field, nested names joined by dots. Error(bad_input) when one is not a JSON object.
+std::vector<ConfigDifference> compare_configs(const std::string& a, const std::string& b);
 
 }  // namespace vitrine
