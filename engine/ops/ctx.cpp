@@ -2,6 +2,8 @@
 #include "engine/ops/ctx.h"
 
 #include <cstring>
+#include <iterator>
+#include <numeric>
 
 namespace vitrine {
 
@@ -11,7 +13,12 @@ const char* op_kind_name(OpKind k) {
     return names[static_cast<int>(k)];
 }
 
-void OpTimes::clear() { std::memset(ms, 0, sizeof ms); }
+void OpTimes::clear() {
+    std::memset(ms, 0, sizeof ms);
+    std::memset(multiply_adds, 0, sizeof multiply_adds);
+}
+
+double OpTimes::total_multiply_adds() const { return std::accumulate(std::begin(multiply_adds), std::end(multiply_adds), 0.0); }
 
 void Ctx::publish(Probe p, const Tensor& x, int rows, int cols) const {
     for (int64_t t = 0; t < x.dim(0); ++t) {

@@ -21,6 +21,9 @@ struct OpTimes {
     bool is_on = false;
     static constexpr int kMaxLayers = 128;
     double ms[static_cast<int>(OpKind::count)][kMaxLayers + 1] = {};  // last column: outside the layers
+    // Of the inference path: matrix products (linear, moe), scores and sums of attention (attend), index scores (index).
+    double multiply_adds[static_cast<int>(OpKind::count)] = {};
+    double total_multiply_adds() const;
     void clear();
 };
 
@@ -40,6 +43,9 @@ struct Ctx {
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
 
     bool wants(Probe p) const { return watch && watch->wants(p); }
+    void count(OpKind kind, double multiply_adds) const {
+        if (times && times->is_on) times->multiply_adds[static_cast<int>(kind)] += multiply_adds;
+    }
     bool is_reference() const { return numerics == Numerics::reference; }
     void check_stop() const {
         if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");

@@ -76,6 +76,11 @@ const char* lab_badge_name(LabBadge b) {
     return kNames[static_cast<int>(b)];
 }
 
+const char* lab_outcome_name(LabVerdict::Outcome o) {
+    static constexpr const char* kNames[] = {"no result", "holds", "does not hold", "not visible", "mixed"};
+    return kNames[static_cast<int>(o)];
+}
+
 const char* run_state_name(RunState s) {
     static constexpr const char* kNames[] = {"waiting", "running", "paused", "finished", "stopped", "failed"};
     return kNames[static_cast<int>(s)];

@@ -18,7 +18,7 @@ const char* lab_badge_name(LabBadge b);
 struct LabKnob {                       // one field of an experiment's form
     std::string key, label, help;
     std::string value;                 // the preset's; numbers in decimal
-    std::vector<std::string> choices;  // empty: a number in [min, max]
+    std::vector<std::string> choices;  // empty: a number in [min, max], or any text where min == max
     double min = 0, max = 0;
     bool is_logarithmic = false;
 };
@@ -50,11 +50,23 @@ struct LabTable {
     std::vector<std::string> columns;
     std::vector<std::vector<std::string>> rows;
 };
+// Curves of an experiment that needs no run: what the panel plots beside the tables.
+struct LabCurve {
+    std::string label;
+    std::vector<double> x, y;
+};
+struct LabChart {
+    std::string title, x_label, y_label;
+    bool log_x = false, log_y = false;
+    std::vector<LabCurve> curves;
+};
 struct LabVerdict {
     enum class Outcome : uint8_t { none, holds, does_not_hold, not_visible, mixed } outcome = Outcome::none;
     std::string sentence;              // honest: names seeds and what was not shown
     std::vector<LabTable> tables;
+    std::vector<LabChart> charts;
 };
+const char* lab_outcome_name(LabVerdict::Outcome o);
 
 struct LabSeries {                     // one scalar of one run
     std::vector<double> step, value;   // ascending steps; NaN is a value, not a gap in the file

@@ -62,6 +62,7 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
         const auto n = static_cast<int64_t>(keys[t].rows.size());
         offset[t + 1] = offset[t] + (watched ? n * n_heads : 0);
         longest = std::max(longest, n);
+        ctx.count(OpKind::attend, 2.0 * static_cast<double>(n * n_heads * c));
     }
     Tensor probs = ctx.arena.make(DType::f32, {std::max<int64_t>(1, offset[n_tokens])});
     Tensor sink_probs = ctx.arena.make(DType::f32, {n_tokens, n_heads});

@@ -122,6 +122,7 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
         return s;
     }
     if (watched) s.ranked.resize(n_tokens);
+    for (int64_t t = 0; t < n_tokens; ++t) ctx.count(OpKind::index, static_cast<double>(visible(t) * n_heads * d));
     // Tokens in groups, so that the scores take at most 32 MiB whatever the depth.
     const int64_t group = std::clamp<int64_t>((int64_t{8} << 20) / n_max, 1, n_tokens);
     const int64_t n_blocks = (n_max + kEntriesPerBlock - 1) / kEntriesPerBlock;

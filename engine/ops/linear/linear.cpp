@@ -52,6 +52,7 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
     const int64_t m = x_TI.count() / w.in;
     VITRINE_ASSERT(m * w.in == x_TI.count());
     const Tensor x = options.quantise_input ? quantised_input(ctx, x_TI, w) : x_TI;
+    ctx.count(OpKind::linear, static_cast<double>(m * w.in) * static_cast<double>(w.out));
     Tensor y = ctx.arena.make(DType::f32, {m, w.out});
     const float* xp = x.f32();
     float* yp = y.f32();
@@ -69,6 +70,7 @@ Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int gro
     const cpu::PackedMatrix& w = w_GOI.view;
     const int64_t m = x_TGI.count() / (w.in * groups), group_out = w.out / groups, ldx = w.in * groups;
     VITRINE_ASSERT(group_out * groups == w.out && m * ldx == x_TGI.count());
+    ctx.count(OpKind::linear, static_cast<double>(m * w.in) * static_cast<double>(w.out));
     Tensor y = ctx.arena.make(DType::f32, {m, w.out});
     const float* xp = x_TGI.f32();
     float* yp = y.f32();

@@ -75,6 +75,8 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = c.n_experts_per_tok;
     const Plan plan = make_plan(routing, w, n_tokens, k, c.n_experts);
     const auto n_slots = static_cast<int64_t>(plan.slots.size());
+    for (const Group& g : plan.groups)
+        ctx.count(OpKind::moe, 3.0 * static_cast<double>((g.end - g.begin) * d) * static_cast<double>(g.expert->w1.view.out));
     const int64_t width = std::max(c.expert_width, c.shared_width());
     const auto limit = static_cast<float>(c.swiglu_limit);
     const bool is_reference = ctx.is_reference();
