@@ -155,7 +155,14 @@ void Worker::handle(LoadModel& c) {
     EngineOptions options = options_.engine;
     if (engine_) options.numerics = engine_->numerics();
     // The old model is kept until the new one is ready.
-    std::shared_ptr<Engine> loaded = Engine::load(c.folder, options);
+    std::shared_ptr<Engine> loaded;
+    try {
+        loaded = Engine::load(c.folder, options, running_.get_token());
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::cancelled) throw;
+        return notice(Notice::Level::info,
+                      "Opening " + escaped(name) + " was cancelled" + (engine_ ? "; " + escaped(engine_->info().name) + " stays open." : "."));
+    }
     const std::string system = dialogue_ ? dialogue_->tree().system : "";
     {
         const std::lock_guard lock(watch_mutex_);

@@ -36,8 +36,9 @@ struct EngineOptions {
 
 class Engine {
   public:
-    // Error(bad_input) lists everything wrong with the folder at once. Nothing of the weights is copied.
-    static std::unique_ptr<Engine> load(const std::string& folder, const EngineOptions& options);
+    // Error(bad_input) lists everything wrong with the folder at once. Nothing of the weights is copied. `stop` is read
+    // between files, tensors and steps: Error(cancelled).
+    static std::unique_ptr<Engine> load(const std::string& folder, const EngineOptions& options, std::stop_token stop = {});
     ~Engine();
 
     const ModelConfig& config() const;

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "engine/base/display_text.h"
+#include "engine/base/stop.h"
 #include "engine/model/config.h"
 #include "engine/model/generation_config.h"
 #include "engine/text/chat.h"
@@ -58,8 +59,9 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
 Engine::Engine() = default;
 Engine::~Engine() = default;
 
-std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOptions& options) {
+std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOptions& options, std::stop_token stop) {
     const auto start = std::chrono::steady_clock::now();
+    throw_if_stopped(stop);
     install_mapping_guard();
     ParsedConfig parsed = read_config(folder);
     if (options.numerics == Numerics::reference) throw_if_any(validate_reference(parsed.config, folder + "/config.json"));
@@ -75,12 +77,14 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     if (e.max_context > kContextLimit)
         throw Error(ErrorKind::bad_input, "context of " + std::to_string(e.max_context) + " tokens: expected at most " +
                                               std::to_string(kContextLimit));
-    e.weights = load_weights(folder, e.config);
+    e.weights = load_weights(folder, e.config, stop);
     e.weights.warnings.insert(e.weights.warnings.begin(), parsed.warnings.begin(), parsed.warnings.end());
+    throw_if_stopped(stop);
     if (std::filesystem::exists(folder + "/tokenizer.json")) {
         e.tokenizer = text::Tokenizer::load(folder + "/tokenizer.json");
         e.chat_format = text::load_chat_format(folder);
     }
+    throw_if_stopped(stop);
     e.info = describe(e, folder);
     e.info.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     return engine;

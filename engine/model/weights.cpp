@@ -7,6 +7,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "engine/base/stop.h"
 #include "engine/device/cpu/formats.h"
 #include "engine/model/config.h"
 #include "engine/model/roles.h"
@@ -43,7 +44,8 @@ const char* allowed(Storage s) {
 
 class Loader {
   public:
-    Loader(const std::string& folder, const ModelConfig& c) : folder_(folder), config_(c), raw_(read_folder(folder)) {
+    Loader(const std::string& folder, const ModelConfig& c, std::stop_token stop)
+        : folder_(folder), config_(c), stop_(std::move(stop)), raw_(read_folder(folder, stop_)) {
         for (const auto& [name, t] : raw_) {
             const CanonicalName canonical = canonical_name(name);
             if (canonical.is_redundant) {
@@ -58,6 +60,7 @@ class Loader {
 
     ModelWeights load() {
         auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
+            throw_if_stopped(stop_);
             fill(name, p, shape, storage);
         };
         trunk_roles(w_, config_, visit);
@@ -268,6 +271,7 @@ class Loader {
     static constexpr uint64_t kScanned = 256 << 10;  // norms, biases, sinks: the rest waits for scan_weights
     std::string folder_;
     const ModelConfig& config_;
+    const std::stop_token stop_;
     std::map<std::string, RawTensor> raw_;
     std::unordered_map<std::string, const RawTensor*> by_name_;  // by official name
     std::set<const RawTensor*> used_, fused_told_;
@@ -294,9 +298,9 @@ ParamCount count_params(const ModelConfig& config) {
     return count;
 }
 
-ModelWeights load_weights(const std::string& folder, const ModelConfig& config) {
+ModelWeights load_weights(const std::string& folder, const ModelConfig& config, std::stop_token stop) {
     throw_if_any(validate(config, folder));
-    return Loader(folder, config).load();
+    return Loader(folder, config, std::move(stop)).load();
 }
 
 }  // namespace vitrine

@@ -1,6 +1,7 @@
 // The weights of one model by role: what v4.cpp reads. Filled from a checkpoint by load_weights.
 #pragma once
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -79,7 +80,8 @@ ParamCount count_params(const ModelConfig& config);
 // shapes against the config and lists every mismatch at once, before any use. Reads headers and small tensors only.
 // Storage: F32, F16, BF16 anywhere; F8_E4M3 with `.scale` (F8_E8M0 or F32, one per 128x128) in attention, expert and
 // mtp projections; I8 nibbles with F8_E8M0 per 32 columns in routed experts; I64 or I32 in tid2eid.
-ModelWeights load_weights(const std::string& folder, const ModelConfig& config);
+// `stop` is read between files and tensors: Error(cancelled).
+ModelWeights load_weights(const std::string& folder, const ModelConfig& config, std::stop_token stop = {});
 
 // Every tensor that is in use, in a fixed order.
 void for_each_param(const ModelWeights& w, const std::function<void(const Param&)>& visit);

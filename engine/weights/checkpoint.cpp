@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/base/json.h"
+#include "engine/base/stop.h"
 
 namespace vitrine {
 namespace fs = std::filesystem;
@@ -60,7 +61,7 @@ void insert_all(std::map<std::string, RawTensor>& all, std::vector<RawTensor> te
         issues.push_back({"", "", std::to_string(all.size()) + " tensors", "expected at most 1000000 in a model", ""});
 }
 
-std::map<std::string, RawTensor> read_indexed(const std::string& folder) {
+std::map<std::string, RawTensor> read_indexed(const std::string& folder, const std::stop_token& stop) {
     const std::string shown = (fs::path(folder) / kIndex).string();
     JsonLimits limits;
     limits.max_bytes = kMaxIndexBytes, limits.max_depth = 4;
@@ -89,6 +90,7 @@ std::map<std::string, RawTensor> read_indexed(const std::string& folder) {
     throw_if_any(issues);
     std::map<std::string, RawTensor> all;
     for (const std::string& shard : shards) {
+        throw_if_stopped(stop);
         try {
             insert_all(all, read_one(folder, shard), issues);
         } catch (const Error& e) {
@@ -113,7 +115,8 @@ std::map<std::string, RawTensor> read_indexed(const std::string& folder) {
 
 }  // namespace
 
-std::map<std::string, RawTensor> read_folder(const std::string& folder) {
+std::map<std::string, RawTensor> read_folder(const std::string& folder, const std::stop_token& stop) {
+    throw_if_stopped(stop);
     std::error_code error;
     if (!fs::is_directory(folder, error))
         throw Error(ErrorKind::io, escaped(folder, 512) +
@@ -126,7 +129,7 @@ std::map<std::string, RawTensor> read_folder(const std::string& folder) {
     if (single && indexed)
         throw_if_any({{folder, "", std::string(kSingle) + " and " + kIndex,
                        "expected one of them: which holds the model?", ""}});
-    if (indexed) return read_indexed(folder);
+    if (indexed) return read_indexed(folder, stop);
     if (!single) {
         bool pickled = false;
         for (const auto& entry : fs::directory_iterator(folder, error)) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,7 @@ void write_safetensors(const std::string& path, const std::vector<NamedArray>& t
 
 // model.safetensors, or the shards of model.safetensors.index.json; every name once, every indexed name present, shard
 // names single path components inside the folder. Links must end inside it, or inside the `models--*` folder of a
-// Hugging Face cache.
-std::map<std::string, RawTensor> read_folder(const std::string& folder);
+// Hugging Face cache. `stop` is read between files: Error(cancelled).
+std::map<std::string, RawTensor> read_folder(const std::string& folder, const std::stop_token& stop = {});
 
 }  // namespace vitrine

@@ -307,5 +307,40 @@ TEST(Worker, ClosesInTheMiddleOfAnAnswerAndKeepsWhatWasShown) {
     EXPECT_TRUE(w.last().reasoning.starts_with(shown)) << shown << " / " << w.last().reasoning;
 }
 
+// Cancelled from the report that says that loading began, so that it always comes in the middle.
+TEST(Worker, OpeningAModelCanBeCancelledAndLeavesWhatWasOpen) {
+    Worker* worker = nullptr;
+    std::atomic<bool> cancels{false}, is_idle{false};
+    Worker w({.engine = {.n_threads = 1}, .measures_watching = false}, [&] {
+        if (cancels.exchange(false)) worker->cancel();
+    });
+    worker = &w;
+    std::string notices, errors;
+    std::shared_ptr<const ModelInfo> model;
+    const auto load = [&](const std::string& folder, bool is_cancelled) {
+        w.take_reports();
+        cancels = is_cancelled;
+        notices.clear();
+        ASSERT_TRUE(w.send(LoadModel{folder}));
+        for (is_idle = false; !is_idle; std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+            for (Update& u : w.take_reports()) {
+                if (std::holds_alternative<Idle>(u)) is_idle = true;
+                if (auto* x = std::get_if<ModelLoaded>(&u)) model = x->info;
+                if (auto* x = std::get_if<Notice>(&u)) (x->level == Notice::Level::error ? errors : notices) += x->text;
+            }
+    };
+    const std::string other = std::string(VITRINE_SOURCE_DIR) + "/tests/golden/flashlike";
+    load(kSeedling, true);
+    EXPECT_FALSE(model);
+    EXPECT_EQ(notices, "Opening seedling was cancelled.");
+    load(kSeedling, false);
+    ASSERT_TRUE(model);
+    EXPECT_EQ(model->name, "seedling");
+    load(other, true);
+    EXPECT_EQ(model->name, "seedling");
+    EXPECT_EQ(notices, "Opening flashlike was cancelled; seedling stays open.");
+    EXPECT_EQ(errors, "");
+}
+
 }  // namespace
 }  // namespace vitrine

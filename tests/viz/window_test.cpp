@@ -103,6 +103,25 @@ TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
     EXPECT_EQ(sink_.last<SendMessage>()->text, "two\nlines");
 }
 
+TEST_F(Window, opening_a_model_can_be_cancelled) {
+    shell_->snapshot().is_loading = true;
+    driver_->frames(2);
+    click("Cancel loading");  // nothing is open: the chat pane says so
+    EXPECT_EQ(sink_.n_cancelled, 1);
+    show(fake::snapshot(fake::typical()));
+    shell_->snapshot().is_loading = true;
+    shell_->snapshot().apply(Progress{"Loading prolike", 0, 0});
+    driver_->frames(2);
+    EXPECT_EQ(ui::find_widget("loading/what")->text, "Loading prolike\xE2\x80\xA6");
+    click("loading/Cancel");
+    EXPECT_EQ(sink_.n_cancelled, 2);
+    key("Escape");
+    EXPECT_EQ(sink_.n_cancelled, 3);
+    shell_->snapshot().apply(Idle{});
+    driver_->frames(2);
+    EXPECT_FALSE(ui::find_widget("loading/what"));
+}
+
 TEST_F(Window, text_streams_in_and_stop_cancels) {
     Snapshot s = fake::empty_conversation(fake::typical());
     show(std::move(s));

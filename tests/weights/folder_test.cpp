@@ -223,5 +223,22 @@ TEST_F(Shrinking, WhileLoading) {
     EXPECT_GT(n_errors, 0);
 }
 
+TEST(LoadingStops, BetweenFilesAndTensors) {
+    std::stop_source stop;
+    stop.request_stop();
+    const std::string folder = std::string(VITRINE_SOURCE_DIR) + "/tests/golden/flashlike";
+    const auto is_cancelled = [](const std::function<void()>& run) {
+        try {
+            run();
+        } catch (const Error& e) {
+            return e.kind() == ErrorKind::cancelled;
+        }
+        return false;
+    };
+    EXPECT_TRUE(is_cancelled([&] { read_folder(folder, stop.get_token()); }));
+    EXPECT_TRUE(is_cancelled([&] { load_weights(folder, read_config(folder).config, stop.get_token()); }));
+    EXPECT_FALSE(is_cancelled([&] { load_weights(folder, read_config(folder).config); }));
+}
+
 }  // namespace
 }  // namespace vitrine

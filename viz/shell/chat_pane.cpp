@@ -104,8 +104,8 @@ void ChatPane::draw_messages(Desk& desk) {
         if (ui::empty_state(
                 "No model is loaded",
                 desk.s.is_loading ? "Loading\xE2\x80\xA6" : "Open a folder with a DeepSeek-V4 checkpoint to begin.",
-                desk.s.is_loading ? nullptr : "Open model folder"))
-            desk.open(Overlay::open_folder);
+                desk.s.is_loading ? "Cancel loading" : "Open model folder"))
+            desk.s.is_loading ? desk.stop() : desk.open(Overlay::open_folder);
         return;
     }
     if (is_empty) {

@@ -52,7 +52,8 @@ struct Desk {
 
     bool can_send() const { return s.model && !s.is_generating && !s.is_loading; }
     bool send_draft();  // false: nothing to send
-    void stop();
+    bool can_stop() const { return s.is_generating || s.is_loading; }
+    void stop();  // what the engine does: an answer, the opening of a model
     const Turn* last_turn(const char* role) const;
     void regenerate();
 };

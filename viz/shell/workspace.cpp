@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 #include "viz/widgets/export.h"
 #include "viz/widgets/splitter.h"
@@ -134,7 +135,7 @@ void Workspace::handle_keys() {
             ImGui::ClosePopupToLevel(0, true);
         else if (desk_.edited_turn)
             desk_.edited_turn = 0;
-        else if (desk_.s.is_generating)
+        else if (desk_.can_stop())
             desk_.stop();
         else if (is_text_focused_)
             ImGui::ClearActiveID();
@@ -338,15 +339,7 @@ void Workspace::draw_overlay_content(Overlay which) {
     }
 }
 
-// The newest notice for a few seconds, above the status bar; errors stay until they are closed.
-void Workspace::draw_toasts() {
-    const Snapshot& s = desk_.s;
-    if (s.notices.empty()) return;
-    const NoticeLine& n = s.notices.back();
-    if (n.time <= dismissed_until_) return;
-    const Notice::Level level = n.notice.level;
-    const double age = s.time - n.time, lasts = level == Notice::Level::info ? kInfoSeconds : kWarningSeconds;
-    if (level != Notice::Level::error && age > lasts) return;
+void Workspace::begin_toast() {
     const ImVec2 screen = ImGui::GetIO().DisplaySize;
     const float width = std::min(px(440), screen.x - px(40));
     ImGui::SetNextWindowPos({screen.x - px(24), screen.y - px(40) - (desk_.is_presenter ? 0 : TokenStrip::height())},
@@ -358,6 +351,38 @@ void Workspace::draw_toasts() {
     ImGui::Begin("notice", nullptr,
                  ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
                      ImGuiWindowFlags_NoFocusOnAppearing | ImGuiWindowFlags_NoNav);
+}
+
+void Workspace::end_toast() {
+    ImGui::End();
+    ImGui::PopStyleVar(2);
+    ImGui::PopStyleColor();
+}
+
+// While a model is opened: what is done, and the way out of it. The model before stays until the new one is ready.
+void Workspace::draw_loading() {
+    const Snapshot& s = desk_.s;
+    begin_toast();
+    const std::string what = s.progress.what.empty() ? "Opening the model" : displayable(s.progress.what);
+    const float w = ImGui::CalcTextSize("Cancel").x + 2 * ImGui::GetStyle().FramePadding.x;
+    ImGui::AlignTextToFramePadding();
+    ui::text_in(what + "\xE2\x80\xA6", ImGui::GetContentRegionAvail().x - w - px(12), "loading/what");
+    ImGui::SameLine(0, px(12));
+    if (ui::button("Cancel", "loading/Cancel")) desk_.stop();
+    end_toast();
+}
+
+// The newest notice for a few seconds, above the status bar; errors stay until they are closed.
+void Workspace::draw_toasts() {
+    const Snapshot& s = desk_.s;
+    if (s.is_loading) return draw_loading();
+    if (s.notices.empty()) return;
+    const NoticeLine& n = s.notices.back();
+    if (n.time <= dismissed_until_) return;
+    const Notice::Level level = n.notice.level;
+    const double age = s.time - n.time, lasts = level == Notice::Level::info ? kInfoSeconds : kWarningSeconds;
+    if (level != Notice::Level::error && age > lasts) return;
+    begin_toast();
     {
         ui::FontScope small(Font::small);
         ui::Color c(level == Notice::Level::error     ? theme().error
@@ -373,9 +398,7 @@ void Workspace::draw_toasts() {
     if (ui::quiet_button("Close", "notice/Close")) dismissed_until_ = n.time;
     const std::string& text = n.notice.text;
     ui::text_wrapped(text.size() > 600 ? std::string_view(text).substr(0, 600) : std::string_view(text), "notice/text");
-    ImGui::End();
-    ImGui::PopStyleVar(2);
-    ImGui::PopStyleColor();
+    end_toast();
 }
 
 }  // namespace vitrine::viz

@@ -41,6 +41,9 @@ class Workspace {
     void draw_overlay();
     void draw_overlay_content(Overlay which);
     void draw_toasts();
+    void draw_loading();
+    void begin_toast();  // a window in the lower right corner, above the token strip
+    void end_toast();
     void watch_probes();
     void tend_exports();
 
