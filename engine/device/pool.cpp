@@ -1,4 +1,4 @@
-// The thread pool: workers claim pieces from one 64-bit word, spin briefly when idle, then sleep on a futex.
+// The thread pool: every thread has a run of pieces and helps others after it; idle workers spin briefly, then sleep.
 #include "engine/device/pool.h"
 
 #include <atomic>
@@ -36,46 +36,59 @@ bool spin_until(F&& ready) {
 
 }  // namespace
 
-// A job is published by storing (generation << 32 | unclaimed pieces) in `claim`. A thread that takes a piece by
-// compare-and-swap knows that the job of that generation cannot end before the piece is done, so it may read the plain
-// fields; a thread that was asleep for several jobs fails the swap and touches nothing.
+// The pieces of a job are cut into one run of neighbours per thread. A thread takes its own from the front, so that it
+// reads memory in the order in which it lies and contends with nobody, and, once they are gone, those of others from
+// the back. A run is one word, (next piece << 32 | end). Taking a piece is one compare-and-swap on it: where it
+// succeeds the piece belongs to the job that is now published, which can't end before the piece is done, so the plain
+// fields may be read after it.
 struct Pool::Impl {
+    struct alignas(64) Run {
+        std::atomic<uint64_t> left{0};
+    };
     void (*f)(void*, int64_t, int64_t) = nullptr;
     void* context = nullptr;
     int64_t n = 0, grain = 1;
-    int64_t n_pieces = 0;
 
-    alignas(64) std::atomic<uint64_t> claim{0};
+    std::vector<Run> runs;  // one per thread, the caller's first
     alignas(64) std::atomic<uint32_t> unfinished{0};
     alignas(64) std::atomic<uint32_t> wake{0};  // what sleeping workers wait on; changes with every job and at the end
     std::atomic<bool> is_stopping{false};
-    uint32_t generation = 0;
     std::vector<std::thread> workers;
 
-    bool take_piece() {
-        uint64_t seen = claim.load(std::memory_order_acquire);
-        while (static_cast<uint32_t>(seen) != 0) {
-            if (!claim.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire))
-                continue;
-            const int64_t i = n_pieces - static_cast<int64_t>(static_cast<uint32_t>(seen));
-            const int64_t begin = i * grain;
-            f(context, begin, begin + grain < n ? begin + grain : n);
-            if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
-            return true;
+    static bool is_empty(uint64_t left) { return static_cast<uint32_t>(left >> 32) >= static_cast<uint32_t>(left); }
+
+    // The next piece of a run, or -1.
+    static int64_t take(Run& run, bool is_mine) {
+        uint64_t seen = run.left.load(std::memory_order_acquire);
+        while (!is_empty(seen)) {
+            const uint64_t rest = is_mine ? seen + (uint64_t{1} << 32) : seen - 1;
+            if (run.left.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire))
+                return static_cast<int64_t>(is_mine ? seen >> 32 : (seen & 0xffffffffu) - 1);
         }
-        return false;
+        return -1;
     }
 
-    bool has_pieces() const { return static_cast<uint32_t>(claim.load(std::memory_order_relaxed)) != 0; }
+    // Works on pieces until there are none to take. A piece counts as done when its thread has no more of that run.
+    void work_off(size_t me) {
+        for (size_t i = 0; i < runs.size(); ++i) {
+            Run& run = runs[(me + i) % runs.size()];
+            uint32_t n_done = 0;
+            for (int64_t piece; (piece = take(run, i == 0)) >= 0; ++n_done) {
+                const int64_t begin = piece * grain;
+                f(context, begin, begin + grain < n ? begin + grain : n);
+            }
+            if (n_done != 0 && unfinished.fetch_sub(n_done, std::memory_order_acq_rel) == n_done)
+                unfinished.notify_one();
+        }
+    }
 
-    void work() {
+    void work(size_t me) {
         for (;;) {
             // `wake` is read before looking for pieces, so a job published in between makes the wait return at once.
             const uint32_t seen = wake.load(std::memory_order_acquire);
             if (is_stopping.load(std::memory_order_acquire)) return;
-            while (take_piece()) {
-            }
-            const auto changed = [&] { return has_pieces() || wake.load(std::memory_order_relaxed) != seen; };
+            work_off(me);
+            const auto changed = [&] { return wake.load(std::memory_order_relaxed) != seen; };
             if (!spin_until(changed)) wake.wait(seen, std::memory_order_acquire);
         }
     }
@@ -83,7 +96,8 @@ struct Pool::Impl {
 
 Pool::Pool(int n_threads) : impl_(std::make_unique<Impl>()) {
     VITRINE_ASSERT(n_threads >= 1);
-    for (int i = 1; i < n_threads; ++i) impl_->workers.emplace_back([this] { impl_->work(); });
+    impl_->runs = std::vector<Impl::Run>(static_cast<size_t>(n_threads));
+    for (int i = 1; i < n_threads; ++i) impl_->workers.emplace_back([this, i] { impl_->work(static_cast<size_t>(i)); });
 }
 
 Pool::~Pool() {
@@ -111,14 +125,15 @@ void Pool::run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), voi
     p.context = context;
     p.n = n;
     p.grain = grain;
-    p.n_pieces = n_pieces;
     p.unfinished.store(static_cast<uint32_t>(n_pieces), std::memory_order_relaxed);
-    p.claim.store(static_cast<uint64_t>(++p.generation) << 32 | static_cast<uint64_t>(n_pieces),
-                  std::memory_order_release);
+    const auto n_runs = static_cast<int64_t>(p.runs.size());
+    for (int64_t i = n_runs - 1; i >= 0; --i)  // the caller's own last: whoever is awake may begin
+        p.runs[static_cast<size_t>(i)].left.store(
+            static_cast<uint64_t>(i * n_pieces / n_runs) << 32 | static_cast<uint64_t>((i + 1) * n_pieces / n_runs),
+            std::memory_order_release);
     p.wake.fetch_add(1, std::memory_order_acq_rel);
     p.wake.notify_all();
-    while (p.take_piece()) {
-    }
+    p.work_off(0);
     const auto is_done = [&] { return p.unfinished.load(std::memory_order_acquire) == 0; };
     if (spin_until(is_done)) return;
     for (uint32_t left; (left = p.unfinished.load(std::memory_order_acquire)) != 0;) p.unfinished.wait(left);

@@ -59,10 +59,10 @@ void attend_scores(const EntryFormat& format, const void* const* rows, int64_t n
         for (int64_t h = 0; h < n_heads; h += Isa::kXTile) {
             const int64_t n_tile = n_heads - h < Isa::kXTile ? n_heads - h : Isa::kXTile;
             with_rows<Isa::kXTile>(n_tile, [&](auto heads) {
-                typename Isa::V sum[heads.value][kTile];
-                direct<C, heads.value, kTile>(from, keys, q + h * n_vectors * C::kBytes, 0, c, 0, sum);
+                typename Isa::V sum[kTile][heads.value];
+                direct<C, heads.value, kTile>(from, keys, q + h * n_vectors * C::kBytes, 0, c, sum);
                 for (int i = 0; i < heads.value; ++i) {
-                    const __m128 s = Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+                    const __m128 s = Isa::sum4(sum[0][i], sum[1][i], sum[2][i], sum[3][i]);
                     put4(scores + (h + i) * n + j, _mm_mul_ps(s, _mm_set1_ps(scale)), n_keys, true);
                 }
             });

@@ -14,6 +14,7 @@ namespace vitrine::cpu {
 namespace {
 
 constexpr int kTile = 4;                      // rows of w that meet Isa::kXTile rows of x in registers
+constexpr int64_t kLongX = 6 * 1024;          // a packed row of x that weights push out of the L1 cache
 constexpr int64_t kXBlockBytes = 384 * 1024;  // packed rows of x that stay in the L2 cache
 
 // Packed x: tiles of up to kXTile rows; in a tile, vector v of row i lies at (v * rows + i) * kBytes.
@@ -45,37 +46,10 @@ void pack_x_rows(const float* x, int64_t ldx, int64_t m, int64_t k, char* out) {
     }
 }
 
-// The block descriptions of R rows at column k; one for all where the rows share their scale.
-template <class C, int R>
-struct Blocks {
-    typename C::Block b[C::kSharesBlock ? 1 : R];
-    [[gnu::always_inline]] Blocks(const Source& from, const Row* rows, int64_t k, int64_t n) {
-        for (int r = 0; r < (C::kSharesBlock ? 1 : R); ++r) b[r] = C::block(from, rows[r], k, n);
-    }
-    [[gnu::always_inline]] const typename C::Block& operator[](int r) const { return b[C::kSharesBlock ? 0 : r]; }
-};
-
-// A tile of R rows is contiguous in memory. While it is used row by row in parallel, the memory `ahead` bytes further
-// on is fetched in the order in which it lies there: that is what the memory system is fast at (measured: reading a
-// tile's rows side by side without this reaches half the bandwidth when rows are short). Beyond the matrix it is
-// harmless.
-template <class C, int R>
-[[gnu::always_inline]] inline void fetch_early(const Row* rows, int64_t k, int r, int64_t ahead) {
-    const int64_t at = k * C::kGroupBytes / C::kGroup;
-    if (C::kGroupBytes < 64 && at % 64 != 0) return;  // one line per 64 bytes of each row
-    _mm_prefetch(reinterpret_cast<const char*>(rows[0].data) + at * R + r * 64 + ahead, _MM_HINT_T1);
-}
-template <class C, int R>
-int64_t bytes_ahead(const PackedMatrix& w) {
-    constexpr int64_t kAtLeast = 8192;
-    const int64_t two_tiles = 2 * R * (w.in * C::kGroupBytes / C::kGroup);
-    return two_tiles > kAtLeast ? two_tiles : kAtLeast;
-}
-
-// `ahead`: see fetch_early; 0 for none.
-template <class C, int M, int R>
-[[gnu::always_inline]] inline void step(const Row* rows, const Blocks<C, R>& blocks, int64_t k, int64_t n,
-                                        const char* x, int64_t ahead, typename C::Isa::V (&sum)[M][R]) {
+// One group of columns of S weight rows meets M rows of x.
+template <class C, int M, int S>
+[[gnu::always_inline]] inline void step(const Row* rows, const typename C::Block* blocks, int64_t k, int64_t n,
+                                        const char* x, typename C::Isa::V (&sum)[S][M]) {
     typename C::Op xv[C::kVectors][M];
 #pragma GCC unroll 8
     for (int v = 0; v < C::kVectors; ++v) {
@@ -83,43 +57,44 @@ template <class C, int M, int R>
         for (int i = 0; i < M; ++i) xv[v][i] = C::load(x + (v * M + i) * C::kBytes);
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
+    for (int s = 0; s < S; ++s) {
         typename C::Op w[C::kVectors];
-        if (ahead) fetch_early<C, R>(rows, k, r, ahead);
         if (n >= C::kGroup) {
-            C::get(rows[r], blocks[r], k, w);
+            C::get(rows[s], blocks[s], k, w);
         } else {
-            C::get_n(rows[r], blocks[r], k, n, w);
+            C::get_n(rows[s], blocks[s], k, n, w);
         }
 #pragma GCC unroll 8
         for (int v = 0; v < C::kVectors; ++v) {
 #pragma GCC unroll 8
-            for (int i = 0; i < M; ++i) sum[i][r] = C::mac(w[v], xv[v][i], sum[i][r]);
+            for (int i = 0; i < M; ++i) sum[s][i] = C::mac(w[v], xv[v][i], sum[s][i]);
         }
     }
 }
 
-// Columns [k0, k1) of R weight rows against M rows of x.
-template <class C, int M, int R>
+// Columns [k0, k1) of S weight rows against M rows of x.
+template <class C, int M, int S>
 [[gnu::always_inline]] inline void direct(const Source& from, const Row* rows, const char* x, int64_t k0, int64_t k1,
-                                          int64_t ahead, typename C::Isa::V (&sum)[M][R]) {
+                                          typename C::Isa::V (&sum)[S][M]) {
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) {
+    for (int s = 0; s < S; ++s) {
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) sum[i][r] = C::Isa::zero();
+        for (int i = 0; i < M; ++i) sum[s][i] = C::Isa::zero();
     }
     constexpr int64_t kStep = static_cast<int64_t>(C::kVectors) * M * C::kBytes;
+    typename C::Block blocks[S];
     int64_t k = k0;
     for (; k + C::kBlock <= k1; k += C::kBlock) {
-        const Blocks<C, R> blocks(from, rows, k, C::kBlock);
+#pragma GCC unroll 8
+        for (int s = 0; s < S; ++s) blocks[s] = C::block(from, rows[s], k, C::kBlock);
 #pragma GCC unroll 8
         for (int g = 0; g < C::kBlock; g += C::kGroup, x += kStep)
-            step<C, M, R>(rows, blocks, k + g, C::kGroup, x, ahead, sum);
+            step<C, M, S>(rows, blocks, k + g, C::kGroup, x, sum);
     }
     if (k >= k1) return;
-    const Blocks<C, R> blocks(from, rows, k, k1 - k);
-    for (; k + C::kGroup <= k1; k += C::kGroup, x += kStep) step<C, M, R>(rows, blocks, k, C::kGroup, x, ahead, sum);
-    if (k < k1) step<C, M, R>(rows, blocks, k, k1 - k, x, 0, sum);
+    for (int s = 0; s < S; ++s) blocks[s] = C::block(from, rows[s], k, k1 - k);
+    for (; k + C::kGroup <= k1; k += C::kGroup, x += kStep) step<C, M, S>(rows, blocks, k, C::kGroup, x, sum);
+    if (k < k1) step<C, M, S>(rows, blocks, k, k1 - k, x, sum);
 }
 
 // Puts (first chunk) or adds n <= 4 sums to y.
@@ -138,54 +113,55 @@ constexpr int64_t chunk_columns() {
     return static_cast<int64_t>(C::kChunkVectors) / C::kVectors * C::kGroup;
 }
 
-// M <= kXTile rows of x, kTile weight rows: C::kSideBySide of them in parallel, the others after them, so that memory is read
-// in the order in which it lies (measured: one row after the other reads at the bandwidth, two side by side at half of it).
-// A row's chunks are summed one by one as everywhere; up to kChunksAtOnce of them wait for the tile's other rows.
-template <class C, int M>
-void small_m(const Source& from, const char* x, float* y, int64_t ldy, int64_t o, int64_t n) {
-    constexpr int kChunksAtOnce = 8, kSide = C::kSideBySide;
-    const PackedMatrix& w = from.w;
-    const int64_t ahead = kSide > 1 ? bytes_ahead<C, kTile>(w) : 0;
-    constexpr int64_t kChunk = chunk_columns<C>();
-    for (int64_t k0 = 0; k0 < w.in; k0 += kChunk * kChunksAtOnce) {
-        typename C::Isa::V part[kChunksAtOnce][kTile][M];
-        const int64_t left = (w.in - k0 + kChunk - 1) / kChunk, n_chunks = left < kChunksAtOnce ? left : kChunksAtOnce;
-        for (int r = 0; r < kTile && r < n; r += kSide) {
-            Row rows[kSide];
-            for (int s = 0; s < kSide; ++s) rows[s] = C::row(w, o + (r + s < n ? r + s : n - 1));
-            for (int64_t c = 0; c < n_chunks; ++c) {
-                const int64_t k = k0 + c * kChunk, end = k + kChunk < w.in ? k + kChunk : w.in;
-                typename C::Isa::V sum[M][kSide];
-                direct<C, M, kSide>(from, rows, x + k / C::kGroup * C::kVectors * M * C::kBytes, k, end, ahead, sum);
-                for (int s = 0; s < kSide; ++s)
-                    for (int i = 0; i < M; ++i) part[c][r + s][i] = sum[i][s];
+// n <= kTile weight rows from each of `o`, `o + apart`, ... (S places) against M <= kXTile rows of x. A row is read to
+// its end (or kChunksAtOnce chunks) before the next one; its chunks are put together when the tile's other rows are
+// there.
+template <class C, int M, int S>
+[[gnu::always_inline]] inline void small_tile(const Source& from, const char* x, float* y, int64_t ldy, int64_t o,
+                                              int64_t apart, int64_t n) {
+    using V = typename C::Isa::V;
+    constexpr int64_t kChunk = chunk_columns<C>(), kChunksAtOnce = 8, kStep = C::kVectors * M * C::kBytes;
+    for (int64_t first = 0; first < from.w.in; first += kChunksAtOnce * kChunk) {
+        const int64_t rest = from.w.in - first,
+                      end = first + (rest < kChunksAtOnce * kChunk ? rest : kChunksAtOnce * kChunk);
+        V sums[kChunksAtOnce][kTile][S][M];
+        for (int r = 0; r < n; ++r) {
+            Row rows[S];
+#pragma GCC unroll 8
+            for (int s = 0; s < S; ++s) rows[s] = C::row(from.w, o + s * apart + r);
+            for (int64_t k = first, c = 0; k < end; k += kChunk, ++c) {
+                const int64_t k1 = k + kChunk < end ? k + kChunk : end;
+                direct<C, M, S>(from, rows, x + k / C::kGroup * kStep, k, k1, sums[c][r]);
             }
         }
-        for (int64_t c = 0; c < n_chunks; ++c)
-            for (int i = 0; i < M; ++i) {
-                const auto& p = part[c];
-                put4(y + i * ldy + o, C::Isa::sum4(p[0][i], p[1][i], p[2][i], p[3][i]), n, k0 == 0 && c == 0);
-            }
+        for (int64_t k = first, c = 0; k < end; k += kChunk, ++c) {
+            const auto& v = sums[c];
+            for (int s = 0; s < S; ++s)
+                for (int i = 0; i < M; ++i)
+                    put4(y + i * ldy + o + s * apart, C::Isa::sum4(v[0][s][i], v[1][s][i], v[2][s][i], v[3][s][i]), n,
+                         k == 0);
+        }
     }
 }
 
-// How many of the rows from o on may be worked on together: at most kTile, and of one block of scales.
-template <class C>
-int64_t rows_together(const PackedMatrix& w, int64_t o, int64_t o1) {
-    int64_t n = o1 - o < kTile ? o1 - o : kTile;
-    if (C::kSharesBlock && w.block_rows > 0 && n > w.block_rows - o % w.block_rows) n = w.block_rows - o % w.block_rows;
-    return n;
+// Few rows of x: bound by memory. Rows are read as they lie, in two places at once that are far apart; in four where a
+// row of x is so long that it leaves the L1 cache between two uses. Measured with BF16 and short rows: two such streams
+// read at the bandwidth, one at 92 to 99 %; neighbouring rows side by side at 40 to 60 %, with prefetch at 70 to 85 %.
+template <class C, int M, int S>
+void stream_rows(const Source& from, const char* x, float* y, int64_t ldy, int64_t o0, int64_t o1) {
+    const int64_t apart = (o1 - o0) / S / kTile * kTile;
+    for (int64_t o = o0; o < o0 + apart; o += kTile) small_tile<C, M, S>(from, x, y, ldy, o, apart, kTile);
+    for (int64_t o = o0 + apart * S; o < o1; o += kTile)
+        small_tile<C, M, 1>(from, x, y, ldy, o, 0, o1 - o < kTile ? o1 - o : kTile);
 }
 
 template <class C, int M>
 void small_gemm(const Source& from, const float* x, int64_t ldx, float* y, int64_t ldy, int64_t o0, int64_t o1) {
-    const int64_t n_vectors = packed_vectors<C>(from.w.in);
-    char* packed = static_cast<char*>(thread_scratch(kSlotX, static_cast<size_t>(n_vectors * M * C::kBytes)));
+    const int64_t x_bytes = packed_vectors<C>(from.w.in) * M * C::kBytes;
+    char* packed = static_cast<char*>(thread_scratch(kSlotX, static_cast<size_t>(x_bytes)));
     pack_x_rows<C>(x, ldx, M, from.w.in, packed);
-    for (int64_t o = o0, n; o < o1; o += n) {
-        n = rows_together<C>(from.w, o, o1);
-        small_m<C, M>(from, packed, y, ldy, o, n);
-    }
+    if (M == 1 && x_bytes > kLongX) return stream_rows<C, M, 4>(from, packed, y, ldy, o0, o1);
+    stream_rows<C, M, 2>(from, packed, y, ldy, o0, o1);
 }
 
 // Widened weights against M packed rows of x, both interleaved by vector: all of it contiguous.
@@ -213,27 +189,24 @@ void panel_tile(const char* w, const char* x, int64_t n_vectors, float* y, int64
         put4(y + i * ldy, C::Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), n, is_first);
 }
 
-// Columns [k, end) of kTile weight rows, widened and interleaved by vector.
+// Columns [k0, k1) of kTile weight rows, widened and interleaved by vector.
 template <class C>
-void widen_panel(const Source& from, const Row* rows, int64_t k, int64_t end, char* out) {
-    const int64_t ahead = bytes_ahead<C, kTile>(from.w);
-    while (k < end) {
-        const int64_t n_block = end - k < C::kBlock ? end - k : C::kBlock;
-        const Blocks<C, kTile> blocks(from, rows, k, n_block);
-        for (int64_t g = 0; g < n_block; g += C::kGroup, out += kTile * C::kVectors * C::kBytes) {
-#pragma GCC unroll 8
-            for (int r = 0; r < kTile; ++r) {
+void widen_panel(const Source& from, const Row* rows, int64_t k0, int64_t k1, char* panel) {
+    for (int r = 0; r < kTile; ++r) {
+        char* out = panel + r * C::kBytes;
+        for (int64_t k = k0; k < k1; k += C::kBlock) {
+            const int64_t n_block = k1 - k < C::kBlock ? k1 - k : C::kBlock;
+            const typename C::Block block = C::block(from, rows[r], k, n_block);
+            for (int64_t g = 0; g < n_block; g += C::kGroup, out += kTile * C::kVectors * C::kBytes) {
                 typename C::Op v[C::kVectors];
-                fetch_early<C, kTile>(rows, k + g, r, ahead);
                 if (n_block - g >= C::kGroup) {
-                    C::get(rows[r], blocks[r], k + g, v);
+                    C::get(rows[r], block, k + g, v);
                 } else {
-                    C::get_n(rows[r], blocks[r], k + g, n_block - g, v);
+                    C::get_n(rows[r], block, k + g, n_block - g, v);
                 }
-                for (int a = 0; a < C::kVectors; ++a) C::store(out + (a * kTile + r) * C::kBytes, v[a]);
+                for (int a = 0; a < C::kVectors; ++a) C::store(out + a * kTile * C::kBytes, v[a]);
             }
         }
-        k += n_block;
     }
 }
 
@@ -281,8 +254,8 @@ void large_gemm(const Source& from, const float* x, int64_t ldx, int64_t m, floa
     for (int64_t t = 0; t < m; t += block) {
         const int64_t rows = m - t < block ? m - t : block;
         pack_x_rows<C>(x + t * ldx, ldx, rows, w.in, packed);
-        for (int64_t o = o0, n; o < o1; o += n) {
-            n = rows_together<C>(w, o, o1);
+        for (int64_t o = o0; o < o1; o += kTile) {
+            const int64_t n = o1 - o < kTile ? o1 - o : kTile;
             Row wr[kTile];
             for (int r = 0; r < kTile; ++r) wr[r] = C::row(w, o + (r < n ? r : n - 1));
             for (int64_t k = 0, v = 0; k < w.in; k += kChunk, v += C::kChunkVectors) {

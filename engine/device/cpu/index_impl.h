@@ -49,11 +49,11 @@ void scores_by_codec(const IndexKeyFormat& format, const uint8_t* keys, int64_t 
             for (int64_t h = 0; h < n_heads; h += Isa::kXTile) {
                 const int64_t n_tile = n_heads - h < Isa::kXTile ? n_heads - h : Isa::kXTile;
                 with_rows<Isa::kXTile>(n_tile, [&](auto heads) {
-                    typename Isa::V sum[heads.value][kTile];
-                    direct<C, heads.value, kTile>(from, rows, packed + h * n_vectors * C::kBytes, 0, d, 0, sum);
+                    typename Isa::V sum[kTile][heads.value];
+                    direct<C, heads.value, kTile>(from, rows, packed + h * n_vectors * C::kBytes, 0, d, sum);
                     for (int i = 0; i < heads.value; ++i)
                         _mm_storeu_ps(dots + (h + i) * kKeys + j,
-                                      Isa::sum4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]));
+                                      Isa::sum4(sum[0][i], sum[1][i], sum[2][i], sum[3][i]));
                 });
             }
         }

@@ -66,7 +66,6 @@ struct F32Math {
     using Isa = Avx2;
     using Op = __m256;
     static constexpr int kBytes = 32, kOpLanes = 8, kChunkVectors = 128;
-    static constexpr int kSideBySide = 4;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm256_load_ps(static_cast<const float*>(p)); }
     static void store(void* p, Op v) { _mm256_store_ps(static_cast<float*>(p), v); }
     static __m256 mac(Op w, Op x, __m256 sum) { return _mm256_fmadd_ps(w, x, sum); }
@@ -94,7 +93,6 @@ inline __m128i low(__m256i v) {
 
 struct F32Codec : F32Math {
     static constexpr int kGroup = 8, kGroupBytes = 32, kVectors = 1, kBlock = 32;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr};
@@ -107,7 +105,6 @@ struct F32Codec : F32Math {
 
 struct F16Codec : F32Math {
     static constexpr int kGroup = 8, kGroupBytes = 16, kVectors = 1, kBlock = 32;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
@@ -132,7 +129,6 @@ inline void pack_even_odd(const float* x, __m256* out) {
 
 struct Bf16Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 2, kBlock = 32;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
@@ -161,7 +157,6 @@ inline void fp8_times_2_to_minus_8(__m128i codes, __m256* out) {
 
 struct Fp8Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 16, kVectors = 2, kBlock = 128;
-    static constexpr bool kSharesBlock = true;
     using Block = __m256;
     static Row row(const PackedMatrix& w, int64_t o) {
         const int64_t n_columns = (w.in + 127) / 128, size = w.scale_dtype == DType::f32 ? 4 : 1;
@@ -192,7 +187,6 @@ struct Fp8Codec : F32Math {
 // E2M1 nibbles: 8 scaled magnitudes looked up by permutation, the sign bit moved to the top.
 struct Fp4Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 8, kVectors = 2, kBlock = 32;
-    static constexpr bool kSharesBlock = false;
     using Block = __m256;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * ((w.in + 1) / 2),

@@ -62,7 +62,6 @@ struct F32Math {
     using Isa = Avx512;
     using Op = __m512;
     static constexpr int kBytes = 64, kOpLanes = 16, kChunkVectors = 64;
-    static constexpr int kSideBySide = 1;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm512_load_ps(p); }
     static void store(void* p, Op v) { _mm512_store_ps(p, v); }
     static __m512 mac(Op w, Op x, __m512 sum) { return _mm512_fmadd_ps(w, x, sum); }
@@ -85,7 +84,6 @@ inline __mmask32 first32(int64_t n) {
 
 struct F32Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 64, kVectors = 1, kBlock = 64;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 4, nullptr};
@@ -98,7 +96,6 @@ struct F32Codec : F32Math {
 
 struct F16Codec : F32Math {
     static constexpr int kGroup = 16, kGroupBytes = 32, kVectors = 1, kBlock = 64;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
@@ -124,7 +121,6 @@ inline void pack_even_odd(const float* x, __m512* out) {
 
 struct Bf16Codec : F32Math {
     static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 2, kBlock = 64;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
@@ -156,7 +152,6 @@ inline void fp8_times_2_to_minus_8(__m256i codes, __m512* out) {
 // overflows.
 struct Fp8Codec : F32Math {
     static constexpr int kGroup = 32, kGroupBytes = 32, kVectors = 2, kBlock = 128;
-    static constexpr bool kSharesBlock = true;
     using Block = __m512;
     static Row row(const PackedMatrix& w, int64_t o) {
         const int64_t n_columns = (w.in + 127) / 128, size = w.scale_dtype == DType::f32 ? 4 : 1;
@@ -207,7 +202,6 @@ inline void unpack_bf16(const uint8_t* p, int64_t n, float* out) {
 // E2M1 nibbles with an E8M0 scale per row and 32 columns: a table of 16 scaled values, looked up by permutation.
 struct Fp4Codec : F32Math {
     static constexpr int kGroup = 32, kGroupBytes = 16, kVectors = 2, kBlock = 32;
-    static constexpr bool kSharesBlock = false;
     using Block = __m512;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * ((w.in + 1) / 2),

@@ -12,7 +12,6 @@ struct DotMath {
     using Isa = Avx512;
     using Op = __m512i;
     static constexpr int kBytes = 64, kOpLanes = 32, kChunkVectors = 64;
-    static constexpr int kSideBySide = 1;  // weight rows that few rows of x meet at once
     static Op load(const void* p) { return _mm512_load_si512(p); }
     static void store(void* p, Op v) { _mm512_store_si512(p, v); }
     static __m512 mac(Op w, Op x, __m512 sum) { return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x); }
@@ -23,7 +22,6 @@ struct DotMath {
 
 struct Bf16Dot : DotMath {
     static constexpr int kGroup = 32, kGroupBytes = 64, kVectors = 1, kBlock = 256;
-    static constexpr bool kSharesBlock = true;
     using Block = NoBlock;
     static Row row(const PackedMatrix& w, int64_t o) {
         return {static_cast<const uint8_t*>(w.data) + o * w.in * 2, nullptr};
@@ -40,7 +38,6 @@ struct Bf16Dot : DotMath {
 // the bytes leaves the columns in the order 0-7, 16-23, 32-39, 48-55 | 8-15, ..., in which x is packed too.
 struct Fp8Dot : DotMath {
     static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 2, kBlock = 128;
-    static constexpr bool kSharesBlock = true;
     struct Block {
         __m512i high[2], low[2];
     };
@@ -75,7 +72,6 @@ struct Fp8Dot : DotMath {
 // up in. Even columns come first, then odd ones.
 struct Fp4Dot : DotMath {
     static constexpr int kGroup = 64, kGroupBytes = 32, kVectors = 2, kBlock = 64;
-    static constexpr bool kSharesBlock = false;
     using Block = __m512i;
     static Row row(const PackedMatrix& w, int64_t o) { return Fp4Codec::row(w, o); }
     static Block block(const Source& from, Row r, int64_t k, int64_t n) {

@@ -10,7 +10,6 @@ namespace {
 // even, then the odd ones of each of Fp8Dot's two.
 struct Fp8Lookup : F32Math {
     static constexpr int kGroup = 64, kGroupBytes = 64, kVectors = 4, kBlock = 128;
-    static constexpr bool kSharesBlock = true;
     using Block = Fp8Dot::Block;
     static Row row(const PackedMatrix& w, int64_t o) { return Fp8Codec::row(w, o); }
     static Block block(const Source& from, Row r, int64_t k, int64_t n) { return Fp8Dot::block(from, r, k, n); }
