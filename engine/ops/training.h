@@ -33,8 +33,23 @@ struct AuxiliaryLoss {
     double value, weight;             // the step's loss holds weight * value
 };
 
+struct AttentionStats {               // of one layer in this step, over all its queries and heads
+    int layer;
+    double max_logit;                 // largest scaled q.k of a visible key
+    double entropy;                   // mean, in nats, of the probabilities of keys and sink
+    double window, entries, sink;     // shares of the probability, sum 1
+};
+
+struct IndexerStats {                 // of one CSA layer in this step
+    int layer;
+    double recall;                    // share of the attention's own k best entries (dense, summed over heads) that are chosen;
+                                      // mean over queries that see more than k, NaN without any
+};
+
 struct TrainingStep {
     // ---- asked
+    bool wants_attention_stats = false;
+    bool wants_indexer_recall = false;  // costs a dense attention per CSA layer
     double balance_weight = 0;        // E sum_e f_e P_e over the batch
     double sequence_weight = 0;       // the same within each segment, mean over segments
     double z_weight = 0;              // mean (log sum_e exp z_e)^2 of the router's logits
@@ -45,6 +60,8 @@ struct TrainingStep {
     // ---- left
     std::vector<LayerLoad> loads;     // [L (+ MTP)]
     std::vector<AuxiliaryLoss> losses;
+    std::vector<AttentionStats> attention;
+    std::vector<IndexerStats> indexers;
     bool is_recomputation = false;    // set while a block runs again: nothing is left then, and no probe published
 };
 

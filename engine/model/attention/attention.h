@@ -6,6 +6,8 @@
 #include "engine/model/kv_cache.h"
 #include "engine/model/weights.h"
 #include "engine/ops/attend/attend.h"
+#include "engine/ops/attend/attend_tape.h"
+#include "engine/ops/compress/compress_tape.h"
 #include "engine/ops/ctx.h"
 #include "engine/ops/rope/rope.h"
 
@@ -55,5 +57,12 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
 // Core attention of every segment into one o [T, H, c].
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
                        const std::vector<std::vector<KeyList>>& keys_by_segment);
+
+// ---- on the tape
+Offsets segment_offsets(const AttentionInput& in);
+// The window rows [T, C] and, if there are any, entries as keys of whole sequences.
+TapeKeys whole_sequences(const AttentionInput& in, const Tensor& kv_TC, const TapeEntries& entries = {});
+// Main entries of all segments.
+TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 
 }  // namespace vitrine

@@ -4,7 +4,9 @@
 #include "engine/model/attention/attention.h"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/index/index.h"
+#include "engine/ops/index/index_tape.h"
 #include "engine/ops/quantize/quantize.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 namespace {
@@ -30,11 +32,51 @@ std::vector<int32_t> columns(const std::vector<int32_t>& chosen, const std::vect
     return c;
 }
 
+// I [T, S] of whole sequences; inputs are detached, so that nothing but the indexer learns from it.
+Tensor index_scores(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Offsets& rows, const AttentionInput& in) {
+    const TapeEntries keys = compress_on_tape(ctx, x_TD, rows, in.w.indexer.compressor, 4, in.c.index_head_dim, in.frequencies,
+                                              in.c.rms_norm_eps, {.is_input_detached = true});
+    return index_scores_on_tape(ctx, q.qr_TQ, x_TD, keys.entries_SD, rows, keys.offsets, 4, in.w.indexer, in.c, in.angles);
+}
+
+// Attention probabilities of entries, summed over heads, with every visible entry attended to.
+Tensor dense_mass(Ctx& ctx, const Queries& q, TapeKeys keys, const AttentionInput& in) {
+    keys.chosen_TK = {};
+    Tape none(false);
+    Ctx forward_only = ctx;
+    forward_only.tape = &none, forward_only.training = nullptr;
+    return attend_on_tape(forward_only, q.q_THC, keys, in.w.sink, true).mass_TS;
+}
+
+// The phases of training: dense and warm_up attend to every visible entry, sparse to the chosen ones (v4-spec 10.3).
+Tensor csa_on_tape(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Tensor& kv_TC, const AttentionInput& in) {
+    const TrainingStep evaluation;
+    const TrainingStep& step = ctx.training ? *ctx.training : evaluation;
+    TapeKeys keys = whole_sequences(in, kv_TC, whole_entries(ctx, x_TD, in));
+    const int64_t most = longest_segment(keys.entries), k = in.c.index_topk;
+    if (most == 0) return output_path(ctx, attend_on_tape(ctx, q.q_THC, keys, in.w.sink).o_THV, in);
+
+    const bool learns = step.indexer != IndexerPhase::dense && step.indexer_weight != 0;
+    const bool is_forced = !in.forced_entries_Tk.empty(), chooses = step.indexer == IndexerPhase::sparse && most > k && !is_forced;
+    const bool is_measured = step.wants_indexer_recall && !step.is_recomputation;
+    Tensor scores_TS;
+    if (learns || chooses || is_measured) scores_TS = index_scores(ctx, x_TD, q, keys.rows, in);
+    if (is_forced) keys.chosen_TK = in.forced_entries_Tk;
+    else if (chooses) keys.chosen_TK = choose_entries(ctx, scores_TS, keys.rows, 4, k);
+
+    const bool is_dense = keys.chosen_TK.empty();
+    const TapeAttention a = attend_on_tape(ctx, q.q_THC, keys, in.w.sink, learns || (is_measured && is_dense));
+    if (learns) indexer_loss_on_tape(ctx, scores_TS, a.mass_TS, keys.chosen_TK, keys.rows, 4);
+    if (is_measured) measure_indexer(ctx, scores_TS, is_dense ? a.mass_TS : dense_mass(ctx, q, keys, in), keys.rows, 4, k);
+    return output_path(ctx, a.o_THV, in);
+}
+
 }  // namespace
 
 Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const Queries q = query_path(ctx, x_TD, in);
-    key_path(ctx, x_TD, in);
+    const Tensor kv_TC = key_path(ctx, x_TD, in);
+    if (ctx.tape) return csa_on_tape(ctx, x_TD, q, kv_TC, in);
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {
         append_entries(ctx, x_TD, s, in);

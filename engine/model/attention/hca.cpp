@@ -5,7 +5,11 @@ namespace vitrine {
 
 Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const Queries q = query_path(ctx, x_TD, in);
-    key_path(ctx, x_TD, in);
+    const Tensor kv_TC = key_path(ctx, x_TD, in);
+    if (ctx.tape) {
+        const TapeKeys keys = whole_sequences(in, kv_TC, whole_entries(ctx, x_TD, in));
+        return output_path(ctx, attend_on_tape(ctx, q.q_THC, keys, in.w.sink).o_THV, in);
+    }
     const int ratio = in.c.layers[in.layer].ratio;
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {

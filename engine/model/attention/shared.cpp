@@ -32,7 +32,8 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         const OpTimer timer(ctx, OpKind::linear);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
-    q.q_THC = apply_rope(ctx, rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps), in.angles);
+    if (c.variants.q_norm) q.q_THC = rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
+    q.q_THC = apply_rope(ctx, q.q_THC, in.angles);
     return q;
 }
 
@@ -43,7 +44,7 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         const OpTimer timer(ctx, OpKind::linear);
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
-    kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
+    if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
     kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
     if (ctx.tape) return kv_TC;
     for (const Segment& s : in.segments)
@@ -67,7 +68,7 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
     const int ratio = in.c.layers[in.layer].ratio;
     LayerCache& cache = s.cache->layers[in.layer];
     const NewEntries e = compress(ctx, segment_rows(x_TD, s), s.position, in.w.compressor, ratio, in.c.head_dim,
-                                  in.frequencies, in.c.rms_norm_eps, cache.compressor);
+                                  in.frequencies, in.c.rms_norm_eps, cache.compressor, in.c.variants.kv_norm);
     for (int64_t i = 0; i < e.n; ++i) {
         s.cache->store_entry(e.entries_ND.row<float>(i), cache.entries.writable_row(e.first + i));
         // The token that completed the entry carries its record.
@@ -91,6 +92,34 @@ Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
         std::memcpy(o_THC.row<float>(s.begin), o.data, static_cast<size_t>(o.count()) * sizeof(float));
     }
     return o_THC;
+}
+
+Offsets segment_offsets(const AttentionInput& in) {
+    Offsets rows{0};
+    for (const Segment& s : in.segments) rows.push_back(s.end);
+    return rows;
+}
+
+TapeKeys whole_sequences(const AttentionInput& in, const Tensor& kv_TC, const TapeEntries& entries) {
+    const Tensor kv_T1C = kv_TC.reshaped({kv_TC.dim(0), 1, kv_TC.dim(1)});
+    return {kv_T1C, kv_T1C, in.c.sliding_window, segment_offsets(in), entries.entries_SD, entries.offsets,
+            in.layer < in.c.n_layers() ? in.c.layers[in.layer].ratio : 0, {}};
+}
+
+TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const int ratio = in.c.layers[in.layer].ratio;
+    const Offsets rows = segment_offsets(in);
+    const bool is_watched = ctx.wants(kEntryWeights) && ctx.dtype == DType::f32;
+    const TapeEntries e =
+        compress_on_tape(ctx, x_TD, rows, in.w.compressor, ratio, in.c.head_dim, in.frequencies, in.c.rms_norm_eps,
+                         {.is_normed = in.c.variants.kv_norm, .wants_weights = is_watched});
+    if (e.weights_SW.empty()) return e;
+    for (int64_t s = 0; s < n_segments(rows); ++s)
+        for (int64_t i = e.offsets[s]; i < e.offsets[s + 1]; ++i) {
+            const auto token = static_cast<int>(rows[s] + (i - e.offsets[s] + 1) * ratio - 1);  // the one that completed it
+            ctx.probes->put(token, kEntryWeights, in.layer, e.weights_SW.row<float>(i), 1, static_cast<int>(e.weights_SW.dim(1)));
+        }
+    return e;
 }
 
 Tensor output_path(Ctx& ctx, const Tensor& rotated_THC, const AttentionInput& in) {

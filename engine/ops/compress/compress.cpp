@@ -57,7 +57,8 @@ void pool(const RowRing& ring, int64_t index, int ratio, int d, bool overlaps, i
 }  // namespace
 
 NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const CompressorWeights& w, int ratio, int entry_size,
-                    const std::vector<double>& frequencies, double eps, RowRing& ring) {
+                    const std::vector<double>& frequencies, double eps, RowRing& ring,
+                    bool is_normed) {
     const int64_t n_tokens = x_TD.dim(0), d = entry_size;
     const bool overlaps = ratio == 4;
     const int64_t n_slots = overlaps ? 2 * ratio : ratio;
@@ -88,7 +89,7 @@ NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const Compre
             }
         round_output(ctx, out.entries_ND);
     }
-    out.entries_ND = rmsnorm(ctx, out.entries_ND, w.norm, eps);
+    if (is_normed) out.entries_ND = rmsnorm(ctx, out.entries_ND, w.norm, eps);
     std::vector<int64_t> starts(out.n);
     for (int64_t i = 0; i < out.n; ++i) starts[i] = (out.first + i) * ratio;
     apply_rope(ctx, out.entries_ND.reshaped({out.n, 1, d}), rope_angles(ctx, starts, frequencies));

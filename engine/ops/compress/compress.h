@@ -16,7 +16,9 @@ struct NewEntries {
 
 // x [T, D] are the normed inputs of positions [position, position + T). Writes the K | S rows to the ring (S includes ape) and
 // pools every block that became complete. `reference`: the entry is rounded to BF16 before its norm, after it and after RoPE.
+// is_normed false (a variant): the pooled values are rotated as they are.
 NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const CompressorWeights& w, int ratio, int entry_size,
-                    const std::vector<double>& frequencies, double eps, RowRing& ring);
+                    const std::vector<double>& frequencies, double eps, RowRing& ring,
+                    bool is_normed = true);
 
 }  // namespace vitrine

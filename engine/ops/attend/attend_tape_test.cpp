@@ -1,0 +1,188 @@
+// Attention on the tape: gradients, and what each query sees against plain sums.
+#include "engine/ops/attend/attend_tape.h"
+
+#include "engine/ops/compress/compress_tape.h"
+#include "tests/support/gradcheck.h"
+
+namespace vitrine {
+namespace {
+
+struct Case {
+    Offsets rows;
+    int64_t n_heads, c, window, ratio;  // ratio 0: no entries
+    int64_t n_chosen = 0;               // 0: all that are complete
+};
+
+Offsets entry_offsets(const Offsets& rows, int64_t ratio) {
+    Offsets e{0};
+    for (int64_t i = 0; i < n_segments(rows); ++i) e.push_back(e.back() + (ratio > 0 ? (rows[i + 1] - rows[i]) / ratio : 0));
+    return e;
+}
+
+// Distinct entries, some of them not complete yet, some -1.
+Tensor choose(const Case& c, std::vector<int32_t>& memory) {
+    if (c.n_chosen == 0) return {};
+    for (int64_t s = 0; s < n_segments(c.rows); ++s)
+        for (int64_t p = 0; p < c.rows[s + 1] - c.rows[s]; ++p)
+            for (int64_t i = 0; i < c.n_chosen; ++i) memory.push_back(i == p % 5 ? -1 : static_cast<int32_t>((p * 7 + i * 3) % 11));
+    return {memory.data(), DType::i32, {c.rows.back(), c.n_chosen}};
+}
+
+// Every query by itself, in double.
+std::vector<double> plain(const Case& c, const Tensor& q, const Tensor& kv, const Tensor& e, const Tensor& chosen,
+                          const Param& sinks) {
+    const Offsets entries = entry_offsets(c.rows, c.ratio);
+    std::vector<double> out;
+    for (int64_t s = 0; s < n_segments(c.rows); ++s)
+        for (int64_t t = c.rows[s]; t < c.rows[s + 1]; ++t) {
+            const int64_t p = t - c.rows[s];
+            std::vector<const float*> seen;
+            for (int64_t i = std::max<int64_t>(0, p - c.window + 1); i <= p; ++i) seen.push_back(kv.row<float>(c.rows[s] + i));
+            for (int64_t i = 0; c.ratio > 0 && i < (p + 1) / c.ratio; ++i) {
+                const auto* list = chosen.empty() ? nullptr : chosen.row<int32_t>(t);
+                if (!list || std::find(list, list + c.n_chosen, i) < list + c.n_chosen)
+                    seen.push_back(e.row<float>(entries[s] + i));
+            }
+            for (int64_t h = 0; h < c.n_heads; ++h) {
+                const float* query = q.f32() + (t * c.n_heads + h) * c.c;
+                double z = std::exp(static_cast<double>(sinks.master.f32()[h]));
+                std::vector<double> sum(c.c);
+                for (const float* k : seen) {
+                    double dot = 0;
+                    for (int64_t i = 0; i < c.c; ++i) dot += static_cast<double>(query[i]) * k[i];
+                    const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.c)));
+                    z += weight;
+                    for (int64_t i = 0; i < c.c; ++i) sum[i] += weight * k[i];
+                }
+                for (double x : sum) out.push_back(x / z);
+            }
+        }
+    return out;
+}
+
+void check_case(const Case& c) {
+    test::GradCheck check;
+    Param sinks;
+    const Offsets entries = entry_offsets(c.rows, c.ratio);
+    const size_t q = check.input({c.rows.back(), c.n_heads, c.c}, 2), kv = check.input({c.rows.back(), 1, c.c}, 2);
+    const size_t e = entries.back() > 0 ? check.input({entries.back(), c.c}, 2) : 0;
+    check.param(sinks, {c.n_heads});
+    std::vector<int32_t> memory;
+    const Tensor chosen = choose(c, memory);
+    check.run([&](Ctx& ctx) {
+        const TapeKeys keys{check.at(kv), check.at(kv), c.window, c.rows, entries.back() > 0 ? check.at(e) : Tensor{},
+                            entries, c.ratio, chosen};
+        const TapeAttention a = attend_on_tape(ctx, check.at(q), keys, sinks);
+        if (ctx.dtype == DType::f32) {
+            const std::vector<double> expected = plain(c, check.at(q), check.at(kv), keys.entries_SC, chosen, sinks);
+            for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(a.o_THV.f32()[i], expected[i], 5e-6) << i;
+        }
+        return std::vector{a.o_THV};
+    });
+}
+
+TEST(AttendTape, window_gradients_match_differences) {
+    check_case({{0, 1}, 1, 1, 1, 0});
+    check_case({{0, 13, 14, 31}, 3, 5, 7, 0});
+    check_case({{0, 70}, 4, 16, 17, 0});      // several blocks and pieces of one segment
+    check_case({{0, 9, 40}, 2, 7, 1000, 0});  // every earlier position
+}
+
+TEST(AttendTape, entry_gradients_match_differences) {
+    check_case({{0, 13, 15, 46}, 3, 5, 6, 4});
+    check_case({{0, 75}, 4, 8, 9, 7});
+    check_case({{0, 3, 5}, 2, 3, 2, 4});      // no entry at all
+    check_case({{0, 46, 90}, 3, 5, 6, 4, 4});
+}
+
+TEST(AttendTape, separate_keys_and_values) {
+    for (const auto& [heads, groups] : {std::array<int64_t, 2>{6, 2}, {3, 3}, {4, 1}}) {
+        test::GradCheck check;
+        Param sinks;
+        const Offsets rows{0, 11, 75};
+        const size_t q = check.input({75, heads, 5}), k = check.input({75, groups, 5}), v = check.input({75, groups, 7});
+        check.param(sinks, {heads});
+        check.run([&, heads = heads](Ctx& ctx) {
+            const TapeKeys keys{check.at(k), check.at(v), 75, rows, {}, {}, 0, {}};
+            return std::vector{attend_on_tape(ctx, check.at(q), keys, heads == 4 ? Param{} : sinks).o_THV};
+        });
+    }
+}
+
+TEST(AttendTape, mass_and_statistics) {
+    test::OpFixture f;
+    Tape tape;
+    TrainingStep step;
+    step.wants_attention_stats = true;
+    f.ctx.tape = &tape, f.ctx.training = &step;
+    const Offsets rows{0, 19, 40}, entries = entry_offsets(rows, 4);
+    const Tensor q = f.tensor({40, 3, 5}, test::noise(600, 1)), kv = f.tensor({40, 1, 5}, test::noise(200, 2));
+    const Tensor e = f.tensor({9, 5}, test::noise(45, 3));
+    const Param sinks = test::make_param({0.1f, -0.3f, 0.5f}, {3});
+    const TapeAttention a = attend_on_tape(f.ctx, q, {kv, kv, 6, rows, e, entries, 4, {}}, sinks, true);
+    ASSERT_EQ(a.mass_TS.dim(1), 5);
+    double mass = 0;
+    for (int64_t t = 0; t < 40; ++t) {
+        const int64_t visible = (t - (t < 19 ? 0 : 19) + 1) / 4;
+        for (int64_t j = 0; j < 5; ++j) {
+            EXPECT_EQ(a.mass_TS.row<float>(t)[j] > 0, j < visible);
+            mass += a.mass_TS.row<float>(t)[j];
+        }
+    }
+    ASSERT_EQ(step.attention.size(), 1u);
+    const AttentionStats& s = step.attention[0];
+    EXPECT_NEAR(s.entries, mass / 120, 1e-6);
+    EXPECT_NEAR(s.window + s.entries + s.sink, 1, 1e-6);
+    double top = -1e9;
+    for (int64_t t = 0; t < 40; ++t)
+        for (int64_t h = 0; h < 3; ++h) {
+            const int64_t first = t < 19 ? 0 : 19, p = t - first;
+            const auto see = [&](const float* k) {
+                double dot = 0;
+                for (int i = 0; i < 5; ++i) dot += static_cast<double>(q.f32()[(t * 3 + h) * 5 + i]) * k[i];
+                top = std::max(top, dot / std::sqrt(5.0));
+            };
+            for (int64_t i = std::max<int64_t>(0, p - 5); i <= p; ++i) see(kv.row<float>(first + i));
+            for (int64_t i = 0; i < (p + 1) / 4; ++i) see(e.row<float>((t < 19 ? 0 : entries[1]) + i));
+        }
+    EXPECT_NEAR(s.max_logit, top, 1e-6);
+    // Equal scores: the entropy is the logarithm of their number. One key and a sink of the same score.
+    std::fill_n(q.f32(), q.count(), 0.0f);
+    const Param zero = test::make_param({0, 0, 0}, {3});
+    step.attention.clear();
+    attend_on_tape(f.ctx, q, {kv, kv, 1, rows, {}, {}, 0, {}}, zero);
+    EXPECT_NEAR(step.attention[0].entropy, std::log(2.0), 1e-6);
+}
+
+TEST(AttendTape, bits_do_not_depend_on_threads) {
+    const Offsets rows{0, 300};
+    std::vector<std::vector<float>> all;
+    for (int n_threads : {1, 2, 3}) {
+        Arena arena;
+        Pool pool(n_threads);
+        Ctx ctx{arena, pool, Numerics::exact, nullptr, nullptr, {}, nullptr, 0};
+        Tape tape;
+        ctx.tape = &tape;
+        const auto tensor = [&](Shape shape, uint32_t seed) {
+            const Tensor t = arena.make(DType::f32, shape);
+            const auto v = test::noise(static_cast<size_t>(t.count()), seed);
+            std::copy(v.begin(), v.end(), t.f32());
+            return t;
+        };
+        const Tensor q = tensor({300, 3, 5}, 1), kv = tensor({300, 1, 5}, 2), e = tensor({75, 5}, 3);
+        Param sinks = test::make_param({0.1f, -0.3f, 0.5f}, {3});
+        sinks.master = tensor({3}, 4);
+        tape.bind(sinks.master, tensor({3}, 5));
+        const Tensor o = attend_on_tape(ctx, q, {kv, kv, 50, rows, e, {0, 75}, 4, {}}, sinks).o_THV;
+        std::copy_n(o.f32(), o.count(), tape.grad(o).f32());
+        tape.backward(ctx);
+        all.emplace_back();
+        for (const Tensor& x : {o, tape.grad(q), tape.grad(kv), tape.grad(e), tape.grad(sinks.master)})
+            all.back().insert(all.back().end(), x.f32(), x.f32() + x.count());
+    }
+    EXPECT_EQ(all[0], all[1]);
+    EXPECT_EQ(all[0], all[2]);
+}
+
+}  // namespace
+}  // namespace vitrine

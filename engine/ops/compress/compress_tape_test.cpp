@@ -1,0 +1,86 @@
+// Compression on the tape: gradients, and the entries against the inference path.
+#include "engine/ops/compress/compress_tape.h"
+
+#include "engine/ops/compress/compress.h"
+#include "tests/support/gradcheck.h"
+
+namespace vitrine {
+namespace {
+
+constexpr int kD = 7, kWidth = 6;  // entry size, model width
+const std::vector<double> kFrequencies{1.0, 0.1};
+
+Param param(Shape s, uint32_t seed) { return test::make_param(test::noise(static_cast<size_t>(s.count()), seed), s); }
+
+struct Compressor {
+    CompressorWeights w;
+    size_t x;
+    Compressor(test::GradCheck& check, const Offsets& rows, int ratio) : x(check.input({rows.back(), kWidth})) {
+        const int64_t width = (ratio == 4 ? 2 : 1) * kD;
+        check.param(w.wkv, {width, kWidth});
+        check.param(w.wgate, {width, kWidth}, 2);
+        check.param(w.ape, {ratio, width});
+        check.param(w.norm, {kD}, 0.2, 1);
+    }
+};
+
+TEST(CompressTape, gradients_match_differences) {
+    for (const int ratio : {4, 3, 8})
+        for (const bool is_normed : {true, false}) {
+            const Offsets rows{0, 17, 19, 50};
+            test::GradCheck check;
+            const Compressor p(check, rows, ratio);
+            check.run([&](Ctx& ctx) {
+                const TapeEntries e = compress_on_tape(ctx, check.at(p.x), rows, p.w, ratio, kD, kFrequencies, 1e-6,
+                                                       {.is_normed = is_normed});
+                EXPECT_EQ(e.offsets, (Offsets{0, 17 / ratio, 17 / ratio, 17 / ratio + 31 / ratio}));
+                return std::vector{e.entries_SD};
+            });
+        }
+}
+
+TEST(CompressTape, entries_equal_those_of_the_inference_path) {
+    for (const int ratio : {4, 5}) {
+        const Offsets rows{0, 23, 30};
+        test::OpFixture f;
+        const int64_t width = (ratio == 4 ? 2 : 1) * kD;
+        const CompressorWeights w{param({width, kWidth}, 1), param({width, kWidth}, 2), param({ratio, width}, 3), param({kD}, 4)};
+        const Tensor x = f.tensor({30, kWidth}, test::noise(30 * kWidth, 5));
+        Tape tape(false);
+        f.ctx.tape = &tape;
+        const TapeEntries e = compress_on_tape(f.ctx, x, rows, w, ratio, kD, kFrequencies, 1e-6, {.wants_weights = true});
+        f.ctx.tape = nullptr;
+        for (size_t s = 0; s < 2; ++s) {
+            RowRing ring(2 * width * 4, 64);
+            const int64_t n = rows[s + 1] - rows[s];
+            const Tensor part{x.row<float>(rows[s]), DType::f32, {n, kWidth}};
+            const NewEntries expected = compress(f.ctx, part, 0, w, ratio, kD, kFrequencies, 1e-6, ring);
+            ASSERT_EQ(expected.n, e.offsets[s + 1] - e.offsets[s]);
+            for (int64_t i = 0; i < expected.n; ++i) {
+                for (int64_t j = 0; j < kD; ++j)
+                    EXPECT_NEAR(e.entries_SD.row<float>(e.offsets[s] + i)[j], expected.entries_ND.row<float>(i)[j], 3e-6);
+                for (int64_t j = 0; j < expected.weights_NS.dim(1); ++j)
+                    EXPECT_NEAR(e.weights_SW.row<float>(e.offsets[s] + i)[j], expected.weights_NS.row<float>(i)[j], 1e-6);
+            }
+        }
+    }
+}
+
+TEST(CompressTape, nothing_flows_to_a_detached_input_or_from_a_tail) {
+    const CompressorWeights w{param({2 * kD, kWidth}, 1), param({2 * kD, kWidth}, 2), param({4, 2 * kD}, 3), param({kD}, 4)};
+    for (const bool is_detached : {true, false}) {
+        test::OpFixture f;
+        Tape tape;
+        f.ctx.tape = &tape;
+        const Tensor x = f.tensor({10, kWidth}, test::noise(10 * kWidth, 5));
+        const Tensor e = compress_on_tape(f.ctx, x, {0, 10}, w, 4, kD, kFrequencies, 1e-6, {.is_input_detached = is_detached})
+                             .entries_SD;
+        std::fill_n(tape.grad(e).f32(), e.count(), 1.0f);
+        tape.backward(f.ctx);
+        ASSERT_EQ(tape.has_grad(x), !is_detached);
+        for (int64_t t = 0; t < 10 && !is_detached; ++t) EXPECT_EQ(tape.grad(x).row<float>(t)[0] != 0, t < 8) << t;
+    }
+}
+
+}  // namespace
+}  // namespace vitrine

@@ -1,0 +1,262 @@
+// The indexer on the tape.
+#include "engine/ops/index/index_tape.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/linear/matmul.h"
+#include "engine/ops/order.h"
+#include "engine/ops/training.h"
+
+namespace vitrine {
+namespace {
+
+// Queries [begin, end) of one segment against the entries that the last of them sees.
+struct Piece {
+    int64_t segment, begin, end, n_keys;
+};
+
+// I[t,s] = f sum_j w[t,j] relu(Z[t,j,s]), Z = Q K^T. With D = dL/dI: dZ = f D w where Z > 0, dw = f sum_s D relu(Z).
+template <class T>
+struct Scores {
+    Tensor q, w, keys, scores;  // [T, J, U], [T, J], [S, U], [T, most]
+    Offsets rows, entries;
+    int64_t ratio, n_heads, d;
+    T factor;
+    std::vector<Piece> pieces;
+    std::vector<int64_t> first_piece;  // [segments + 1]
+
+    void cut() {
+        const int64_t step = std::clamp<int64_t>(512 / n_heads / 8 * 8, 8, 64);
+        for (int64_t s = 0; s < n_segments(rows); ++s) {
+            first_piece.push_back(static_cast<int64_t>(pieces.size()));
+            for (int64_t t = rows[s]; t < rows[s + 1]; t += step) {
+                const int64_t end = std::min(t + step, rows[s + 1]);
+                pieces.push_back({s, t, end, (end - rows[s]) / ratio});
+            }
+        }
+        first_piece.push_back(static_cast<int64_t>(pieces.size()));
+    }
+    Matrix<T> queries(const Piece& p) const { return {q.row<T>(p.begin), (p.end - p.begin) * n_heads, d, d}; }
+    Matrix<T> keys_of(const Piece& p) const { return {keys.as<T>() + entries[p.segment] * d, p.n_keys, d, d}; }
+    int64_t visible(const Piece& p, int64_t t) const { return (t - rows[p.segment] + 1) / ratio; }
+
+    void forward(Ctx& ctx) const {
+        ctx.pool.parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t p0, int64_t p1) {
+            std::vector<T> z;
+            for (int64_t i = p0; i < p1; ++i) {
+                const Piece& p = pieces[i];
+                std::fill(scores.row<T>(p.begin), scores.row<T>(p.begin) + (p.end - p.begin) * scores.dim(1), T{0});
+                if (p.n_keys == 0) continue;
+                z.resize(static_cast<size_t>((p.end - p.begin) * n_heads * p.n_keys));
+                matmul_nt_serial(queries(p), keys_of(p), z.data(), p.n_keys, false);
+                for (int64_t t = p.begin; t < p.end; ++t)
+                    for (int64_t j = 0; j < n_heads; ++j) {
+                        const T weight = factor * w.row<T>(t)[j], *row = z.data() + ((t - p.begin) * n_heads + j) * p.n_keys;
+                        T* out = scores.row<T>(t);
+                        for (int64_t s = 0; s < visible(p, t); ++s) out[s] += weight * std::max(row[s], T{0});
+                    }
+            }
+        });
+    }
+
+    // Keys collect by piece, then pieces are added in order.
+    void backward(Ctx& ctx, const Tensor& dscores, const Tensor& dq, const Tensor& dw, const Tensor& dkeys) const {
+        std::vector<T*> parts;
+        for (const Piece& p : pieces)
+            parts.push_back(p.n_keys > 0 ? ctx.arena.make(ctx.dtype, {p.n_keys, d}).template as<T>() : nullptr);
+        ctx.pool.parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t p0, int64_t p1) {
+            std::vector<T> z;
+            for (int64_t i = p0; i < p1; ++i) {
+                const Piece& p = pieces[i];
+                if (p.n_keys == 0) continue;
+                z.resize(static_cast<size_t>((p.end - p.begin) * n_heads * p.n_keys));
+                matmul_nt_serial(queries(p), keys_of(p), z.data(), p.n_keys, false);
+                for (int64_t t = p.begin; t < p.end; ++t)
+                    for (int64_t j = 0; j < n_heads; ++j) {
+                        const T weight = factor * w.row<T>(t)[j], *g = dscores.row<T>(t);
+                        T *row = z.data() + ((t - p.begin) * n_heads + j) * p.n_keys, sum = 0;
+                        for (int64_t s = 0; s < p.n_keys; ++s) {
+                            const T gradient = s < visible(p, t) && row[s] > 0 ? g[s] : T{0};
+                            sum += gradient * row[s];
+                            row[s] = gradient * weight;
+                        }
+                        dw.row<T>(t)[j] += factor * sum;
+                    }
+                const Matrix<T> dz{z.data(), (p.end - p.begin) * n_heads, p.n_keys, p.n_keys};
+                matmul_nn_serial(dz, keys_of(p), dq.row<T>(p.begin), d, true);
+                matmul_tn_serial(dz, queries(p), parts[i], d, false);
+            }
+        });
+        ctx.pool.parallel_for(n_segments(rows), 1, [&](int64_t s0, int64_t s1) {
+            for (int64_t s = s0; s < s1; ++s)
+                for (int64_t i = first_piece[s]; i < first_piece[s + 1]; ++i)
+                    for (int64_t j = 0; j < pieces[i].n_keys * d; ++j) dkeys.as<T>()[entries[s] * d + j] += parts[i][j];
+        });
+    }
+};
+
+// f(row, entries visible to it)
+template <class F>
+void for_queries(const Offsets& rows, int64_t ratio, F&& f) {
+    for (int64_t s = 0; s < n_segments(rows); ++s)
+        for (int64_t t = rows[s]; t < rows[s + 1]; ++t) f(t, (t - rows[s] + 1) / ratio);
+}
+
+uint64_t wide_order_key(double x) {  // as order_key
+    const auto bits = std::bit_cast<uint64_t>(x + 0.0);
+    return bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
+}
+
+// The k best of n, ascending.
+template <class T>
+void top_entries(const T* scores, int64_t n, int64_t k, std::vector<int32_t>& out) {
+    const auto key = [&](int32_t i) {
+        if constexpr (sizeof(T) == 8) return wide_order_key(scores[i]);
+        else return order_key(scores[i]);
+    };
+    out.resize(static_cast<size_t>(n));
+    std::iota(out.begin(), out.end(), 0);
+    if (k >= n) return;
+    std::nth_element(out.begin(), out.begin() + k, out.end(), [&](int32_t a, int32_t b) {
+        const auto ka = key(a), kb = key(b);
+        return ka != kb ? ka > kb : a < b;
+    });
+    out.resize(static_cast<size_t>(k));
+    std::sort(out.begin(), out.end());
+}
+
+// KL(p || softmax(I)) of one query over its entries; with `d`, d[s] += factor * (softmax(I)[s] - p[s]).
+template <class T>
+double divergence(const T* scores, const T* mass, const std::vector<int32_t>& set, T factor, T* d) {
+    T total = 0, top = -std::numeric_limits<T>::infinity(), z = 0;
+    for (int32_t s : set) total += mass[s], top = std::max(top, scores[s]);
+    if (!(total > 0)) return 0;
+    for (int32_t s : set) z += std::exp(scores[s] - top);
+    const T log_z = top + std::log(z);
+    double sum = 0;
+    for (int32_t s : set) {
+        const T p = mass[s] / total, log_q = scores[s] - log_z;
+        if (p > 0) sum += static_cast<double>(p * (std::log(p) - log_q));
+        if (d) d[s] += factor * (std::exp(log_q) - p);
+    }
+    return sum;
+}
+
+// Every query's entries: the chosen ones, or all that it sees.
+struct EntrySets {
+    Tensor chosen;
+    int64_t ratio;
+    void of(int64_t t, int64_t visible, std::vector<int32_t>& set) const {
+        set.clear();
+        if (chosen.empty()) {
+            set.resize(static_cast<size_t>(visible));
+            std::iota(set.begin(), set.end(), 0);
+        } else {
+            const int32_t* list = chosen.row<int32_t>(t);
+            std::copy_if(list, list + chosen.dim(1), std::back_inserter(set), [&](int32_t i) { return i >= 0 && i < visible; });
+        }
+    }
+};
+
+}  // namespace
+
+Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const Tensor& keys_SU, const Offsets& rows,
+                            const Offsets& entries, int64_t ratio, const IndexerWeights& w, const ModelConfig& c,
+                            const RopeAngles& angles) {
+    const int64_t n_tokens = qr_TQ.dim(0), n_heads = c.index_n_heads, d = c.index_head_dim;
+    const Tensor q_TJU = apply_rope(
+        ctx, linear(ctx, qr_TQ, w.wq_b, {.is_input_detached = true}).reshaped({n_tokens, n_heads, d}), angles);
+    const Tensor w_TJ = linear(ctx, x_TD, w.weights_proj, {.quantise_input = false, .is_input_detached = true});
+    const OpTimer timer(ctx, OpKind::index);
+    const Tensor scores = ctx.arena.make(ctx.dtype, {n_tokens, std::max<int64_t>(1, longest_segment(entries))});
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        const auto factor = static_cast<T>(1 / std::sqrt(static_cast<double>(d) * static_cast<double>(n_heads)));
+        const auto op = std::make_shared<Scores<T>>(
+            Scores<T>{q_TJU, w_TJ, keys_SU, scores, rows, entries, ratio, n_heads, d, factor, {}, {}});
+        op->cut();
+        op->forward(ctx);
+        ctx.tape->record([op](Ctx& back) {
+            Tape& tape = *back.tape;
+            if (!tape.has_grad(op->scores)) return;
+            op->backward(back, tape.grad(op->scores), tape.grad(op->q), tape.grad(op->w), tape.grad(op->keys));
+        });
+    });
+    return scores;
+}
+
+Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, int64_t ratio, int64_t k) {
+    const OpTimer timer(ctx, OpKind::index);
+    const Tensor chosen = ctx.arena.make(DType::i32, {scores_TS.dim(0), k});
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        std::vector<int32_t> best;
+        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
+            top_entries(scores_TS.row<T>(t), visible, k, best);
+            int32_t* out = chosen.row<int32_t>(t);
+            std::fill_n(std::copy(best.begin(), best.end(), out), k - static_cast<int64_t>(best.size()), -1);
+        });
+    });
+    return chosen;
+}
+
+void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
+                          const Offsets& rows, int64_t ratio) {
+    TrainingStep& step = *ctx.training;
+    const EntrySets sets{chosen_TK, ratio};
+    std::vector<int32_t> set;
+    int64_t n = 0;
+    for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
+        sets.of(t, visible, set);
+        n += !set.empty();
+    });
+    if (n == 0) return;
+    const double weight = step.indexer_weight;
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        double sum = 0;
+        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
+            sets.of(t, visible, set);
+            sum += divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, 0, nullptr);
+        });
+        if (!step.is_recomputation)
+            step.losses.push_back({"indexer", ctx.layer, sum / static_cast<double>(n), weight});
+        ctx.tape->record([=](Ctx& c) {
+            const auto factor = static_cast<T>(weight / static_cast<double>(n));
+            const Tensor d = c.tape->grad(scores_TS);
+            std::vector<int32_t> of_query;
+            for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
+                sets.of(t, visible, of_query);
+                divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), of_query, factor, d.row<T>(t));
+            });
+        });
+    });
+}
+
+void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio,
+                     int64_t k) {
+    if (ctx.training->is_recomputation) return;
+    int64_t n = 0, n_common = 0;
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        std::vector<int32_t> ours, best, common;
+        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
+            if (visible <= k) return;
+            top_entries(scores_TS.row<T>(t), visible, k, ours);
+            top_entries(dense_mass_TS.row<T>(t), visible, k, best);
+            common.clear();
+            std::set_intersection(ours.begin(), ours.end(), best.begin(), best.end(), std::back_inserter(common));
+            n += k, n_common += static_cast<int64_t>(common.size());
+        });
+    });
+    const double recall = n > 0 ? static_cast<double>(n_common) / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
+    ctx.training->indexers.push_back({ctx.layer, recall});
+}
+
+}  // namespace vitrine
