@@ -94,7 +94,9 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const HyperSite mlp = hyper_site(ctx, mid_TND, w.hc_ffn, c);
     publish_site(ctx, mlp, kMlpSite);
     const Tensor h_TD = rmsnorm(ctx, mlp.u_TD, w.ffn_norm, c.rms_norm_eps);
-    const Routing routing = route(ctx, h_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts);
+    std::vector<int64_t> ends;
+    for (const Segment& s : batch.segments) ends.push_back(s.end);
+    const Routing routing = route(ctx, h_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
     const Tensor mlp_TD = moe(ctx, h_TD, routing, w.ffn, c);
     if (ctx.wants(kMlpOut)) ctx.publish(kMlpOut, mlp_TD, 1, c.hidden_size);
     const Tensor next_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD, out_TND);

@@ -41,6 +41,7 @@ struct Ctx {
     Tape* tape = nullptr;
     DType dtype = DType::f32;         // of activations; f64 only with a tape
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
+    int active_experts = 0;           // fewer routed experts per token than the model was trained with; 0: as trained
 
     bool wants(Probe p) const { return watch && watch->wants(p); }
     void count(OpKind kind, double multiply_adds) const {

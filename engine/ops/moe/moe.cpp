@@ -6,57 +6,17 @@
 #include <cstring>
 
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/moe/moe_tape.h"
+#include "engine/ops/moe/plan.h"
 #include "engine/ops/quantize/quantize.h"
 
 namespace vitrine {
 namespace {
 
-struct Group {                 // the rows one expert works on
-    const ExpertWeights* expert;
-    int64_t begin, end;        // slots: rows of the gathered arrays
-};
-
-struct Slot {
-    int64_t token;
-    float weight;
-};
-
 struct Piece {                 // output rows [o0, o1) of one group
     const Group* group;
     int64_t o0, o1;
 };
-
-struct Plan {
-    std::vector<Slot> slots;             // grouped by expert, ascending; the shared expert's last
-    std::vector<Group> groups;
-    std::vector<int64_t> slots_of_token;  // [T, K+1] in ascending expert order, shared last
-};
-
-Plan make_plan(const Routing& r, const MoeWeights& w, int64_t n_tokens, int64_t k, int64_t n_experts) {
-    Plan p;
-    std::vector<int64_t> start(n_experts + 1, 0);
-    const int32_t* chosen = r.indices_TK.as<int32_t>();
-    for (int64_t i = 0; i < n_tokens * k; ++i) ++start[chosen[i] + 1];
-    for (int64_t e = 0; e < n_experts; ++e) start[e + 1] += start[e];
-    p.slots.resize(n_tokens * (k + 1));
-    p.slots_of_token.resize(n_tokens * (k + 1));
-    std::vector<int64_t> next(start.begin(), start.end() - 1);
-    for (int64_t t = 0; t < n_tokens; ++t) {
-        int64_t* mine = p.slots_of_token.data() + t * (k + 1);
-        for (int64_t j = 0; j < k; ++j) {
-            const int64_t slot = next[chosen[t * k + j]]++;
-            p.slots[slot] = {t, r.weights_TK.f32()[t * k + j]};
-            mine[j] = slot;
-        }
-        std::sort(mine, mine + k);
-        p.slots[n_tokens * k + t] = {t, 1.0f};
-        mine[k] = n_tokens * k + t;
-    }
-    for (int64_t e = 0; e < n_experts; ++e)
-        if (start[e + 1] > start[e]) p.groups.push_back({&w.experts[e], start[e], start[e + 1]});
-    if (!w.shared.w1.empty()) p.groups.push_back({&w.shared, n_tokens * k, n_tokens * (k + 1)});
-    return p;
-}
 
 std::vector<Piece> cut(const std::vector<Group>& groups, const Param ExpertWeights::*matrix) {
     std::vector<Piece> pieces;
@@ -72,8 +32,10 @@ std::vector<Piece> cut(const std::vector<Group>& groups, const Param ExpertWeigh
 
 Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
     const OpTimer timer(ctx, OpKind::moe);
-    const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = c.n_experts_per_tok;
-    const Plan plan = make_plan(routing, w, n_tokens, k, c.n_experts);
+    if (ctx.tape) return moe_on_tape(ctx, x_TD, routing, w, c);
+    const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = routing.indices_TK.dim(1);
+    const MoePlan plan = make_moe_plan(routing, w);
+    const auto weight_of = [&](const Slot& s) { return s.choice < 0 ? 1.0f : routing.weights_TK.f32()[s.choice]; };
     const auto n_slots = static_cast<int64_t>(plan.slots.size());
     for (const Group& g : plan.groups)
         ctx.count(OpKind::moe, 3.0 * static_cast<double>((g.end - g.begin) * d) * static_cast<double>(g.expert->w1.view.out));
@@ -89,6 +51,7 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
             for (int64_t s = s0; s < s1; ++s)
                 std::memcpy(x_SD.row<float>(s), xq_TD.row<float>(plan.slots[s].token), d * sizeof(float));
         });
+    const int64_t ldx = n_tokens == 1 ? 0 : d;  // one token: each of its slots reads the same row
     const auto input = [&](const Group& g) { return n_tokens == 1 ? x_SD.f32() : x_SD.row<float>(g.begin); };
 
     Tensor h_SI = ctx.arena.make(DType::f32, {n_slots, width}), u_SI = ctx.arena.make(DType::f32, {n_slots, width});
@@ -98,11 +61,11 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
             const auto [g, o0, o1] = up[p];
             const int64_t m = g->end - g->begin;
             float *hp = h_SI.row<float>(g->begin), *uptr = u_SI.row<float>(g->begin);
-            linear_rows(ctx, g->expert->w1.view, input(*g), d, m, hp, width, o0, o1);
-            linear_rows(ctx, g->expert->w3.view, input(*g), d, m, uptr, width, o0, o1);
+            linear_rows(ctx, g->expert->w1.view, input(*g), ldx, m, hp, width, o0, o1);
+            linear_rows(ctx, g->expert->w3.view, input(*g), ldx, m, uptr, width, o0, o1);
             for (int64_t s = g->begin; s < g->end; ++s) {
                 float* h = h_SI.row<float>(s) + o0;
-                cpu::kernels().swiglu_row(h, u_SI.row<float>(s) + o0, o1 - o0, limit, plan.slots[s].weight, is_reference, h);
+                cpu::kernels().swiglu_row(h, u_SI.row<float>(s) + o0, o1 - o0, limit, weight_of(plan.slots[s]), is_reference, h);
             }
         }
     });
@@ -136,14 +99,15 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
         for (int64_t t = t0; t < t1; ++t) {
             float* y = y_TD.row<float>(t);
             const int64_t* mine = plan.slots_of_token.data() + t * (k + 1);
-            for (int64_t j = 0; j <= k; ++j) rows[j] = y_SD.row<float>(mine[j]);
+            const int routed = plan.routed_of_token[t];
+            for (int j = 0; j < routed + has_shared; ++j) rows[j] = y_SD.row<float>(mine[j]);
             if (wants_norms) {
                 float* norms = norms_T2.row<float>(t);
-                cpu::kernels().weighted_sum(rows.data(), ones.data(), k, d, false, y);
+                cpu::kernels().weighted_sum(rows.data(), ones.data(), routed, d, false, y);
                 norms[0] = std::sqrt(cpu::kernels().dot(y, y, d));
-                norms[1] = has_shared ? std::sqrt(cpu::kernels().dot(rows[k], rows[k], d)) : 0;
+                norms[1] = has_shared ? std::sqrt(cpu::kernels().dot(rows[routed], rows[routed], d)) : 0;
             }
-            cpu::kernels().weighted_sum(rows.data(), ones.data(), k + has_shared, d, is_reference, y);
+            cpu::kernels().weighted_sum(rows.data(), ones.data(), routed + has_shared, d, is_reference, y);
         }
     });
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);

@@ -1,0 +1,68 @@
+// Cross-entropy: two passes over each row forward, one backward; nothing is kept but the log-sum-exp
+// (docs/math/losses.md).
+#include "engine/ops/cross_entropy/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace vitrine {
+namespace {
+
+template <class T>
+T log_sum_exp(const T* z, int64_t n) {
+    const T top = *std::max_element(z, z + n);
+    T sum = 0;
+    for (int64_t v = 0; v < n; ++v) sum += std::exp(z[v] - top);
+    return top + std::log(sum);
+}
+
+// dz = scale (softmax(z) - e_target)
+template <class T>
+void backward_row(const T* z, int64_t n, T lse, T scale, int32_t target, T* dz) {
+    for (int64_t v = 0; v < n; ++v) dz[v] += scale * std::exp(z[v] - lse);
+    dz[target] -= scale;
+}
+
+}  // namespace
+
+CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const int32_t> targets, double weight) {
+    const OpTimer timer(ctx, OpKind::head);
+    const int64_t n_tokens = logits_TV.dim(0), vocab = logits_TV.dim(1);
+    VITRINE_ASSERT(static_cast<int64_t>(targets.size()) == n_tokens);
+    CrossEntropy r{0, 0, ctx.arena.make(logits_TV.dtype, {n_tokens})};
+    const Tensor lse_T = ctx.arena.make(logits_TV.dtype, {n_tokens}), kept_T = ctx.arena.make(DType::i32, {n_tokens});
+    for (int64_t t = 0; t < n_tokens; ++t) {
+        VITRINE_ASSERT(targets[t] >= -1 && targets[t] < vocab);
+        r.n_counted += targets[t] >= 0;
+        kept_T.as<int32_t>()[t] = targets[t];  // the caller's may be gone by then
+    }
+    with_real(logits_TV.dtype, [&](auto real) {
+        using T = decltype(real);
+        T *lse = lse_T.as<T>(), *losses = r.losses_T.as<T>();
+        ctx.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
+            for (int64_t t = t0; t < t1; ++t) {
+                const T* z = logits_TV.row<T>(t);
+                const bool is_counted = targets[t] >= 0;
+                lse[t] = is_counted ? log_sum_exp(z, vocab) : T{0};
+                losses[t] = is_counted ? lse[t] - z[targets[t]] : T{0};
+            }
+        });
+        double sum = 0;
+        for (int64_t t = 0; t < n_tokens; ++t) sum += losses[t];
+        if (r.n_counted == 0) return;
+        r.value = sum / static_cast<double>(r.n_counted);
+        const T scale = static_cast<T>(weight / static_cast<double>(r.n_counted));
+        ctx.tape->record([=](Ctx& c) {
+            const Tensor dlogits = c.tape->grad(logits_TV);
+            c.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
+                for (int64_t t = t0; t < t1; ++t)
+                    if (const int32_t target = kept_T.as<int32_t>()[t]; target >= 0)
+                        backward_row(logits_TV.row<T>(t), vocab, lse_T.as<T>()[t], scale, target, dlogits.row<T>(t));
+            });
+        });
+    });
+    return r;
+}
+
+}  // namespace vitrine

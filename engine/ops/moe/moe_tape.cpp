@@ -1,0 +1,185 @@
+// The mixture of experts with its backward (docs/math/moe.md): per expert, small dense products on gathered rows.
+#include "engine/ops/moe/moe_tape.h"
+
+#include <cstring>
+#include <memory>
+
+#include "engine/ops/linear/matmul.h"
+#include "engine/ops/moe/plan.h"
+#include "engine/ops/moe/swiglu.h"
+#include "engine/ops/trained.h"
+#include "engine/ops/training.h"
+
+namespace vitrine {
+namespace {
+
+constexpr int64_t kRows = 128;  // of an expert per piece of work
+
+struct ExpertValues {  // of one group: values as they are multiplied, masters where a gradient is wanted
+    Tensor w1, w2, w3, master1, master2, master3;
+    int64_t width;
+};
+
+struct RowPiece {  // slots [begin, end) of group g
+    size_t g;
+    int64_t begin, end;
+};
+
+struct GradientPiece {  // rows [o0, o1) of the gradient of matrix 1, 2 or 3 of group g
+    size_t g;
+    int matrix;
+    int64_t o0, o1;
+};
+
+std::vector<RowPiece> row_pieces(const std::vector<Group>& groups) {
+    std::vector<RowPiece> pieces;
+    for (size_t g = groups.size(); g-- > 0;)  // the shared expert's first: the most rows
+        for (int64_t s = groups[g].begin; s < groups[g].end; s += kRows)
+            pieces.push_back({g, s, std::min(s + kRows, groups[g].end)});
+    return pieces;
+}
+
+template <class T>
+struct TapedMoe {
+    std::shared_ptr<const MoePlan> plan;
+    std::vector<ExpertValues> experts;
+    Tensor x, x_seen, y, weights;  // x_seen: as the experts see it, x unless it is quantised
+    Tensor g_SI, u_SI;             // before the clamp
+    T limit;
+
+    int64_t d() const { return x.dim(1); }
+    int64_t width() const { return g_SI.dim(1); }
+    int64_t n_slots() const { return static_cast<int64_t>(plan->slots.size()); }
+    T weight_of(int64_t slot) const {
+        const int64_t choice = plan->slots[slot].choice;
+        return choice < 0 ? T{1} : weights.as<T>()[choice];
+    }
+    Matrix<T> rows(const Tensor& t, const RowPiece& p, int64_t cols) const {
+        return {t.row<T>(p.begin), p.end - p.begin, cols, t.dim(1)};
+    }
+    static Matrix<T> all(const Tensor& w) { return matrix(static_cast<const T*>(w.as<T>()), w.dim(0), w.dim(1)); }
+
+    template <class F>
+    void over(Ctx& ctx, const std::vector<RowPiece>& pieces, F&& f) const {
+        ctx.pool.parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t p0, int64_t p1) {
+            for (int64_t p = p0; p < p1; ++p) f(pieces[p]);
+        });
+    }
+    void gather(const Tensor& from_TD, const Tensor& to_SD, const RowPiece& p) const {
+        for (int64_t s = p.begin; s < p.end; ++s)
+            std::memcpy(to_SD.row<T>(s), from_TD.row<T>(plan->slots[s].token), d() * sizeof(T));
+    }
+    // to[t] (+)= the rows of its slots, in ascending expert order.
+    void scatter(Ctx& ctx, const Tensor& from_SD, const Tensor& to_TD, bool accumulate) const {
+        const int64_t n_tokens = to_TD.dim(0), per_token = static_cast<int64_t>(plan->slots_of_token.size()) / n_tokens;
+        ctx.pool.parallel_for(n_tokens, 64, [&](int64_t t0, int64_t t1) {
+            for (int64_t t = t0; t < t1; ++t) {
+                T* to = to_TD.row<T>(t);
+                if (!accumulate) std::fill_n(to, d(), T{0});
+                for (int64_t j = 0; j < per_token; ++j) {
+                    const int64_t slot = plan->slots_of_token[t * per_token + j];
+                    if (slot < 0) break;
+                    const T* from = from_SD.row<T>(slot);
+                    for (int64_t i = 0; i < d(); ++i) to[i] += from[i];
+                }
+            }
+        });
+    }
+
+    void forward(Ctx& ctx) const {
+        const Arena::Scope scratch(ctx.arena);
+        const DType dtype = dtype_of<T>();
+        const Tensor x_SD = ctx.arena.make(dtype, {n_slots(), d()}), y_SD = ctx.arena.make(dtype, {n_slots(), d()}),
+                     h_SI = ctx.arena.make(dtype, g_SI.shape);
+        over(ctx, row_pieces(plan->groups), [&](const RowPiece& p) {
+            const ExpertValues& e = experts[p.g];
+            gather(x_seen, x_SD, p);
+            matmul_nt_serial(rows(x_SD, p, d()), all(e.w1), g_SI.row<T>(p.begin), width(), false);
+            matmul_nt_serial(rows(x_SD, p, d()), all(e.w3), u_SI.row<T>(p.begin), width(), false);
+            for (int64_t s = p.begin; s < p.end; ++s)
+                swiglu_row(g_SI.row<T>(s), u_SI.row<T>(s), e.width, limit, weight_of(s), h_SI.row<T>(s));
+            matmul_nt_serial(rows(h_SI, p, e.width), all(e.w2), y_SD.row<T>(p.begin), d(), false);
+        });
+        scatter(ctx, y_SD, y, false);
+    }
+
+    // dweights: may be empty.
+    void backward(Ctx& ctx, const Tensor& dy, const Tensor& dx, const Tensor& dweights) const {
+        const DType dtype = dtype_of<T>();
+        const auto rows_of = [&](int64_t cols) { return ctx.arena.make(dtype, {n_slots(), cols}); };
+        const Tensor x_SD = rows_of(d()), dy_SD = rows_of(d()), dx_SD = rows_of(d()), h_SI = rows_of(width()),
+                     dg_SI = rows_of(width()), du_SI = rows_of(width());
+        over(ctx, row_pieces(plan->groups), [&](const RowPiece& p) {
+            const ExpertValues& e = experts[p.g];
+            gather(x_seen, x_SD, p), gather(dy, dy_SD, p);
+            matmul_nn_serial(rows(dy_SD, p, d()), all(e.w2), du_SI.row<T>(p.begin), width(), false);  // of h, for now
+            for (int64_t s = p.begin; s < p.end; ++s) {
+                T* dh = du_SI.row<T>(s);
+                const T dweight = swiglu_backward_row(g_SI.row<T>(s), u_SI.row<T>(s), e.width, limit, weight_of(s), dh,
+                                                      h_SI.row<T>(s), dg_SI.row<T>(s), dh);
+                const int64_t choice = plan->slots[s].choice;
+                if (choice >= 0 && !dweights.empty()) dweights.as<T>()[choice] += dweight;
+            }
+            matmul_nn_serial(rows(dg_SI, p, e.width), all(e.w1), dx_SD.row<T>(p.begin), d(), false);
+            matmul_nn_serial(rows(du_SI, p, e.width), all(e.w3), dx_SD.row<T>(p.begin), d(), true);
+        });
+        scatter(ctx, dx_SD, dx, true);
+        weight_gradients(ctx, x_SD, dy_SD, h_SI, dg_SI, du_SI);
+    }
+
+    // dW1 = dg^T x, dW3 = du^T x, dW2 = dy^T h, over the rows of each expert.
+    void weight_gradients(Ctx& ctx, const Tensor& x_SD, const Tensor& dy_SD, const Tensor& h_SI, const Tensor& dg_SI,
+                          const Tensor& du_SI) const {
+        std::vector<Tensor> into(3 * experts.size());
+        std::vector<GradientPiece> pieces;
+        for (size_t g = experts.size(); g-- > 0;)
+            for (int m = 0; m < 3; ++m) {
+                const Tensor& master = m == 0 ? experts[g].master1 : m == 1 ? experts[g].master2 : experts[g].master3;
+                if (master.empty()) continue;
+                into[3 * g + m] = ctx.tape->grad(master);
+                for (int64_t o = 0; o < master.dim(0); o += kRows)
+                    pieces.push_back({g, m, o, std::min(o + kRows, master.dim(0))});
+            }
+        ctx.pool.parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t p0, int64_t p1) {
+            for (int64_t p = p0; p < p1; ++p) {
+                const auto [g, m, o0, o1] = pieces[p];
+                const RowPiece all_rows{g, plan->groups[g].begin, plan->groups[g].end};
+                const Tensor& to = into[3 * g + m];
+                Matrix<T> left = rows(m == 0 ? dg_SI : m == 1 ? dy_SD : du_SI, all_rows, o1 - o0);
+                left.data += o0;
+                matmul_tn_serial(left, rows(m == 1 ? h_SI : x_SD, all_rows, to.dim(1)), to.row<T>(o0), to.dim(1), true);
+            }
+        });
+    }
+};
+
+}  // namespace
+
+Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
+    VITRINE_ASSERT(x_TD.dtype == ctx.dtype && routing.weights_TK.dtype == ctx.dtype);
+    const auto plan = std::make_shared<MoePlan>(make_moe_plan(routing, w));
+    const auto n_slots = static_cast<int64_t>(plan->slots.size());
+    const int64_t width = std::max(c.expert_width, c.shared_width());
+    std::vector<ExpertValues> experts;
+    const auto master = [&](const Param& p) { return is_trained(ctx, p) ? p.master : Tensor{}; };
+    for (const Group& g : plan->groups) {
+        const ExpertWeights& e = *g.expert;
+        experts.push_back({trained_value(ctx, e.w1), trained_value(ctx, e.w2), trained_value(ctx, e.w3), master(e.w1),
+                           master(e.w2), master(e.w3), e.w1.shape[0]});
+    }
+    const Tensor y_TD = ctx.arena.make(ctx.dtype, x_TD.shape);
+    const Tensor g_SI = ctx.arena.make(ctx.dtype, {n_slots, width}), u_SI = ctx.arena.make(ctx.dtype, {n_slots, width});
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        const TapedMoe<T> op{
+            plan, std::move(experts), x_TD, x_TD, y_TD, routing.weights_TK, g_SI, u_SI, static_cast<T>(c.swiglu_limit)};
+        op.forward(ctx);
+        ctx.tape->record([op](Ctx& b) {
+            if (!b.tape->has_grad(op.y)) return;
+            op.backward(b, b.tape->grad(op.y), b.tape->grad(op.x), b.tape->grad(op.weights));
+        });
+    });
+    return y_TD;
+}
+
+}  // namespace vitrine
