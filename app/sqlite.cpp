@@ -18,10 +18,9 @@ void fail(sqlite3* db, const std::string& path, int code) {
     }
 }
 
-Database::Database(const std::string& path) : path_(path) {
-    const int code = sqlite3_open_v2(
-        path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX,
-        nullptr);
+Database::Database(const std::string& path, Access access) : path_(path) {
+    const int flags = access == Access::read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    const int code = sqlite3_open_v2(path.c_str(), &db_, flags | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX, nullptr);
     if (code != SQLITE_OK) {
         sqlite3* failed = db_;
         db_ = nullptr;

@@ -1,4 +1,4 @@
-// SQLite behind two small classes: a connection and a statement, with errors as exceptions. Used by store*.cpp only.
+// SQLite behind two small classes: a connection and a statement, with errors as exceptions. Used by store*.cpp and lab/run_reader.cpp only.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,7 +16,8 @@ namespace vitrine::sql {
 
 class Database {
   public:
-    explicit Database(const std::string& path);
+    enum class Access { create, read };  // read: the file must be there, and nothing is written to it
+    explicit Database(const std::string& path, Access access = Access::create);
     ~Database();
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;

@@ -2,6 +2,7 @@
 #include "engine/telemetry/lab.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "engine/base/json.h"
@@ -9,10 +10,16 @@
 namespace vitrine {
 namespace {
 
+// Revisions are never used twice, so that a cache that knows a series by its address can't take another for it.
+uint64_t next_revision() {
+    static std::atomic<uint64_t> last{1};
+    return ++last;
+}
+
 void append(LabSeries& to, LabPointsAdded& from) {
+    if (from.is_from_start || to.step.empty()) to.revision = next_revision();
     if (from.is_from_start) {
         to.step = std::move(from.step), to.value = std::move(from.value);
-        ++to.revision;
         return;
     }
     to.step.insert(to.step.end(), from.step.begin(), from.step.end());

@@ -1,0 +1,24 @@
+// What the run manager needs to know of the experiments, as functions: the shipped ones (experiments/list.h), or a test's.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/telemetry/lab.h"
+
+namespace vitrine {
+
+using LabKnobs = std::map<std::string, std::string>;  // those that differ from the preset, or all
+
+struct LabCatalogue {
+    std::vector<LabInfo> infos;
+    // The arms of an experiment: one run each and seed. Empty: it needs no run. Error(bad_input) lists wrong knobs.
+    std::function<std::vector<std::string>(const std::string& experiment, const LabKnobs&)> arms;
+    // What needs no run: seconds.
+    std::function<LabVerdict(const std::string& experiment, const LabKnobs&)> analyse;
+    // Of finished runs with the same knobs, with the scalars of the experiment's plots.
+    std::function<LabVerdict(const std::string& experiment, const std::vector<LabRun>&)> judge;
+};
+
+}  // namespace vitrine
