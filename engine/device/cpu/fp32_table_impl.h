@@ -2,6 +2,7 @@
 #pragma once
 #include "engine/device/cpu/attend_impl.h"
 #include "engine/device/cpu/elementwise_impl.h"
+#include "engine/device/cpu/hyper_impl.h"
 #include "engine/device/cpu/index_impl.h"
 
 namespace vitrine::cpu {
@@ -28,8 +29,19 @@ void gemm_f32(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, flo
     widened_gemm<F32Codec>(w, x, ldx, m, y, ldy, o0, o1);
 }
 
+// The instruction set as hyper_impl.h takes it.
+template <class Isa>
+struct HyperMath : Isa {
+    using T = float;
+    using V = typename Isa::V;
+    static V exp_negative(V x) { return cpu::exp_negative<Isa>(x); }
+    static float root(float x) { return __builtin_sqrtf(x); }
+    static void sum4(V a, V b, V c, V d, float* out) { _mm_storeu_ps(out, Isa::sum4(a, b, c, d)); }
+};
+
 Kernels fp32_table(const char* name) {
     using Isa = F32Codec::Isa;
+    static constexpr HyperKernels<float> hyper = hyper_table<HyperMath<Isa>>();
     return {name,
             gemm_f32,
             gemm_f32,
@@ -41,7 +53,8 @@ Kernels fp32_table(const char* name) {
             round_row<Isa>,
             weighted_sum<Isa>,
             rms_row<Isa>,
-            swiglu_row<Isa>};
+            swiglu_row<Isa>,
+            &hyper};
 }
 
 }  // namespace

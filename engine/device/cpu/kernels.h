@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 
+#include "engine/device/cpu/hyper_kernels.h"
 #include "engine/tensor/tensor.h"
 
 namespace vitrine::cpu {
@@ -83,6 +84,8 @@ struct Kernels {
     void (*rms_row)(const float* x, const float* w, int64_t n, float eps, bool bf16, float* y);
     // h = weight * silu(min(gate, limit)) * clamp(up, -limit, limit); `bf16` rounds gate and up first, h last.
     void (*swiglu_row)(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h);
+
+    const HyperKernels<float>* hyper;  // hyper-connections: hyper_kernels.h
 };
 
 const Kernels& kernels();         // the best for this processor; never changes after the first call

@@ -127,7 +127,7 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
 
 const Kernels& scalar_kernels() {
     static const Kernels table{"scalar",     gemm,      gemm,         dot,     axpy,      attend, attend_scratch_floats,
-                               index_scores, round_row, weighted_sum, rms_row, swiglu_row};
+                               index_scores, round_row, weighted_sum, rms_row, swiglu_row, &plain_hyper_kernels<float>()};
     return table;
 }
 

@@ -5,28 +5,51 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/ops/hyper/hyper_tape.h"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/trained.h"
 
 namespace vitrine {
 namespace {
 
-float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+constexpr int64_t kTokens = 64;  // a piece of the parallel loops: its streams fit the L2 cache
 
-// fn . vec(X) [T, n_out]; the RMS factor is applied after the product (v4-spec 2.2, step 2), by the caller, row by row.
-Tensor projections(Ctx& ctx, const Tensor& x_TND, const Param& fn) {
-    return linear(ctx, x_TND.reshaped({x_TND.dim(0), x_TND.dim(1) * x_TND.dim(2)}), fn,
-                  {.quantise_input = false, .round_output = false});
+// u = sum_j pre[j] X[j], rounded in `reference`.
+void collapse(const Ctx& ctx, const float* x, const float* pre, int64_t n_tokens, int64_t n, int64_t d, float* u) {
+    cpu::hyper_kernels<float>().collapse(x, pre, n_tokens, n, d, u);
+    if (ctx.is_reference() && !ctx.tape)
+        for (int64_t t = 0; t < n_tokens; ++t) cpu::kernels().round_row(u + t * d, d);
+}
+void collapse(const Ctx&, const double* x, const double* pre, int64_t n_tokens, int64_t n, int64_t d, double* u) {
+    cpu::hyper_kernels<double>().collapse(x, pre, n_tokens, n, d, u);
 }
 
-float rms_factor(const float* x, int64_t n, double eps) {
-    return 1.0f / std::sqrt(cpu::kernels().dot(x, x, n) / static_cast<float>(n) + static_cast<float>(eps));
-}
-
-// y = sum_j a[j] X[j], rounded in `reference`.
-void collapse(const Ctx& ctx, const float* x_ND, const float* a, int64_t n, int64_t d, float* y) {
-    std::vector<const float*> rows(static_cast<size_t>(n));
-    for (int64_t j = 0; j < n; ++j) rows[j] = x_ND + j * d;
-    cpu::kernels().weighted_sum(rows.data(), a, n, d, ctx.is_reference(), y);
+// Everything of a site (or of the head, whose u alone is used outside) that backward reads again.
+HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2), n_rows = form.n_rows();
+    VITRINE_ASSERT(form.n == n && w.fn.shape[0] == n_rows && x_TND.dtype == ctx.dtype);
+    HyperValues v;
+    v.form = form;
+    v.x_TND = x_TND;
+    // The RMS factor is applied after the product (v4-spec 2.2, step 2).
+    v.m_TR = linear(ctx, x_TND.reshaped({n_tokens, n * d}), w.fn, {.quantise_input = false, .round_output = false});
+    v.base_R = trained_value(ctx, w.base), v.scale = trained_value(ctx, w.scale);
+    v.factor_T = ctx.arena.make(ctx.dtype, {n_tokens});
+    v.site.u_TD = ctx.arena.make(ctx.dtype, {n_tokens, d});
+    v.site.pre_TN = ctx.arena.make(ctx.dtype, {n_tokens, n});
+    if (!form.is_head) v.site.post_TN = ctx.arena.make(ctx.dtype, {n_tokens, n});
+    if (!form.is_head) v.site.comb_TNN = ctx.arena.make(ctx.dtype, {n_tokens, n, n});
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        const auto& k = cpu::hyper_kernels<T>();
+        ctx.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) {
+            k.factors(x_TND.row<T>(t0), t1 - t0, n * d, rms_norm_eps, v.factor_T.as<T>() + t0);
+            k.split(form, v.rows<T>(t0), t1 - t0);
+            collapse(ctx, x_TND.row<T>(t0), v.site.pre_TN.row<T>(t0), t1 - t0, n, d, v.site.u_TD.row<T>(t0));
+        });
+    });
+    if (ctx.tape) record_hyper_site(ctx, v, w);
+    return v;
 }
 
 }  // namespace
@@ -60,36 +83,17 @@ void sinkhorn(T* comb, int n, int iters, T eps) {
 template void sinkhorn<float>(float*, int, int, float);
 template void sinkhorn<double>(double*, int, int, double);
 
-HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const OpTimer timer(ctx, OpKind::hyper);
-    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
-    const auto eps = static_cast<float>(c.hc_eps);
-    const Tensor m = projections(ctx, x_TND, w.fn);
-    Tensor base = ctx.arena.make(DType::f32, {w.base.shape.count()}), scale = ctx.arena.make(DType::f32, {3});
-    w.base.widen_row(0, base.f32());
-    w.scale.widen_row(0, scale.f32());
-    const float *b = base.f32(), *s = scale.f32();
-    HyperSite site{ctx.arena.make(DType::f32, {n_tokens, d}), ctx.arena.make(DType::f32, {n_tokens, n}),
-                   ctx.arena.make(DType::f32, {n_tokens, n}), ctx.arena.make(DType::f32, {n_tokens, n, n})};
-    ctx.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
-        for (int64_t t = t0; t < t1; ++t) {
-            const float* z = m.row<float>(t);
-            const float r = rms_factor(x_TND.row<float>(t), n * d, c.rms_norm_eps);
-            float *pre = site.pre_TN.row<float>(t), *post = site.post_TN.row<float>(t), *comb = site.comb_TNN.row<float>(t);
-            for (int64_t j = 0; j < n; ++j) {
-                pre[j] = sigmoid(z[j] * r * s[0] + b[j]) + eps;
-                post[j] = 2 * sigmoid(z[n + j] * r * s[1] + b[n + j]);
-            }
-            for (int64_t i = 0; i < n * n; ++i) comb[i] = z[2 * n + i] * r * s[2] + b[2 * n + i];
-            sinkhorn(comb, static_cast<int>(n), c.hc_sinkhorn_iters, eps);
-            collapse(ctx, x_TND.row<float>(t), pre, n, d, site.u_TD.row<float>(t));
-        }
-    });
-    return site;
+    return site_values(ctx, x_TND, w, form, rms_norm_eps).site;
 }
 
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
     const OpTimer timer(ctx, OpKind::hyper);
+    if (ctx.tape) {
+        VITRINE_ASSERT(out_TND.empty());
+        return hyper_mix_on_tape(ctx, x_TND, site, f_TD);
+    }
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
     const Tensor y_TND = out_TND.empty() ? ctx.arena.make(DType::f32, x_TND.shape) : out_TND;
     ctx.pool.parallel_for(x_TND.dim(0), 8, [&](int64_t t0, int64_t t1) {
@@ -110,19 +114,10 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
     return y_TND;
 }
 
-Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
+Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const OpTimer timer(ctx, OpKind::hyper);
-    const int64_t n = x_TND.dim(1), d = x_TND.dim(2);
-    const Tensor m = projections(ctx, x_TND, w.fn);
-    Tensor y_TD = ctx.arena.make(DType::f32, {x_TND.dim(0), d});
-    for (int64_t t = 0; t < x_TND.dim(0); ++t) {
-        float* pre = m.row<float>(t);
-        const float r = rms_factor(x_TND.row<float>(t), n * d, c.rms_norm_eps);
-        for (int64_t j = 0; j < n; ++j)
-            pre[j] = sigmoid(pre[j] * r * w.scale.value(0) + w.base.value(j)) + static_cast<float>(c.hc_eps);
-        collapse(ctx, x_TND.row<float>(t), pre, n, d, y_TD.row<float>(t));
-    }
-    return y_TD;
+    VITRINE_ASSERT(form.is_head);
+    return site_values(ctx, x_TND, w, form, rms_norm_eps).site.u_TD;
 }
 
 Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {

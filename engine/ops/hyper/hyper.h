@@ -1,26 +1,30 @@
-// Manifold-constrained hyper-connections: how N residual streams enter and leave a sub-layer (v4-spec 2.2, 2.4).
+// Hyper-connections: how N residual streams enter and leave a sub-layer (v4-spec 2.2, 2.4; backward: docs/math/hyper.md).
 #pragma once
 #include "engine/model/weights.h"
 #include "engine/ops/ctx.h"
 
 namespace vitrine {
 
+using HyperForm = cpu::HyperForm;  // how coefficients are made from projections
+using cpu::MixingMap;
+
 struct HyperSite {
     Tensor u_TD;       // collapsed input of the sub-layer, before its norm
-    Tensor pre_TN;     // sigma(.) + eps
-    Tensor post_TN;    // 2 sigma(.)
-    Tensor comb_TNN;   // C[from][to], doubly stochastic up to Sinkhorn's remaining error
+    Tensor pre_TN;     // mHC: sigma(.) + eps
+    Tensor post_TN;    // mHC: 2 sigma(.)
+    Tensor comb_TNN;   // C[from][to]; mHC: doubly stochastic up to Sinkhorn's remaining error
 };
 
-// Coefficients and collapsed input of one site from the streams X [T, N, D]. FP32 throughout; u is rounded in `reference`.
-HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
+// Coefficients and collapsed input of one site from the streams X [T, N, D]; form.n = N, and w.fn has form.n_rows() rows.
+// FP32 throughout (on the tape: ctx.dtype); u is rounded in `reference`.
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps);
 
 // X'[k] = post[k] F + sum_j C[j][k] X[j]: C transposed acts on the streams as they were before the site. Written to `out_TND`
-// (not X) when it is given, else to the arena.
+// (not X; never on the tape) when it is given, else to the arena.
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
 
-// The final collapse: y = sum_j (sigma(m_j scale + base_j) + eps) X[j].
-Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
+// The final collapse: y = sum_j pre[j] X[j], with form.is_head.
+Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps);
 
 // Z[t][j] = X[t][j] + e[t] for every stream (the MTP module's input, v4-spec 6).
 Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);

@@ -54,13 +54,9 @@ TEST(Hyper, SiteSplitsProjectionsIntoPrePostComb) {
         fn[i * width + i] = 0.1f * static_cast<float>(i) - 1.0f;
         base[i] = 0.05f * static_cast<float>((7 * i) % 11) - 0.2f;
     }
-    ModelConfig c;
-    c.hc_mult = n;
-    c.hc_sinkhorn_iters = 20;
-    c.hc_eps = c.rms_norm_eps = 1e-6;
     const HyperWeights w{test::make_param(fn, {n_out, width}), test::make_param(base, {n_out}),
                          test::make_param({1, 0.5f, 2}, {3})};
-    const HyperSite s = hyper_site(f.ctx, f.tensor({1, n, d}, x), w, c);
+    const HyperSite s = hyper_site(f.ctx, f.tensor({1, n, d}, x), w, {.n = n, .iters = 20, .eps = 1e-6}, 1e-6);
     const float pre[4] = {0.2314762f, 0.3208223f, 0.2994339f, 0.4013133f},
                 post[4] = {0.9003320f, 0.8267648f, 1.0249948f, 0.9500416f};
     for (int i = 0; i < 4; ++i) {
