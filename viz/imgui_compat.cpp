@@ -93,6 +93,14 @@ void use_wheel_on_last_item() {
 #endif
 }
 
+void forget_text_undo() {
+#if IMGUI_VERSION_NUM < 19000
+    auto& undo = ImGui::GetCurrentContext()->InputTextState.Stb.undostate;
+    undo.undo_point = undo.undo_char_point = 0;
+    undo.redo_point = STB_TEXTEDIT_UNDOSTATECOUNT, undo.redo_char_point = STB_TEXTEDIT_UNDOCHARCOUNT;
+#endif
+}
+
 void focus_next_item() {
 #if IMGUI_VERSION_NUM >= 19000 && IMGUI_VERSION_NUM < 19100
     // 1.90 looks for the item in the focus scope of whoever had the keyboard, which in a new window is nobody.

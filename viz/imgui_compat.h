@@ -78,6 +78,9 @@ void focus_next_item();
 // ---- the item drawn last uses the wheel: nothing around it scrolls
 void use_wheel_on_last_item();
 
+// ---- the active text field forgets its own undo: before 1.90 it does not know that a callback moved text
+void forget_text_undo();
+
 // ---- layout
 inline bool begin_child(const char* id, ImVec2 size, bool has_border = false, ImGuiWindowFlags flags = 0) {
     return ImGui::BeginChild(id, size, has_border ? 1 : 0, flags);  // 1: `true`, and ImGuiChildFlags_Border(s)

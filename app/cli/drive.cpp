@@ -11,6 +11,7 @@
 #include "app/workbench.h"
 #include "engine/base/error.h"
 #include "engine/base/reader.h"
+#include "engine/infer/sampler.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::cli {
@@ -36,6 +37,7 @@ class Drive {
         if (s.verb == "view") return show(s.rest);
         if (s.verb == "open")
             return w_.worker().send(LoadModel{s.rest}) ? wait_idle() : "the queue of commands is full";
+        if (s.verb == "set") return set(s);
         if (s.verb == "wait") return s.number < 0 ? wait_idle() : wait_seconds(s.number);
         if (s.verb == "expect") return expect(s.rest);
         if (s.verb == "expect-value") return expect_value(s);
@@ -77,6 +79,34 @@ class Drive {
     std::string show(const std::string& name) {
         if (!w_.shell().workspace().show_panel(name)) return "there is no such view";
         driver_.frames(3);
+        return "";
+    }
+
+    // Sampling and mode, as the dialog sets them.
+    std::string set(const Step& s) {
+        viz::Settings& settings = w_.shell().settings();
+        if (s.label == "mode") {
+            for (const Mode m : {Mode::non_think, Mode::high, Mode::max})
+                if (s.text == mode_name(m)) settings.mode = m;
+            driver_.frames(2);
+            return "";
+        }
+        Sampling next = settings.sampling;
+        const bool is_whole = s.number >= 0 && s.number == std::floor(s.number) && s.number < 9e15;
+        const bool is_count = s.label == "top-k" || s.label == "seed" || s.label == "max-new-tokens";
+        if (is_count && (!is_whole || (s.label != "seed" && s.number > INT32_MAX))) return "expected a whole number from 0";
+        if (s.label == "temperature") next.temperature = s.number;
+        if (s.label == "top-k") next.top_k = static_cast<int>(s.number);
+        if (s.label == "top-p") next.top_p = s.number;
+        if (s.label == "min-p") next.min_p = s.number;
+        if (s.label == "repetition-penalty") next.repetition_penalty = s.number;
+        if (s.label == "seed") next.seed = static_cast<uint64_t>(s.number);
+        if (s.label == "max-new-tokens") next.max_new_tokens = static_cast<int>(s.number);
+        const auto& model = w_.shell().snapshot().model;
+        const std::vector<Issue> issues = validate(next, model ? model->config.vocab_size : INT32_MAX);
+        if (!issues.empty()) return issues.front().to_string();
+        settings.sampling = next;
+        driver_.frames(2);
         return "";
     }
 
@@ -144,7 +174,9 @@ int run_drive(const Args& args) {
     Options o("drive", "SCRIPT [OPTIONS]",
               "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
               "token N,\n"
-              "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE.\n"
+              "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE,\n"
+              "set NAME VALUE (mode, temperature, top-k, top-p, min-p, repetition-penalty, seed, max-new-tokens).\n"
+              "A LABEL may be given by its last part: Think High for mode/Think High.\n"
               "Ends with 1 at the first step that fails, naming its line.");
     o.positional("SCRIPT", &script, "the script; # begins a comment")
         .flag("--headless", &is_headless, "draw without a window; also where there is no display")

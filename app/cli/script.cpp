@@ -10,8 +10,11 @@
 namespace vitrine::cli {
 namespace {
 
-const std::vector<std::string> kVerbs = {"type", "key",  "click", "hover",  "token",        "layer",
-                                         "view", "open", "wait",  "expect", "expect-value", "shot"};
+const std::vector<std::string> kVerbs = {"type", "key",  "click",  "hover",        "token", "layer", "view",
+                                         "open", "wait", "expect", "expect-value", "set",   "shot"};
+
+const std::vector<std::string> kSettings = {"mode",  "temperature",        "top-k", "top-p",
+                                            "min-p", "repetition-penalty", "seed",  "max-new-tokens"};
 
 std::string trimmed(std::string_view s) {
     while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
@@ -50,6 +53,20 @@ std::string check(Step& s) {
         const bool is_whole =
             parse_number(s.rest, s.number) && s.number >= 0 && s.number < 1e9 && s.number == std::floor(s.number);
         return is_whole ? "" : "expected a whole number from 0";
+    }
+    if (s.verb == "set") {
+        const size_t gap = s.rest.find(' ');
+        s.label = s.rest.substr(0, gap);
+        s.text = gap == std::string::npos ? "" : trimmed(std::string_view(s.rest).substr(gap));
+        if (s.text.empty()) return "expected NAME VALUE";
+        if (s.label == "mode")
+            return s.text == "non-think" || s.text == "high" || s.text == "max" ? ""
+                                                                                : "expected non-think, high or max";
+        if (std::find(kSettings.begin(), kSettings.end(), s.label) == kSettings.end()) {
+            const std::string near = nearest_name(s.label, kSettings);
+            return "no such setting" + (near.empty() ? "" : "; did you mean " + near + "?");
+        }
+        return parse_number(s.text, s.number) ? "" : "expected a number";
     }
     return s.rest.empty() ? "expected something after the verb" : "";
 }

@@ -12,6 +12,8 @@ struct Step {
     // of "expect-value LABEL = X ± E" (or "+- E")
     std::string label;
     double value = 0, tolerance = 0;
+    // of "set NAME VALUE": the name is `label`, a number also `number`
+    std::string text;
     // of "token N", "layer N" and "wait SECONDS" (-1: idle)
     double number = 0;
 };

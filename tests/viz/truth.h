@@ -36,6 +36,7 @@ Violations check_routing(Stage& stage, const ModelRun& truth, const Snapshot& sh
 Violations check_loads(Stage& stage, const ModelRun& truth, const Snapshot& shown);
 Violations check_attention(Stage& stage, const ModelRun& truth, const Snapshot& shown,
                            const std::vector<int64_t>& tokens);
+Violations check_heads(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens);
 Violations check_entries(Stage& stage, const ModelRun& truth, const Snapshot& shown);
 Violations check_streams(Stage& stage, const ModelRun& truth, const Snapshot& shown,
                          const std::vector<int64_t>& tokens);

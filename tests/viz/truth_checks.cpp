@@ -1,6 +1,7 @@
 // Checks of what the views drew. Every expected number comes from the vectors or is computed here, never from the
 // panels' code.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -235,6 +236,41 @@ Violations check_attention(Stage& stage, const ModelRun& truth, const Snapshot& 
             if (l.kind() == LayerKind::csa) check_csa(r, stage, truth, t, layer);
             if (l.kind() == LayerKind::hca) check_hca(r, stage, t, layer, l.ratio);
         }
+    return r.list;
+}
+
+// One head at a time. Where the vectors have no heads, the mean of what was drawn must be the mean's vector.
+Violations check_heads(Stage& stage, const ModelRun& truth, const Snapshot& shown, const std::vector<int64_t>& tokens) {
+    Report r;
+    const ModelConfig& c = truth.model->config;
+    for (const int64_t t : tokens) {
+        std::vector<std::array<double, 3>> mean(static_cast<size_t>(c.n_layers()), {0, 0, 0});
+        for (int head = 0; head < c.n_heads; ++head) {
+            stage.cursor.head = head;
+            point(stage, "Attention", shown, t, 0);
+            for (int layer = 0; layer < c.n_layers(); ++layer) {
+                r.where = at(t, layer) + ", head " + std::to_string(head);
+                const std::string share = "attention/shares/" + std::to_string(layer) + "/";
+                const bool is_hca = c.layers[layer].kind() == LayerKind::hca;
+                const auto want = truth.vectors.find("blocks." + std::to_string(layer) + ".attn.hook_shares_head");
+                double sum = 0;
+                int i = 0;
+                for (const std::string& name : {share + "window", share + (is_hca ? "HCA" : "CSA"), share + "sink"}) {
+                    const double drawn = stage.number(name).value_or(NAN);
+                    if (want != truth.vectors.end()) r.near(name, drawn, want->second.at(t, head * 3 + i), kShare);
+                    mean[static_cast<size_t>(layer)][static_cast<size_t>(i++)] += drawn / c.n_heads;
+                    sum += drawn;
+                }
+                r.near("sum of shares", sum, 1, kSum);
+            }
+        }
+        for (int layer = 0; layer < c.n_layers(); ++layer)
+            for (int i = 0; i < 3; ++i)
+                r.near("mean over heads of layer " + std::to_string(layer),
+                       mean[static_cast<size_t>(layer)][static_cast<size_t>(i)],
+                       truth.at(layer, "attn.hook_shares").at(t, i), kShare);
+    }
+    stage.cursor.head = -1;
     return r.list;
 }
 

@@ -61,6 +61,11 @@ TEST_P(ViewsTruth, Cache) {
     EXPECT_TRUE(v.empty()) << listed(v);
 }
 
+TEST_P(ViewsTruth, SharesOfEveryHead) {
+    const Violations v = check_heads(stage, run(), run().snapshot, {3, run().n_tokens() / 2, run().n_tokens() - 1});
+    EXPECT_TRUE(v.empty()) << listed(v);
+}
+
 // ---- planted errors: each must be found by the check that is there for it.
 
 TEST_P(ViewsTruth, ABiasedWeightIsFound) {
@@ -109,6 +114,20 @@ TEST_P(ViewsTruth, SharesWithoutTheSinkAreFound) {
         if (p == kShares) v[0] /= 1 - v[2], v[1] /= 1 - v[2], v[2] = 0;
     });
     EXPECT_FALSE(check_attention(stage, run(), bad, {run().n_tokens() - 1}).empty());
+}
+
+TEST_P(ViewsTruth, HeadsMixedUpOrWithoutTheSinkAreFound) {
+    const std::vector<int64_t> last = {run().n_tokens() - 1};
+    const Snapshot shifted = changed(run().snapshot, *run().model, [&](int64_t, int, Probe p, std::vector<float>& v) {
+        if (p == kSharesHead) std::rotate(v.begin(), v.begin() + 3, v.end());
+    });
+    const bool has_heads = run().vectors.count("blocks.0.attn.hook_shares_head") != 0;  // the mean can't see an order
+    EXPECT_EQ(check_heads(stage, run(), shifted, last).empty(), !has_heads);
+    stage.reset();
+    const Snapshot bad = changed(run().snapshot, *run().model, [&](int64_t, int, Probe p, std::vector<float>& v) {
+        if (p == kSharesHead) v[0] += v[2], v[2] = 0;  // of the first head only
+    });
+    EXPECT_FALSE(check_heads(stage, run(), bad, last).empty());
 }
 
 TEST_P(ViewsTruth, ATransposedMatrixIsFound) {

@@ -86,6 +86,8 @@ TEST_F(Window, a_million_tokens_are_drawn_by_the_screenful) {
 
 TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
     show(fake::empty_conversation(fake::typical()));
+    click("Think Max");  // the last part of a name serves
+    EXPECT_EQ(desk().settings.mode, Mode::max);
     click("mode/Think High");
     click("Message");
     ASSERT_EQ(driver_->type("74*82=?"), "");
@@ -101,6 +103,80 @@ TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
     key("Ctrl+Enter");
     ASSERT_TRUE(sink_.last<SendMessage>());
     EXPECT_EQ(sink_.last<SendMessage>()->text, "two\nlines");
+}
+
+TEST_F(Window, what_is_typed_wraps_and_is_sent_as_typed) {
+    show(fake::empty_conversation(fake::typical()));
+    desk().fonts.note_text("\xE9\x92\xA5\xE5\x8C\x99");
+    click("Message");
+    std::string words, chinese;
+    for (int i = 0; i < 40; ++i) words += "word" + std::to_string(i) + " ", chinese += "\xE9\x92\xA5\xE5\x8C\x99";
+    for (const std::string& text : {words, chinese, std::string(200, 'x'), "one\ntwo " + words + "\n" + chinese}) {
+        ASSERT_EQ(driver_->type(text), "");
+        driver_->frames(2);
+        EXPECT_EQ(desk().draft, text);
+        EXPECT_GT(number("Message/lines"), 1 + std::count(text.begin(), text.end(), '\n'));
+        expect_nothing_cut("composer");
+        key("Enter");
+        ASSERT_TRUE(sink_.last<SendMessage>());
+        EXPECT_EQ(sink_.last<SendMessage>()->text, text);
+        EXPECT_EQ(desk().draft, "");
+        finish();
+    }
+    // Edits in the middle: the breaks move, the text is what was typed.
+    ASSERT_EQ(driver_->type(chinese + words), "");
+    for (int i = 0; i < 3; ++i) key("Up");
+    key("Home");
+    ASSERT_EQ(driver_->type("AB"), "");
+    std::string now = desk().draft;
+    EXPECT_EQ(now.size(), chinese.size() + words.size() + 2);
+    const size_t at = now.find("AB");
+    ASSERT_NE(at, std::string::npos);
+    now.erase(at, 2);
+    EXPECT_EQ(now, chinese + words);
+    // Backspace at the beginning of a wrapped line takes the character before it.
+    key("Home");
+    const std::string before = desk().draft;
+    key("Backspace");
+    EXPECT_LT(desk().draft.size(), before.size());
+    EXPECT_EQ(desk().draft.find('\n'), std::string::npos);
+    key("Ctrl+A");
+    key("Delete");
+    EXPECT_EQ(desk().draft, "");
+}
+
+TEST_F(Window, greyed_cells_say_why) {
+    fake::Shape shape = fake::typical();
+    shape.n_recorded = 10;
+    Snapshot s = fake::snapshot(shape);
+    // An earlier answer whose reasoning was dropped: its tokens are of another branch.
+    auto c = std::make_shared<Conversation>(*s.conversation);
+    Turn old = c->path.back();
+    old.id = 9, old.is_reasoning_in_context = false;
+    for (TokenInfo& t : old.tokens) t.ref.branch = 77;
+    c->path.insert(c->path.begin(), old);
+    s.conversation = c;
+    const size_t n = s.timeline.tokens.size();
+    show(std::move(s));
+    const ui::Widget* newest = ui::find_widget("tokens/cell/" + std::to_string(n - 1));
+    ASSERT_TRUE(newest);
+    EXPECT_EQ(newest->number, 1);
+    const ui::Widget* gone = ui::find_widget("tokens/cell/" + std::to_string(n - 12));
+    ASSERT_TRUE(gone);
+    EXPECT_EQ(gone->number, 0);
+    EXPECT_EQ(gone->text, "nothing was recorded; select it to compute it again");
+    desk().select(old.tokens.front().ref);
+    driver_->frames(3);
+    const ui::Widget* lost = ui::find_widget("tokens/lost/0");
+    ASSERT_TRUE(lost);
+    EXPECT_EQ(lost->number, 0);
+    EXPECT_EQ(lost->text, "out of context: a new thinking turn drops earlier reasoning");
+    driver_->move_to(lost->center());
+    driver_->frames(2);
+    EXPECT_EQ(ui::find_widget("tokens/why")->text, "out of context: a new thinking turn drops earlier reasoning");
+    EXPECT_TRUE(desk().shown == old.tokens.front().ref);
+    driver_->press(lost->center());
+    EXPECT_TRUE(desk().cursor.token == old.tokens.front().ref);
 }
 
 TEST_F(Window, opening_a_model_can_be_cancelled) {

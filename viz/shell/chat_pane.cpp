@@ -93,7 +93,7 @@ void ChatPane::draw_header(Desk& desk) {
 }
 
 void ChatPane::draw_messages(Desk& desk) {
-    const int lines = 1 + static_cast<int>(std::count(desk.draft.begin(), desk.draft.end(), '\n'));
+    const int lines = composer_.n_lines();
     const float composer = ImGui::GetTextLineHeight() * static_cast<float>(std::clamp(lines, 2, 8)) +
                            2 * ImGui::GetStyle().FramePadding.y + ImGui::GetFrameHeight() +
                            3 * ImGui::GetStyle().ItemSpacing.y;

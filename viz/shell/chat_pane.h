@@ -7,6 +7,7 @@
 
 #include "viz/shell/desk.h"
 #include "viz/widgets/text_flow.h"
+#include "viz/widgets/wrapped_input.h"
 
 namespace vitrine::viz {
 
@@ -58,7 +59,7 @@ class ChatPane {
     int64_t conversation_ = 0;
     const Conversation* last_ = nullptr;
     bool is_at_bottom_ = true;
-    bool has_enter_ = false;
+    ui::WrappedInput composer_, editor_;
 };
 
 }  // namespace vitrine::viz

@@ -10,15 +10,6 @@
 namespace vitrine::viz {
 namespace {
 
-// Enter sends and Shift+Enter begins a line: the newline of a plain Enter is swallowed and reported. Pasted newlines
-// stay.
-int swallow_enter(ImGuiInputTextCallbackData* data) {
-    if (data->EventFlag != ImGuiInputTextFlags_CallbackCharFilter || data->EventChar != '\n') return 0;
-    if (current_mods() != kNoMod || !key_pressed(Key::kEnter)) return 0;
-    *static_cast<bool*>(data->UserData) = true;
-    return 1;
-}
-
 std::string sampling_summary(const Sampling& s) {
     if (s.temperature == 0) return "greedy";
     std::string out = "T " + ui::format_number(s.temperature);
@@ -36,22 +27,28 @@ void ChatPane::draw_composer(Desk& desk) {
     const float height = ImGui::GetContentRegionAvail().y - row - spacing;
     const ImVec2 p = ImGui::GetCursorScreenPos();
     if (desk.wants_input_focus) focus_next_item(), desk.wants_input_focus = false;
-    ImGuiInputTextFlags flags = ImGuiInputTextFlags_EnterReturnsTrue;
-    if (desk.settings.enter_sends) flags |= ImGuiInputTextFlags_CallbackCharFilter;
-    has_enter_ = false;
-    const bool is_ctrl_enter =
-        ImGui::InputTextMultiline("##draft", &desk.draft, {ImGui::GetContentRegionAvail().x, std::max(row, height)},
-                                  flags, swallow_enter, &has_enter_);
+    // Enter sends and Shift+Enter begins a line (or Ctrl+Enter sends, by the settings): the newline is swallowed and
+    // remembered. Pasted newlines stay.
+    bool is_sent = false;
+    composer_.draw("##draft", desk.draft, {ImGui::GetContentRegionAvail().x, std::max(row, height)}, [&](unsigned c) {
+        if (c != '\n' || !key_pressed(Key::kEnter)) return false;
+        const bool sends = current_mods() == (desk.settings.enter_sends ? kNoMod : kCtrl);
+        is_sent = is_sent || sends;
+        return sends;
+    });
     ui::mark("Message", desk.draft);
+    ui::value("Message/lines", composer_.n_lines());
     const ImVec2 end = ImGui::GetItemRectMax();
-    ui::scrolls_sideways(p, end);
     const bool is_active = ImGui::IsItemActive();
     ImGui::GetWindowDrawList()->AddRect(p, end, is_active ? theme().text_faint : theme().border, px(6));
     if (desk.draft.empty() && !is_active) {
         const ImVec2 pad = ImGui::GetStyle().FramePadding;
         ImGui::GetWindowDrawList()->AddText({p.x + pad.x, p.y + pad.y}, theme().text_faint, "Ask\xE2\x80\xA6");
     }
-    if (has_enter_ || is_ctrl_enter) {
+    // Ctrl+Enter: Dear ImGui ends the editing by itself.
+    const bool is_ended = is_active || ImGui::IsItemDeactivated();
+    is_sent = is_sent || (is_ended && current_mods() == kCtrl && key_pressed(Key::kEnter, false));
+    if (is_sent) {
         ImGui::ClearActiveID();  // the field keeps its own copy of the text while it is active
         desk.send_draft();
         desk.wants_input_focus = true;
@@ -88,14 +85,11 @@ void ChatPane::draw_composer(Desk& desk) {
 
 void ChatPane::draw_editor(Desk& desk, const Turn& t) {
     const float width = ImGui::GetContentRegionAvail().x - px(16);
-    const auto lines = std::clamp<long>(1 + std::count(desk.edit_text.begin(), desk.edit_text.end(), '\n'), 3, 12);
-    const ImVec2 p = ImGui::GetCursorScreenPos();
+    const int lines = std::clamp(editor_.n_lines(), 3, 12);
     ImGui::PushStyleColor(ImGuiCol_FrameBg, theme().pane);
-    ImGui::InputTextMultiline("##edit", &desk.edit_text,
-                              {width, ImGui::GetTextLineHeight() * static_cast<float>(lines) + px(16)});
+    editor_.draw("##edit", desk.edit_text, {width, ImGui::GetTextLineHeight() * static_cast<float>(lines) + px(16)});
     ImGui::PopStyleColor();
     ui::mark("Edit text", desk.edit_text);
-    ui::scrolls_sideways(p, ImGui::GetItemRectMax());
     ImGui::BeginDisabled(!desk.can_send());
     const char* label = t.role == "user" ? "Save and answer" : "Save";
     if (ui::primary_button(label) &&

@@ -30,6 +30,18 @@ bool parse_key(std::string_view name, Key& key) {
     return false;
 }
 
+// "Think High" for "mode/Think High": a name's last part serves when no other widget has it.
+const ui::Widget* find_by_end(std::string_view name) {
+    const ui::Widget* found = nullptr;
+    const std::string end = "/" + std::string(name);
+    for (const std::string& n : ui::widget_names()) {
+        if (!n.ends_with(end)) continue;
+        if (found) return nullptr;
+        found = ui::find_widget(n);
+    }
+    return found;
+}
+
 }  // namespace
 
 void Input::apply() {
@@ -57,6 +69,7 @@ bool Driver::frames(int n) {
 std::string Driver::locate(std::string_view name, ImVec2& at) {
     const ui::Widget* w = nullptr;
     for (int i = 0; i < 6 && !((w = ui::find_widget(name)) && w->is_visible); ++i) frames(1);
+    if (!w) w = find_by_end(name);
     if (!w) {
         const std::string near = nearest_name(std::string(name), ui::widget_names());
         return "no widget \"" + std::string(name) + "\" is shown" +

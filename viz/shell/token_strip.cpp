@@ -22,7 +22,24 @@ ImU32 cell_color(const TokenInfo& t, int paint) {
     return map_color(ColorMap::magnitude, paint == 1 ? v : std::min(1.0f, v / 5.0f));
 }
 
-void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
+// Why nothing can be shown of a token; empty when its record is there.
+std::string why_no_record(const Desk& desk, const TokenInfo& t) {
+    const Snapshot& s = desk.s;
+    if (s.trace && s.trace->get(t.ref.branch, t.ref.position)) return "";
+    const auto& tokens = s.timeline.tokens;
+    if (!tokens.empty() && tokens.back().ref == t.ref)
+        return s.is_generating ? "being computed"
+                               : "drawn last and not read by the model, so nothing was computed for it";
+    if (s.conversation && s.conversation->is_recorded)
+        return "saved without its record: the trace did not hold it any more, or the conversation had its 256 MiB of "
+               "records";
+    if (s.trace && s.trace->n_dropped() > 0)
+        return "its record fell out of the trace, which keeps the newest " + ui::format_bytes(s.trace->max_bytes()) +
+               "; select it to compute it again";
+    return "nothing was recorded; select it to compute it again";
+}
+
+void cell_tooltip(const TokenInfo& t, const std::string& why) {
     ui::Tooltip box;
     {
         ui::FontScope mono(Font::mono);
@@ -30,12 +47,13 @@ void cell_tooltip(const Desk& desk, const TokenInfo& t, int64_t index) {
     }
     ui::FontScope small(Font::small);
     ui::Color dim(theme().text_dim);
-    ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(index).c_str(), t.id, phase_name(t.phase));
+    ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(t.ref.position).c_str(), t.id,
+                phase_name(t.phase));
     if (t.probability >= 0)
         ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
                     ui::format_number(t.entropy).c_str());
-    const bool has_record = desk.s.trace && desk.s.trace->get(t.ref.branch, t.ref.position);
-    if (!has_record) ImGui::TextUnformatted("nothing recorded (any more)");
+    if (why.empty()) return;
+    ui::text_wrapped(why, "tokens/why");
 }
 
 }  // namespace
@@ -55,7 +73,42 @@ void TokenStrip::draw(Desk& desk) {
         ui::text_dim("Tokens appear here, one cell each, as soon as something is said.", "tokens/empty");
         return;
     }
+    find_lost(desk);
     draw_cells(desk);
+}
+
+void TokenStrip::find_lost(const Desk& desk) {
+    const Snapshot& s = desk.s;
+    if (lost_of_ == s.conversation && lost_version_ == s.timeline_version && lost_length_ == s.timeline.tokens.size())
+        return;
+    lost_of_ = s.conversation, lost_version_ = s.timeline_version, lost_length_ = s.timeline.tokens.size();
+    lost_.clear();
+    if (!lost_of_) return;
+    for (const Turn& turn : lost_of_->path)
+        for (const TokenInfo& t : turn.tokens) {
+            if (desk.is_in_context(t.ref)) continue;
+            const bool is_dropped = t.phase == Phase::thinking && !turn.is_reasoning_in_context;
+            lost_.push_back({&t, is_dropped ? "out of context: a new thinking turn drops earlier reasoning"
+                                 : s.timeline.reuse_reason.empty()
+                                     ? "out of context: the prompt was rendered anew since"
+                                     : "out of context: " + s.timeline.reuse_reason});
+        }
+}
+
+// `why` empty: its record can be shown.
+void TokenStrip::draw_cell(Desk& desk, const TokenInfo& t, ImVec2 a, ImVec2 b, const std::string& why) {
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const bool is_answer = t.phase == Phase::answer, is_thinking = t.phase == Phase::thinking;
+    // Height tells phases apart without colour: prompt low, thinking middle, answer full.
+    const float h = b.y - a.y, top = desk.settings.paint || is_answer ? 0 : is_thinking ? h * 0.2f : h * 0.4f;
+    if (why.empty())
+        dl->AddRectFilled({a.x, a.y + top}, b, cell_color(t, desk.settings.paint), px(1.5f));
+    else
+        dl->AddRect({a.x + 0.5f, a.y + top + 0.5f}, {b.x - 0.5f, b.y - 0.5f}, theme().border_strong, px(1.5f));
+    if (t.ref == desk.cursor.token)
+        dl->AddRect({a.x - px(2), a.y - px(2)}, {b.x + px(2), b.y + px(2)}, theme().accent, px(3), 0, px(2));
+    else if (t.ref == desk.shown)
+        dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, theme().text, px(2));
 }
 
 void TokenStrip::count(const Desk& desk) {
@@ -127,10 +180,12 @@ void TokenStrip::draw_header(Desk& desk) {
 
 void TokenStrip::draw_cells(Desk& desk) {
     const auto& tokens = desk.s.timeline.tokens;
-    const auto n = static_cast<int64_t>(tokens.size());
+    const auto n_lost = static_cast<int64_t>(lost_.size()), n = n_lost + static_cast<int64_t>(tokens.size());
     const float width = ImGui::GetContentRegionAvail().x, cell = std::max(3.0f, std::floor(px(9))), h = px(22);
     const auto n_visible = std::max<int64_t>(1, static_cast<int64_t>(width / cell));
-    const int64_t at = desk.cursor_index();
+    int64_t at = desk.cursor_index() < 0 ? -1 : desk.cursor_index() + n_lost;
+    for (int64_t i = 0; at < 0 && i < n_lost; ++i)
+        if (lost_[static_cast<size_t>(i)].token->ref == desk.cursor.token) at = i;
     if (at != last_cursor_ && at >= 0) {  // the cursor moved: bring it into view, by steps so that nothing jitters
         if (at < first_ + 2 || at >= first_ + n_visible - 2)
             first_ = desk.cursor.is_live ? at - n_visible + n_visible / 8 : at - n_visible / 2;
@@ -144,33 +199,36 @@ void TokenStrip::draw_cells(Desk& desk) {
     ui::mark("tokens/cells");
     const bool is_hovered = ImGui::IsItemHovered();
     const float mouse = ImGui::GetIO().MousePos.x;
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     const int64_t last = std::min(n, first_ + n_visible);
     for (int64_t i = first_; i < last; ++i) {
-        const TokenInfo& t = tokens[static_cast<size_t>(i)];
+        const bool is_lost = i < n_lost;
+        const TokenInfo& t = is_lost ? *lost_[static_cast<size_t>(i)].token : tokens[static_cast<size_t>(i - n_lost)];
+        const std::string why = is_lost ? lost_[static_cast<size_t>(i)].why : why_no_record(desk, t);
         const float x = p.x + cell * static_cast<float>(i - first_);
         const ImVec2 a{x, p.y}, b{x + cell - 1, p.y + h};
-        const bool is_answer = t.phase == Phase::answer, is_thinking = t.phase == Phase::thinking;
-        // Height tells phases apart without colour: prompt low, thinking middle, answer full.
-        const float top = desk.settings.paint ? 0 : is_answer ? 0 : is_thinking ? h * 0.2f : h * 0.4f;
-        dl->AddRectFilled({a.x, a.y + top}, b, cell_color(t, desk.settings.paint), px(1.5f));
-        if (t.ref == desk.cursor.token)
-            dl->AddRect({a.x - px(2), a.y - px(2)}, {b.x + px(2), b.y + px(2)}, theme().accent, px(3), 0, px(2));
-        else if (t.ref == desk.shown)
-            dl->AddRect({a.x - px(1), a.y - px(1)}, {b.x + px(1), b.y + px(1)}, theme().text, px(2));
+        draw_cell(desk, t, a, b, why);
+        if (i == n_lost - 1)  // where the context begins
+            ImGui::GetWindowDrawList()->AddLine({x + cell - 1, p.y - px(3)}, {x + cell - 1, p.y + h + px(3)},
+                                                theme().text_dim, px(1));
+        if (ui::registry_is_on()) {
+            const std::string name =
+                is_lost ? "tokens/lost/" + std::to_string(i) : "tokens/cell/" + std::to_string(i - n_lost);
+            ui::mark_rect(name, a, b, why.empty() ? t.text : why);
+            ui::value_rect(name, why.empty() ? 1 : 0, a, b);  // 0: greyed
+        }
         if (is_hovered && mouse >= x && mouse < x + cell) {
             desk.cursor.hover = t.ref;
-            cell_tooltip(desk, t, i);
+            cell_tooltip(t, why);
             if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) desk.select(t.ref);
         }
     }
-    draw_overview(desk, n_visible);
-    if (at >= 0) ui::value_rect("cursor/token", static_cast<double>(at), p, {p.x + width, p.y + h});
+    draw_overview(desk, n_visible, n_lost);
+    if (at >= n_lost) ui::value_rect("cursor/token", static_cast<double>(at - n_lost), p, {p.x + width, p.y + h});
 }
 
 // The whole timeline as one bar: runs of each phase, the shown part framed, the cursor as a tick. Click goes
 // there.
-void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
+void TokenStrip::draw_overview(Desk& desk, int64_t n_visible, int64_t n_lost) {
     const auto n = static_cast<int64_t>(desk.s.timeline.tokens.size());
     const float width = ImGui::GetContentRegionAvail().x, h = px(6);
     ImGui::SetCursorPosY(ImGui::GetCursorPosY() - px(2));
@@ -179,7 +237,7 @@ void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
     ui::mark("tokens/overview");
     if (ImGui::IsItemActive()) {
         const double f = std::clamp((ImGui::GetIO().MousePos.x - p.x) / width, 0.0f, 1.0f);
-        first_ = static_cast<int64_t>(f * static_cast<double>(n)) - n_visible / 2;
+        first_ = n_lost + static_cast<int64_t>(f * static_cast<double>(n)) - n_visible / 2;
     }
     const auto x_of = [&](int64_t i) {
         return p.x + width * static_cast<float>(static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, n)));
@@ -196,8 +254,9 @@ void TokenStrip::draw_overview(Desk& desk, int64_t n_visible) {
                           with_alpha(theme().phase(runs_[k].phase), 0.55f), px(1));
         k = next;
     }
-    if (n > n_visible)
-        dl->AddRect({x_of(first_), y - px(2)}, {x_of(std::min(n, first_ + n_visible)), y + h + px(2)}, theme().text_dim,
+    if (n + n_lost > n_visible)
+        dl->AddRect({x_of(std::max<int64_t>(0, first_ - n_lost)), y - px(2)},
+                    {x_of(std::clamp<int64_t>(first_ - n_lost + n_visible, 0, n)), y + h + px(2)}, theme().text_dim,
                     px(3));
     if (const int64_t at = desk.cursor_index(); at >= 0)
         dl->AddRectFilled({x_of(at) - px(1), y - px(3)}, {x_of(at) + px(1), y + h + px(3)}, theme().accent, px(1));

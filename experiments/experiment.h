@@ -1,0 +1,44 @@
+// What an experiment is: a description, and either a calculation or a set of training runs with a judgement on them.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/telemetry/lab.h"
+
+namespace vitrine::lab {
+
+// Values of an experiment's knobs: the preset's where nothing was given.
+class Knobs {
+  public:
+    // Error(bad_input) lists every unknown key and every value out of its knob's range or choices.
+    Knobs(const LabInfo& info, const std::map<std::string, std::string>& given);
+    const std::string& text(const std::string& key) const;
+    double number(const std::string& key) const;
+    int64_t integer(const std::string& key) const;
+    const std::map<std::string, std::string>& values() const { return values_; }
+
+  private:
+    std::map<std::string, std::string> values_;
+};
+
+struct Experiment {
+    LabInfo info;
+    std::string folder;                             // below experiments/
+    LabVerdict (*analyse)(const Knobs&) = nullptr;  // no training: seconds
+};
+
+// ---- words and numbers of verdicts
+std::string fixed(double value, int digits);        // "1.64"
+std::string significant(double value, int digits);  // "16400", "0.0123"; exponent only beyond 1e6 or below 1e-4
+std::string percent(double share, int digits = 1);  // "10.5 %"
+bool is_within_factor(double measured, double claimed, double factor);  // both of one sign, |log ratio| <= log factor
+
+LabKnob number_knob(std::string key, std::string label, std::string value, double min, double max, std::string help,
+                    bool is_logarithmic = false);
+LabKnob choice_knob(std::string key, std::string label, std::vector<std::string> choices,
+                    std::string help);  // first: preset
+LabKnob text_knob(std::string key, std::string label, std::string value, std::string help);
+
+}  // namespace vitrine::lab

@@ -1,0 +1,52 @@
+// The ordered table of experiments: a new one is a declaration and a row here.
+#include "experiments/list.h"
+
+#include "engine/base/error.h"
+
+namespace vitrine::lab {
+
+Experiment x02_sinkhorn();
+Experiment x08_cost();
+Experiment x33_arithmetic();
+
+namespace {
+
+constexpr Experiment (*kExperiments[])() = {
+    x08_cost,
+    x02_sinkhorn,
+    x33_arithmetic,
+};
+
+std::vector<Experiment> make_all() {
+    std::vector<Experiment> all;
+    for (const auto& make : kExperiments) {
+        all.push_back(make());
+        const auto readme = readmes().find(all.back().folder);
+        VITRINE_ASSERT(readme != readmes().end());
+        all.back().info.readme = readme->second;
+    }
+    return all;
+}
+
+}  // namespace
+
+const std::vector<Experiment>& experiments() {
+    static const std::vector<Experiment> all = make_all();
+    return all;
+}
+
+const Experiment& experiment(const std::string& name) {
+    std::vector<std::string> names;
+    std::string list;
+    for (const Experiment& e : experiments()) {
+        if (e.info.name == name) return e;
+        names.push_back(e.info.name);
+        list += (list.empty() ? "" : ", ") + e.info.name;
+    }
+    const std::string near = nearest_name(name, names);
+    throw_if_any({{"", "experiment", name,
+                   "expected one of " + list + (near.empty() ? "" : "; did you mean " + near + "?"), ""}});
+    throw Error(ErrorKind::internal, "unreachable");
+}
+
+}  // namespace vitrine::lab
