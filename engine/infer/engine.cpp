@@ -10,6 +10,7 @@
 #include "engine/base/stop.h"
 #include "engine/model/config.h"
 #include "engine/model/generation_config.h"
+#include "engine/model/variants.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
 
@@ -104,6 +105,7 @@ void Engine::set_numerics(Numerics n) {
 }
 
 std::unique_ptr<Session> Engine::new_session() {
+    throw_if_any(validate_session(impl_->config, impl_->info.folder + "/config.json"));
     std::unique_ptr<Session> s(new Session);
     s->impl_ = std::make_unique<Session::Impl>(*impl_);
     return s;

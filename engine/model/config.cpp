@@ -6,6 +6,7 @@
 
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
+#include "engine/model/variants.h"
 
 namespace vitrine {
 namespace {
@@ -68,7 +69,7 @@ const std::set<std::string>& known_keys() {
             "compress_ratios", "num_hash_layers", "layer_types", "mlp_layer_types", "compress_rates", "rope_parameters",
             "rope_scaling", "scoring_func", "topk_method", "norm_topk_prob", "hidden_act", "model_type",
             "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings", "expert_dtype",
-            "quantization_config",
+            "quantization_config", "vitrine",
             // no effect on inference
             "architectures", "attention_dropout", "initializer_range", "torch_dtype", "dtype", "transformers_version",
             "use_cache", "pad_token_id", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"};
@@ -108,6 +109,7 @@ class ConfigParser {
         config_.max_position = integer(root_, "", "max_position_embeddings", 1, kMaxPosition);
         fixed_choices();
         quantization();
+        if (const Json* v = root_.find("vitrine")) read_variants(*v, file_, config_, issues_);
         unknown(root_, "", known_keys());
         for (Issue& i : validate(config_, file_)) {  // ranges were told with their positions; what is left must agree
             if (reported_.count(i.key) || (i.key == "num_hidden_layers" && config_.layers.empty())) continue;
@@ -500,6 +502,7 @@ std::vector<Issue> validate(const ModelConfig& c, const std::string& file) {
                         c.yarn.beta_slow > 0 && c.yarn.original_max_position >= 1))
         bad("rope_scaling", c.yarn.factor,
             "expected factor >= 1, beta_fast > beta_slow > 0, original_max_position_embeddings >= 1");
+    for (Issue& i : validate_variants(c, file)) issues.push_back(std::move(i));
     return issues;
 }
 
@@ -556,6 +559,7 @@ std::string config_to_json(const ModelConfig& c) {
     j.set("initializer_range", 0.02);
     j.set("tie_word_embeddings", false);
     j.set("use_cache", true);
+    if (Json v = variants_to_json(c); v.size() > 0) j.set("vitrine", std::move(v));
     return j.dump(1) + "\n";
 }
 

@@ -33,6 +33,30 @@ void compressor_roles(const std::string& p, CompressorWeights& w, int64_t ratio,
     visit(p + "norm.weight", w.norm, Shape{entry}, Storage::plain);
 }
 
+// Keys and values: V4's one shared head, or a variant's.
+template <class Visit>
+void key_value_roles(const std::string& p, AttentionWeights& w, AttentionOverride kind, const ModelConfig& c, Visit& visit) {
+    const int64_t d = c.hidden_size, latent = c.variants.kv_lora_rank;
+    if (kind == AttentionOverride::gqa) {
+        const int64_t width = int64_t{c.variants.n_kv_heads} * c.head_dim;
+        visit(p + "wk.weight", w.wk, Shape{width, d}, Storage::matrix);
+        visit(p + "wv.weight", w.wv, Shape{width, d}, Storage::matrix);
+        visit(p + "kv_norm.weight", w.kv_norm, Shape{c.head_dim}, Storage::plain);
+        return;
+    }
+    if (kind == AttentionOverride::mla) {
+        visit(p + "wkv_a.weight", w.wkv_a, Shape{latent, d}, Storage::matrix);
+        visit(p + "wk_rope.weight", w.wk_rope, Shape{c.rope_dim, d}, Storage::matrix);
+        visit(p + "kv_norm.weight", w.kv_norm, Shape{latent}, Storage::plain);
+        visit(p + "wk_b.weight", w.wk_b, Shape{int64_t{c.n_heads} * (c.head_dim - c.rope_dim), latent}, Storage::matrix);
+        visit(p + "wv_b.weight", w.wv_b, Shape{int64_t{c.n_heads} * c.head_dim, latent}, Storage::matrix);
+        return;
+    }
+    visit(p + "wkv.weight", w.wkv, Shape{c.head_dim, d}, Storage::matrix);
+    visit(p + "kv_norm.weight", w.kv_norm, Shape{c.head_dim}, Storage::plain);
+    visit(p + "attn_sink", w.sink, Shape{c.n_heads}, Storage::plain);
+}
+
 template <class Visit>
 void attention_roles(const std::string& p, AttentionWeights& w, const LayerConfig& layer, const ModelConfig& c,
                      Visit& visit) {
@@ -41,9 +65,7 @@ void attention_roles(const std::string& p, AttentionWeights& w, const LayerConfi
     visit(p + "wq_a.weight", w.wq_a, Shape{c.q_lora_rank, d}, Storage::matrix);
     visit(p + "q_norm.weight", w.q_norm, Shape{c.q_lora_rank}, Storage::plain);
     visit(p + "wq_b.weight", w.wq_b, Shape{heads, c.q_lora_rank}, Storage::matrix);
-    visit(p + "wkv.weight", w.wkv, Shape{c.head_dim, d}, Storage::matrix);
-    visit(p + "kv_norm.weight", w.kv_norm, Shape{c.head_dim}, Storage::plain);
-    visit(p + "attn_sink", w.sink, Shape{c.n_heads}, Storage::plain);
+    key_value_roles(p, w, layer.attention, c, visit);
     visit(p + "wo_a.weight", w.wo_a, Shape{latent, heads / c.o_groups}, Storage::matrix);
     visit(p + "wo_b.weight", w.wo_b, Shape{d, latent}, Storage::matrix);
     if (layer.ratio > 0) compressor_roles(p + "compressor.", w.compressor, layer.ratio, c.head_dim, c, visit);

@@ -91,7 +91,7 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const HyperSite attn = hyper_site(ctx, x_TND, w.hc_attn, hyper_form(c), c.rms_norm_eps);
     publish_site(ctx, attn, kAttnSite);
     const Tensor normed_TD = rmsnorm(ctx, attn.u_TD, w.attn_norm, c.rms_norm_eps);
-    const Tensor attn_TD = attention_for(layer.kind())(ctx, normed_TD, in);
+    const Tensor attn_TD = attention_for(layer)(ctx, normed_TD, in);
     if (ctx.wants(kAttnOut)) ctx.publish(kAttnOut, attn_TD, 1, c.hidden_size);
     const Tensor mid_TND = hyper_mix(ctx, x_TND, attn, attn_TD);
 

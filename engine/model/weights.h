@@ -29,6 +29,9 @@ struct IndexerWeights {
 
 struct AttentionWeights {
     Param wq_a, q_norm, wq_b, wkv, kv_norm, sink, wo_a, wo_b;
+    Param wk, wv;                            // gqa, instead of wkv: [kv heads · c, d] each
+    Param wkv_a, wk_rope, wk_b, wv_b;        // mla: latent [r, d], its shared rotary key [R, d], per-head keys [H (c - R), r]
+                                             // and values [H c, r]
     CompressorWeights compressor;  // ratio > 0
     IndexerWeights indexer;        // ratio 4
 };

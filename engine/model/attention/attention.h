@@ -34,7 +34,11 @@ using AttentionFn = Tensor (*)(Ctx&, const Tensor& x_TD, const AttentionInput&);
 Tensor sliding_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
-AttentionFn attention_for(LayerKind kind);
+// Variants: on the tape only.
+Tensor full_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+Tensor gqa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+Tensor mla_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
+AttentionFn attention_for(const LayerConfig& layer);
 
 // ---- the shared paths (v4-spec 3.2, 3.3, 3.7)
 struct Queries {
@@ -44,8 +48,10 @@ struct Queries {
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 // The window rows of the batch [T, C], written to the rings where there are caches.
 Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
-// De-rotation, grouped output projection: o [T, H, c] -> [T, D].
+// De-rotation (values carry the rotation of their keys), grouped output projection: o [T, H, c] -> [T, D].
 Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in);
+// The projection alone, for values that are not rotated.
+Tensor output_projection(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in);
 // The window part of each token's key list.
 std::vector<KeyList> window_keys(const Segment& s, const AttentionInput& in);
 // Rows [begin, end) of x as a tensor.

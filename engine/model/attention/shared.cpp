@@ -123,7 +123,10 @@ TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in
 }
 
 Tensor output_path(Ctx& ctx, const Tensor& rotated_THC, const AttentionInput& in) {
-    const Tensor o_THC = apply_rope(ctx, rotated_THC, in.angles, -1);
+    return output_projection(ctx, apply_rope(ctx, rotated_THC, in.angles, -1), in);
+}
+
+Tensor output_projection(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in) {
     const OpTimer timer(ctx, OpKind::linear);
     const Tensor y = grouped_linear(ctx, o_THC.reshaped({o_THC.dim(0), o_THC.dim(1) * o_THC.dim(2)}), in.w.wo_a, in.c.o_groups);
     return linear(ctx, y, in.w.wo_b);
