@@ -69,7 +69,8 @@ TEST(Variants, what_is_wrong_is_named) {
 
 TEST(Variants, a_checkpoint_loads_and_a_session_refuses_it_by_layer_and_kind) {
     for (const auto kind : {AttentionOverride::full, AttentionOverride::gqa, AttentionOverride::mla}) {
-        ModelConfig c = preset_config("tiny");
+        ModelConfig c = read_config(kRoot + "/tests/golden/flashlike").config;
+        c.vocab_size = 300;
         c.variants.kv_lora_rank = 12, c.variants.n_kv_heads = 2;
         for (LayerConfig& l : c.layers)
             if (l.ratio == 0) l.attention = kind;
