@@ -6,6 +6,7 @@
 
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
+#include "engine/model/residual/residual.h"
 #include "engine/model/variants.h"
 
 namespace vitrine {
@@ -491,6 +492,10 @@ std::vector<Issue> validate(const ModelConfig& c, const std::string& file) {
             "expected an even integer in [2, " + std::to_string(c.head_dim) + "], head_dim");
     if (has_csa && c.index_head_dim < c.rope_dim)
         bad("index_head_dim", c.index_head_dim, "expected at least qk_rope_head_dim = " + std::to_string(c.rope_dim));
+    if (const Residual& r = residual_for(c); c.hc_mult > r.max_streams)
+        bad("hc_mult", c.hc_mult,
+            (r.max_streams > 1 ? "expected at most " : "expected ") + std::to_string(r.max_streams) +
+                " with residual connections \"" + r.name + "\"");
     if (c.n_heads % c.o_groups)
         bad("o_groups", c.o_groups, "expected a divisor of num_attention_heads = " + std::to_string(c.n_heads));
     if (c.n_experts_per_tok > c.n_experts)

@@ -215,6 +215,7 @@ class Writer {
         for (int64_t at = 0, n = j.shape.count(); at < n; at += kPiece) {
             const int64_t count = std::min(kPiece, n - at);
             fill(rng, draw, static_cast<uint64_t>(at), count, values_.data());
+            if (at == 0 && j.shape.rank == 1) near_start(j, count);
             if (j.data.dtype == DType::f32) {
                 file.write(values_.data(), static_cast<uint64_t>(count) * 4);
             } else {
@@ -223,6 +224,15 @@ class Writer {
                 file.write(halves_.data(), static_cast<uint64_t>(count) * 2);
             }
         }
+    }
+
+    // Of residual variants other than V4's: base and scale near where training starts, so that gains stay near 1.
+    void near_start(const Job& j, int64_t count) {
+        constexpr float kNoise = 0.1f;
+        if (config_.variants.residual == ResidualKind::mhc) return;
+        std::vector<float> start(static_cast<size_t>(count));
+        if (!start_hyper_weight(config_, j.name, 0.1, 2, start)) return;
+        for (size_t i = 0; i < start.size(); ++i) values_[i] = start[i] + kNoise * values_[i];
     }
 
     void write_packed(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {

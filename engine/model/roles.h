@@ -5,6 +5,7 @@
 #pragma once
 #include <string>
 
+#include "engine/model/residual/residual.h"
 #include "engine/model/weights.h"
 
 namespace vitrine {
@@ -15,12 +16,14 @@ enum class Storage { plain, matrix, expert, table };
 // ---- the list of roles: visit(official name without ".weight" where that is implied, param, shape, storage)
 // -----------------
 
+// A site of a block, or the head's collapse; a residual variant without weights has none.
 template <class Visit>
-void hyper_roles(const std::string& prefix, HyperWeights& w, int64_t rows, int64_t n_scales, const ModelConfig& c,
-                 Visit& visit) {
+void hyper_roles(const std::string& prefix, HyperWeights& w, bool is_head, const ModelConfig& c, Visit& visit) {
+    const int64_t rows = residual_for(c).n_rows(c, is_head);
+    if (rows == 0) return;
     visit(prefix + "_fn", w.fn, Shape{rows, int64_t{c.hc_mult} * c.hidden_size}, Storage::plain);
     visit(prefix + "_base", w.base, Shape{rows}, Storage::plain);
-    visit(prefix + "_scale", w.scale, Shape{n_scales}, Storage::plain);
+    visit(prefix + "_scale", w.scale, Shape{is_head ? 1 : 3}, Storage::plain);
 }
 
 template <class Visit>
@@ -85,11 +88,11 @@ void expert_roles(const std::string& p, ExpertWeights& w, int64_t d, int64_t wid
 
 template <class Visit>
 void block_roles(const std::string& p, BlockWeights& w, const LayerConfig& layer, const ModelConfig& c, Visit& visit) {
-    const int64_t d = c.hidden_size, n = c.hc_mult;
+    const int64_t d = c.hidden_size;
     visit(p + "attn_norm.weight", w.attn_norm, Shape{d}, Storage::plain);
     visit(p + "ffn_norm.weight", w.ffn_norm, Shape{d}, Storage::plain);
-    hyper_roles(p + "hc_attn", w.hc_attn, 2 * n + n * n, 3, c, visit);
-    hyper_roles(p + "hc_ffn", w.hc_ffn, 2 * n + n * n, 3, c, visit);
+    hyper_roles(p + "hc_attn", w.hc_attn, false, c, visit);
+    hyper_roles(p + "hc_ffn", w.hc_ffn, false, c, visit);
     attention_roles(p + "attn.", w.attn, layer, c, visit);
     visit(p + "ffn.gate.weight", w.ffn.gate, Shape{c.n_experts, d}, Storage::plain);
     if (layer.is_hash_routed)
@@ -109,7 +112,7 @@ void trunk_roles(ModelWeights& w, const ModelConfig& c, Visit& visit) {
     w.blocks.resize(c.layers.size());
     for (size_t i = 0; i < c.layers.size(); ++i)
         block_roles("layers." + std::to_string(i) + ".", w.blocks[i], c.layers[i], c, visit);
-    hyper_roles("hc_head", w.hc_head, c.hc_mult, 1, c, visit);
+    hyper_roles("hc_head", w.hc_head, true, c, visit);
     visit("norm.weight", w.norm, Shape{c.hidden_size}, Storage::plain);
     visit("head.weight", w.head, Shape{c.vocab_size, c.hidden_size}, Storage::plain);
 }
@@ -126,7 +129,7 @@ void mtp_roles(ModelWeights& w, const ModelConfig& c, Visit& visit) {
         visit(p + "enorm.weight", w.mtp[i].enorm, Shape{d}, Storage::plain);
         visit(p + "hnorm.weight", w.mtp[i].hnorm, Shape{d}, Storage::plain);
         visit(p + "norm.weight", w.mtp[i].norm, Shape{d}, Storage::plain);
-        hyper_roles(p + "hc_head", w.mtp[i].hc_head, c.hc_mult, 1, c, visit);
+        hyper_roles(p + "hc_head", w.mtp[i].hc_head, true, c, visit);
     }
 }
 

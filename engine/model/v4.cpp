@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/model/residual/residual.h"
 #include "engine/ops/embed/embed.h"
 #include "engine/ops/hyper/hyper.h"
 #include "engine/ops/linear/linear.h"
@@ -29,10 +30,6 @@ void publish_site(const Ctx& ctx, const HyperSite& s, const SiteProbes& p) {
     if (ctx.wants(p.pre)) ctx.publish(p.pre, s.pre_TN, 1, n);
     if (ctx.wants(p.post)) ctx.publish(p.post, s.post_TN, 1, n);
     if (ctx.wants(p.comb)) ctx.publish(p.comb, s.comb_TNN, n, n);
-}
-
-HyperForm hyper_form(const ModelConfig& c, bool is_head = false) {
-    return {.map = MixingMap::sinkhorn, .n = c.hc_mult, .iters = c.hc_sinkhorn_iters, .eps = c.hc_eps, .is_head = is_head};
 }
 
 void publish_streams(Ctx& ctx, const Tensor& x_TND) {
@@ -88,14 +85,15 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const AttentionInput in{w.attn, c, l, batch.segments, is_compressed ? angles.compressed : angles.window,
                             is_compressed ? angles.compressed_f : angles.window_f, forced_entries};
 
-    const HyperSite attn = hyper_site(ctx, x_TND, w.hc_attn, hyper_form(c), c.rms_norm_eps);
+    const Residual& residual = residual_for(c);
+    const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, c);
     publish_site(ctx, attn, kAttnSite);
     const Tensor normed_TD = rmsnorm(ctx, attn.u_TD, w.attn_norm, c.rms_norm_eps);
     const Tensor attn_TD = attention_for(layer)(ctx, normed_TD, in);
     if (ctx.wants(kAttnOut)) ctx.publish(kAttnOut, attn_TD, 1, c.hidden_size);
     const Tensor mid_TND = hyper_mix(ctx, x_TND, attn, attn_TD);
 
-    const HyperSite mlp = hyper_site(ctx, mid_TND, w.hc_ffn, hyper_form(c), c.rms_norm_eps);
+    const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, c);
     publish_site(ctx, mlp, kMlpSite);
     const Tensor h_TD = rmsnorm(ctx, mlp.u_TD, w.ffn_norm, c.rms_norm_eps);
     std::vector<int64_t> ends;
@@ -168,7 +166,7 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
 
 Tensor head(Ctx& ctx, const ModelConfig& c, const HyperWeights& collapse, const Param& norm, const Param& head_VD,
             const Tensor& x_TND) {
-    const Tensor y_TD = hyper_head(ctx, x_TND, collapse, hyper_form(c, true), c.rms_norm_eps);
+    const Tensor y_TD = residual_for(c).head(ctx, x_TND, collapse, c);
     const Tensor normed_TD = rmsnorm(ctx, y_TD, norm, c.rms_norm_eps);
     const OpTimer timer(ctx, OpKind::head);
     return linear(ctx, normed_TD, head_VD, {.quantise_input = false, .round_output = false});

@@ -11,7 +11,7 @@
 
 namespace vitrine {
 
-struct HyperWeights {  // one mHC site: fn [2n+n², n·d], base [2n+n²], scale [3] (head: [n, n·d], [n], [1])
+struct HyperWeights {  // one mHC site: fn [2n+n², n·d], base [2n+n²], scale [3] (head: [n, n·d], [n], [1]); see model/residual
     Param fn, base, scale;
 };
 

@@ -7,20 +7,13 @@
 #include <numeric>
 
 #include "engine/base/error.h"
+#include "engine/telemetry/derive_streams.h"
 
 namespace vitrine {
-namespace {
-
-using Matrix = std::vector<double>;  // row-major [n, n]
-
-// A broken matrix must read as broken: std::max would drop a NaN on its right.
-double larger(double a, double b) {
-    return std::isnan(b) ? b : std::max(a, b);
-}
 
 // Singular values by one-sided Jacobi rotations of the columns: small matrices, full relative accuracy, no dependency
 // on how a library orders or thresholds them. Descending.
-std::vector<double> singular_values(Matrix a, int n) {
+std::vector<double> singular_values(std::vector<double> a, int n) {
     constexpr int kMaxSweeps = 60;
     constexpr double kTolerance = 1e-15;
     for (int sweep = 0, rotated = 1; sweep < kMaxSweeps && rotated; ++sweep) {
@@ -55,12 +48,10 @@ std::vector<double> singular_values(Matrix a, int n) {
     return sigma;
 }
 
-}  // namespace
-
 MixingStats mixing_stats(std::span<const float> comb, int n) {
     VITRINE_ASSERT(n > 0 && comb.size() == static_cast<size_t>(n) * n);
     MixingStats s;
-    const Matrix c(comb.begin(), comb.end());
+    const std::vector<double> c(comb.begin(), comb.end());
     double to_identity = 0, to_uniform = 0;
     for (int j = 0; j < n; ++j) {
         double row = 0, column = 0;
@@ -87,27 +78,15 @@ MixingStats mixing_stats(std::span<const float> comb, int n) {
 
 std::vector<Gain> composite_gain(const std::vector<std::span<const float>>& combs, int n) {
     VITRINE_ASSERT(n > 0);
-    Matrix product(static_cast<size_t>(n) * n), next(product.size());
+    std::vector<double> product(static_cast<size_t>(n) * n), next(product.size());
     for (int j = 0; j < n; ++j) product[j * n + j] = 1;
     std::vector<Gain> gains;
     gains.reserve(combs.size());
     for (const auto& comb : combs) {
         VITRINE_ASSERT(comb.size() == product.size());
-        // new stream k = sum_j C[j][k] * old_j: the map is C^T, applied on the left.
-        for (int k = 0; k < n; ++k)
-            for (int i = 0; i < n; ++i) {
-                double sum = 0;
-                for (int j = 0; j < n; ++j) sum += static_cast<double>(comb[j * n + k]) * product[j * n + i];
-                next[k * n + i] = sum;
-            }
+        act_on(comb, product, next, n);
         product.swap(next);
-        Gain g{0, 0};
-        for (int j = 0; j < n; ++j) {
-            double row = 0, column = 0;
-            for (int k = 0; k < n; ++k) row += std::abs(product[j * n + k]), column += std::abs(product[k * n + j]);
-            g.forward = larger(g.forward, row);
-            g.backward = larger(g.backward, column);
-        }
+        const Gain g = gain_of(product, n);
         gains.push_back(g);
     }
     return gains;

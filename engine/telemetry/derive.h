@@ -15,7 +15,12 @@ struct MixingStats {
 MixingStats mixing_stats(std::span<const float> comb, int n);
 
 // Amax gain of the composite map P = C_s^T ... C_1^T: forward = max absolute row sum, backward = max absolute column sum of P.
-struct Gain { double forward = 1, backward = 1; };
+// What a maximum hides: the streams that fade. Column j sums what all later streams hold of stream j before these sites.
+struct Gain {
+    double forward = 1, backward = 1;
+    double min_column = 1;      // smallest column sum of P (signed)
+    double max_log_column = 0;  // max |ln(column sum)|; infinite where a sum is not positive
+};
 // combs: consecutive [n, n] matrices in the order they act. One Gain after each.
 std::vector<Gain> composite_gain(const std::vector<std::span<const float>>& combs, int n);
 

@@ -44,44 +44,44 @@ struct Sinkhorn {
     static constexpr int kLanes = M::kLanes;
     const HyperForm& form;
 
-    [[gnu::always_inline]] int n() const { return N > 0 ? N : form.n; }
+    [[gnu::always_inline]] int streams() const { return N > 0 ? N : form.n; }
     // Kept for backward: the softmax (n² planes), then for every step its result (n²) and the inverse sums (n).
     static int64_t kept_planes(const HyperForm& f) {
         return int64_t{f.n} * f.n + int64_t{2 * f.iters - 1} * (f.n * f.n + f.n);
     }
     // One step along rows (group stride n, member stride 1) or columns (1, n).
     [[gnu::always_inline]] void step(V* c, bool is_rows, T* kept) const {
-        const int group = is_rows ? n() : 1, member = is_rows ? 1 : n();
+        const int n = streams(), group = is_rows ? n : 1, member = is_rows ? 1 : n;
         const V eps = M::set1(static_cast<T>(form.eps)), one = M::set1(1);
 #pragma GCC unroll 4
-        for (int a = 0; a < n(); ++a) {
+        for (int a = 0; a < n; ++a) {
             V sum = c[a * group];
 #pragma GCC unroll 4
-            for (int b = 1; b < n(); ++b) sum = M::add(sum, c[a * group + b * member]);
+            for (int b = 1; b < n; ++b) sum = M::add(sum, c[a * group + b * member]);
             const V inverse = M::div(one, M::add(sum, eps));
 #pragma GCC unroll 4
-            for (int b = 0; b < n(); ++b) {
+            for (int b = 0; b < n; ++b) {
                 V& v = c[a * group + b * member];
                 v = M::mul(v, inverse);
                 if (kept) M::store(kept + (a * group + b * member) * kLanes, v);
             }
-            if (kept) M::store(kept + (n() * n() + a) * kLanes, inverse);
+            if (kept) M::store(kept + (n * n + a) * kLanes, inverse);
         }
     }
     // y = c / (sum + eps) gives dc = (dy - sum dy y) / (sum + eps) within a group.
     [[gnu::always_inline]] void step_back(V* g, bool is_rows, const T* kept) const {
-        const int group = is_rows ? n() : 1, member = is_rows ? 1 : n();
+        const int n = streams(), group = is_rows ? n : 1, member = is_rows ? 1 : n;
 #pragma GCC unroll 4
-        for (int a = 0; a < n(); ++a) {
+        for (int a = 0; a < n; ++a) {
             V dot = M::zero();
 #pragma GCC unroll 4
-            for (int b = 0; b < n(); ++b) {
+            for (int b = 0; b < n; ++b) {
                 const int i = a * group + b * member;
                 dot = M::fma(g[i], M::load(kept + i * kLanes), dot);
             }
-            const V inverse = M::load(kept + (n() * n() + a) * kLanes);
+            const V inverse = M::load(kept + (n * n + a) * kLanes);
 #pragma GCC unroll 4
-            for (int b = 0; b < n(); ++b) {
+            for (int b = 0; b < n; ++b) {
                 V& v = g[a * group + b * member];
                 v = M::mul(M::sub(v, dot), inverse);
             }
@@ -89,29 +89,29 @@ struct Sinkhorn {
     }
     // z planes to comb planes, in place. kept: may be null.
     void forward(T* planes, T* kept) const {
+        const int n = streams(), nn = n * n;
         V c[N > 0 ? N * N : kMaxStreams * kMaxStreams];
         const V eps = M::set1(static_cast<T>(form.eps));
 #pragma GCC unroll 4
-        for (int j = 0; j < n(); ++j) {
-            V top = M::load(planes + j * n() * kLanes), sum = M::zero();
+        for (int j = 0; j < n; ++j) {
+            V top = M::load(planes + j * n * kLanes), sum = M::zero();
 #pragma GCC unroll 4
-            for (int k = 1; k < n(); ++k) top = M::max(top, M::load(planes + (j * n() + k) * kLanes));
+            for (int k = 1; k < n; ++k) top = M::max(top, M::load(planes + (j * n + k) * kLanes));
 #pragma GCC unroll 4
-            for (int k = 0; k < n(); ++k) {
-                V& v = c[j * n() + k];
-                v = M::exp_negative(M::sub(M::load(planes + (j * n() + k) * kLanes), top));
+            for (int k = 0; k < n; ++k) {
+                V& v = c[j * n + k];
+                v = M::exp_negative(M::sub(M::load(planes + (j * n + k) * kLanes), top));
                 sum = M::add(sum, v);
             }
 #pragma GCC unroll 4
-            for (int k = 0; k < n(); ++k) {
-                const V p = M::div(c[j * n() + k], sum);
-                if (kept) M::store(kept + (j * n() + k) * kLanes, p);
-                c[j * n() + k] = M::add(p, eps);
+            for (int k = 0; k < n; ++k) {
+                const V p = M::div(c[j * n + k], sum);
+                if (kept) M::store(kept + (j * n + k) * kLanes, p);
+                c[j * n + k] = M::add(p, eps);
             }
         }
-        const int64_t nn = n() * n();
         T* at = kept ? kept + nn * kLanes : nullptr;
-        const int64_t stride = kept ? (nn + n()) * kLanes : 0;
+        const int64_t stride = kept ? int64_t{nn + n} * kLanes : 0;
         step(c, false, at);
         for (int i = 1; i < form.iters; ++i) {
             at += stride;
@@ -125,7 +125,8 @@ struct Sinkhorn {
     // Gradient of comb (planes) to gradient of z, in place.
     void backward(T* planes, const T* kept) const {
         V g[N > 0 ? N * N : kMaxStreams * kMaxStreams];
-        const int64_t nn = n() * n(), stride = (nn + n()) * kLanes;
+        const int n = streams(), nn = n * n;
+        const int64_t stride = int64_t{nn + n} * kLanes;
 #pragma GCC unroll 16
         for (int i = 0; i < nn; ++i) g[i] = M::load(planes + i * kLanes);
         const T* at = kept + nn * kLanes + (2 * form.iters - 2) * stride;
@@ -136,11 +137,11 @@ struct Sinkhorn {
             at -= stride;
         }
         step_back(g, false, at);
-        for (int j = 0; j < n(); ++j) {
+        for (int j = 0; j < n; ++j) {
             V dot = M::zero();
-            for (int k = 0; k < n(); ++k) dot = M::fma(g[j * n() + k], M::load(kept + (j * n() + k) * kLanes), dot);
-            for (int k = 0; k < n(); ++k) {
-                const int i = j * n() + k;
+            for (int k = 0; k < n; ++k) dot = M::fma(g[j * n + k], M::load(kept + (j * n + k) * kLanes), dot);
+            for (int k = 0; k < n; ++k) {
+                const int i = j * n + k;
                 M::store(planes + i * kLanes, M::mul(M::load(kept + i * kLanes), M::sub(g[i], dot)));
             }
         }

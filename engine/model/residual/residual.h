@@ -1,0 +1,37 @@
+// Residual connections: how streams enter and leave a sub-layer. One variant per file, listed in table.cpp.
+#pragma once
+#include <span>
+#include <string>
+
+#include "engine/base/config/model_config.h"
+#include "engine/ops/hyper/hyper.h"
+
+namespace vitrine {
+
+// What decides where the base of a site starts.
+struct HyperStart {
+    double identity = 0;   // what the mixing logits favour a stream's staying itself by; 0: streams mix evenly
+    int site = 0;          // counted over the model: 2 layer + (0 attention, 1 experts); the MTP modules' layers come last
+    bool is_head = false;
+};
+
+// Every variant gives the same HyperSite (u, pre, post, comb), which hyper_mix applies: probes and gains mean the same for all.
+struct Residual {
+    ResidualKind kind;
+    const char* name;  // as config.json's "vitrine" object spells it
+    int max_streams;                                    // hc_mult is at most this
+    int (*n_rows)(const ModelConfig& c, bool is_head);  // of fn and base, at a site or at the head; 0: no weights at all
+    HyperSite (*site)(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
+    Tensor (*head)(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);  // streams to [T, D]
+    void (*start_base)(const ModelConfig& c, const HyperStart& at, std::span<float> base);      // [n_rows]
+};
+extern const Residual kMhc, kMhcLite, kHyperConnections, kPlainResidual;
+
+const Residual& residual_for(const ModelConfig& c);
+std::span<const Residual* const> residuals();  // in the table's order
+
+// Where base and scale (by official name: "layers.3.hc_ffn_base", "hc_head_scale") start when a model is trained from nothing.
+// False, and nothing written, for any other weight: fn among them, which is drawn like other matrices.
+bool start_hyper_weight(const ModelConfig& c, const std::string& name, double alpha, double identity, std::span<float> values);
+
+}  // namespace vitrine
