@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "engine/ops/exp_row.h"
 #include "engine/ops/linear/matmul.h"
 #include "engine/ops/trained.h"
 #include "engine/ops/training.h"
@@ -33,7 +34,7 @@ struct Run {
 
 template <class T>
 struct Scratch {
-    std::vector<T> q, scores, left, right, dq;
+    std::vector<T> q, keys, values, scores, left, right, dq, z;
     std::vector<Run> runs;
     std::vector<int64_t> run_offsets;
     std::vector<int32_t> picks;
@@ -85,7 +86,8 @@ struct Attend {
         first_piece.push_back(static_cast<int64_t>(pieces.size()));
     }
 
-    int64_t block_queries() const { return std::clamp<int64_t>(256 / heads / 8 * 8, 8, 64); }
+    // Small blocks: few keys lie outside a query's window then. More gained nothing at 4 heads of 16 or 8 of 64.
+    int64_t block_queries() const { return std::clamp<int64_t>(64 / heads / 8 * 8, 8, 16); }
     Block block(const Piece& p, int64_t t) const {
         const int64_t first = keys.rows[p.segment], end = std::min(t + block_queries(), p.end);
         const int64_t row = std::max(first, t - keys.window + 1);
@@ -94,14 +96,21 @@ struct Attend {
             n_entries = std::min((end - first) / keys.ratio, keys.entries[p.segment + 1] - keys.entries[p.segment]);
         return {p.segment, p.group, t, end, row, end - row, n_entries};
     }
-    Matrix<T> key_rows(const Block& b) const {
-        return {keys.keys_TGC.as<T>() + (b.first_row * n_groups + b.group) * c, b.n_rows, c, n_groups * c};
+    // The block's keys (values): rows of one key head, then entries, without gaps.
+    Matrix<T> key_matrix(const Block& b, std::vector<T>& memory) const {
+        return rows_and_entries(b, keys.keys_TGC.as<T>(), c, memory);
     }
-    Matrix<T> value_rows(const Block& b) const {
-        return {keys.values_TGV.as<T>() + (b.first_row * n_groups + b.group) * v, b.n_rows, v, n_groups * v};
+    Matrix<T> value_matrix(const Block& b, const Matrix<T>& key_matrix, std::vector<T>& memory) const {
+        return is_shared ? key_matrix : rows_and_entries(b, keys.values_TGV.as<T>(), v, memory);
     }
-    Matrix<T> entry_rows(const Block& b) const {
-        return {keys.entries_SC.as<T>() + keys.entries[b.segment] * c, b.n_entries, c, c};
+    Matrix<T> rows_and_entries(const Block& b, const T* rows, int64_t width, std::vector<T>& memory) const {
+        if (n_groups == 1 && b.n_entries == 0) return {rows + b.first_row * width, b.n_rows, width, width};
+        T* out = sized(memory, b.n_keys() * width);
+        for (int64_t i = 0; i < b.n_rows; ++i)
+            std::copy_n(rows + ((b.first_row + i) * n_groups + b.group) * width, width, out + i * width);
+        if (b.n_entries > 0)
+            std::copy_n(keys.entries_SC.as<T>() + keys.entries[b.segment] * c, b.n_entries * c, out + b.n_rows * c);
+        return {out, b.n_keys(), width, width};
     }
 
     // Rows (query, head of the group) of x [T, H, width] times `factor`.
@@ -136,13 +145,6 @@ struct Attend {
         }
     }
 
-    // Scores [M, n_keys] of all pairs, M = queries of the block times heads of the group.
-    void score(const Block& b, const T* q_rows, T* scores) const {
-        const int64_t m = (b.end - b.begin) * heads;
-        matmul_nt_serial(Matrix<T>{q_rows, m, c, c}, key_rows(b), scores, b.n_keys(), false);
-        if (b.n_entries > 0)
-            matmul_nt_serial(Matrix<T>{q_rows, m, c, c}, entry_rows(b), scores + b.n_rows, b.n_keys(), false);
-    }
     // f(row of scores, batch row t, head, runs begin, runs end)
     template <class F>
     void for_rows(const Block& b, const Scratch<T>& s, F&& f) const {
@@ -152,14 +154,22 @@ struct Attend {
                   s.runs.data() + s.run_offsets[i + 1]);
     }
 
-    // Visible scores become exp(score - shift), the others 0; returns the sum.
+    // Visible scores become exp(score - shift), the others 0; returns the sum. The first run is the window's; the others are
+    // entries, often single ones, so that all between the first and the last are raised at once.
     static T exponentials(T* row, int64_t n, const Run* run, const Run* end, T shift) {
-        T sum = 0;
-        int64_t at = 0;
-        for (; run < end; ++run) {
-            std::fill(row + at, row + run->begin, T{0});
-            for (int64_t j = run->begin; j < run->end; ++j) sum += row[j] = std::exp(row[j] - shift);
-            at = run->end;
+        std::fill(row, row + run->begin, T{0});
+        T sum = exp_row(row + run->begin, run->end - run->begin, shift);
+        int64_t at = run->end;
+        if (++run < end) {
+            const int64_t first = run->begin, last = (end - 1)->end;
+            const T all = exp_row(row + first, last - first, shift);
+            const bool has_gaps = end - run > 1;
+            for (; run < end; ++run) {
+                std::fill(row + at, row + run->begin, T{0});
+                for (int64_t j = run->begin; j < run->end && has_gaps; ++j) sum += row[j];
+                at = run->end;
+            }
+            if (!has_gaps) sum += all;
         }
         std::fill(row + at, row + n, T{0});
         return sum;
@@ -175,47 +185,47 @@ struct Attend {
     void forward_block(const Block& b, const Tensor& mass, PieceStats* stats) const {
         Scratch<T>& s = thread_scratch<T>();
         const int64_t m = (b.end - b.begin) * heads, n = b.n_keys();
-        T *q_rows = sized(s.q, m * c), *scores = sized(s.scores, m * n), *out = sized(s.left, m * v);
+        T *q_rows = sized(s.q, m * c), *scores = sized(s.scores, m * n), *out = sized(s.left, m * v), *z = sized(s.z, m);
+        const Matrix<T> k_rows = key_matrix(b, s.keys), v_rows = value_matrix(b, k_rows, s.values);
         gather(b, q.as<T>(), c, scale, q_rows);
         find_runs(b, s);
-        score(b, q_rows, scores);
+        matmul_nt_serial(Matrix<T>{q_rows, m, c, c}, k_rows, scores, n, false);
         for_rows(b, s, [&](int64_t r, int64_t t, int64_t h, const Run* run, const Run* end) {
             T* row = scores + r * n;
             const T sink = sinks.empty() ? -std::numeric_limits<T>::infinity() : sinks.as<T>()[h];
-            T top = sink, dot = 0;
-            for (const Run* k = run; k < end; ++k)
-                for (int64_t j = k->begin; j < k->end; ++j) top = std::max(top, row[j]);
-            if (stats) {
-                for (const Run* k = run; k < end; ++k)
-                    for (int64_t j = k->begin; j < k->end; ++j) {
-                        stats->max_logit = std::max(stats->max_logit, static_cast<double>(row[j]));
-                        dot += std::exp(row[j] - top) * row[j];
-                    }
-            }
-            const T sink_part = std::exp(sink - top), z = exponentials(row, n, run, end, top) + sink_part;
-            lse.as<T>()[t * n_heads + h] = top + std::log(z);
-            for (const Run* k = run; k < end; ++k)
-                for (int64_t j = k->begin; j < k->end; ++j) row[j] /= z;
-            if (stats) add_stats(*stats, b, row, run, end, sink_part / z, sink, dot / z, top + std::log(z));
+            T largest = -std::numeric_limits<T>::infinity();
+            for (const Run* k = run; k < end; ++k) largest = max_row(row + k->begin, k->end - k->begin, largest);
+            const T top = std::max(sink, largest), mean = stats ? weighted_scores(row, run, end, top) : T{0};
+            const T p_sink = std::exp(sink - top);
+            z[r] = exponentials(row, n, run, end, top) + p_sink;
+            const T log_z = lse.as<T>()[t * n_heads + h] = top + std::log(z[r]);
+            if (!stats) return;
+            stats->max_logit = std::max(stats->max_logit, static_cast<double>(largest));
+            // The entropy of the softmax: log Z - sum p_j s_j over keys and sink.
+            stats->entropy += static_cast<double>(log_z - (mean + (p_sink > 0 ? p_sink * sink : T{0})) / z[r]);
+            add_shares(*stats, b, row, run, end, p_sink, z[r]);
         });
-        matmul_nn_serial(Matrix<T>{scores, m, b.n_rows, n}, value_rows(b), out, v, false);
-        if (b.n_entries > 0)
-            matmul_nn_serial(Matrix<T>{scores + b.n_rows, m, b.n_entries, n}, entry_rows(b), out, v, true);
-        for (int64_t i = 0; i < b.end - b.begin; ++i)
-            std::copy_n(out + i * heads * v, heads * v, o.as<T>() + ((b.begin + i) * n_heads + b.group * heads) * v);
-        for (int64_t r = 0; r < m && !mass.empty(); ++r) {
+        matmul_nn_serial(Matrix<T>{scores, m, n, n}, v_rows, out, v, false);
+        for (int64_t r = 0; r < m; ++r) {
+            const T factor = 1 / z[r];
+            T* to = o.as<T>() + ((b.begin + r / heads) * n_heads + b.group * heads + r % heads) * v;
+            for (int64_t i = 0; i < v; ++i) to[i] = factor * out[r * v + i];
+            if (mass.empty()) continue;
             T* sum = mass.row<T>(b.begin + r / heads);
-            for (int64_t j = 0; j < b.n_entries; ++j) sum[j] += scores[r * n + b.n_rows + j];
+            for (int64_t j = 0; j < b.n_entries; ++j) sum[j] += factor * scores[r * n + b.n_rows + j];
         }
     }
-    // The entropy of the softmax: log Z - sum p_j s_j over keys and sink.
-    static void add_stats(PieceStats& stats, const Block& b, const T* p, const Run* run, const Run* end, T p_sink, T sink,
-                          T mean_score, T log_z) {
+    static T weighted_scores(const T* row, const Run* run, const Run* end, T top) {
+        T sum = 0;
+        for (; run < end; ++run)
+            for (int64_t j = run->begin; j < run->end; ++j) sum += std::exp(row[j] - top) * row[j];
+        return sum;
+    }
+    static void add_shares(PieceStats& stats, const Block& b, const T* p, const Run* run, const Run* end, T p_sink, T z) {
         double parts[2] = {};
         for (; run < end; ++run)
-            for (int64_t j = run->begin; j < run->end; ++j) parts[j >= b.n_rows] += static_cast<double>(p[j]);
-        stats.window += parts[0], stats.entries += parts[1], stats.sink += static_cast<double>(p_sink);
-        stats.entropy += static_cast<double>(log_z - mean_score - (p_sink > 0 ? p_sink * sink : T{0}));
+            for (int64_t j = run->begin; j < run->end; ++j) parts[j >= b.n_rows] += static_cast<double>(p[j] / z);
+        stats.window += parts[0], stats.entries += parts[1], stats.sink += static_cast<double>(p_sink / z);
     }
 
     void backward(Ctx& ctx, const Tensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& de,
@@ -244,9 +254,9 @@ void Attend<T>::backward_block(const Block& b, const T* dout, T* dq, const Gradi
     gather(b, q.as<T>(), c, scale, q_rows);
     gather(b, dout, v, 1, g);
     find_runs(b, s);
-    score(b, q_rows, p);
-    matmul_nt_serial(Matrix<T>{g, m, v, v}, value_rows(b), ds, n, false);
-    if (b.n_entries > 0) matmul_nt_serial(Matrix<T>{g, m, v, v}, entry_rows(b), ds + b.n_rows, n, false);
+    const Matrix<T> k_rows = key_matrix(b, s.keys), v_rows = value_matrix(b, k_rows, s.values);
+    matmul_nt_serial(Matrix<T>{q_rows, m, c, c}, k_rows, p, n, false);
+    matmul_nt_serial(Matrix<T>{g, m, v, v}, v_rows, ds, n, false);
     for_rows(b, s, [&](int64_t r, int64_t t, int64_t h, const Run* run, const Run* end) {
         const T *out = o.as<T>() + (t * n_heads + h) * v, *grad = g + r * v;
         const T log_z = lse.as<T>()[t * n_heads + h];
@@ -258,21 +268,26 @@ void Attend<T>::backward_block(const Block& b, const T* dout, T* dq, const Gradi
     });
     // dq = scale * dS K
     T* dq_rows = sized(s.dq, m * c);
-    matmul_nn_serial(Matrix<T>{ds, m, b.n_rows, n}, key_rows(b), dq_rows, c, false);
-    if (b.n_entries > 0) matmul_nn_serial(Matrix<T>{ds + b.n_rows, m, b.n_entries, n}, entry_rows(b), dq_rows, c, true);
+    matmul_nn_serial(Matrix<T>{ds, m, n, n}, k_rows, dq_rows, c, false);
     for (int64_t i = 0; i < b.end - b.begin; ++i) {
         T* out = dq + ((b.begin + i) * n_heads + b.group * heads) * c;
         for (int64_t j = 0; j < heads * c; ++j) out[j] += scale * dq_rows[i * heads * c + j];
     }
     // dK = dS^T (scale Q), dV = P^T g
+    T* dkeys = sized(s.dq, n * std::max(c, v));
+    const auto add = [&](int64_t first, int64_t rows, int64_t width, T* out, int64_t ld) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < width; ++j) out[i * ld + j] += dkeys[(first + i) * width + j];
+    };
     if (is_shared) {
-        const Matrix<T> both{right, 2 * m, c, c};
-        matmul_tn_serial(Matrix<T>{left, 2 * m, b.n_rows, n}, both, to.keys + at * to.ld_keys, to.ld_keys, true);
-        if (b.n_entries > 0)
-            matmul_tn_serial(Matrix<T>{left + b.n_rows, 2 * m, b.n_entries, n}, both, to.entries, c, true);
+        matmul_tn_serial(Matrix<T>{left, 2 * m, n, n}, Matrix<T>{right, 2 * m, c, c}, dkeys, c, false);
+        add(0, b.n_rows, c, to.keys + at * to.ld_keys, to.ld_keys);
+        add(b.n_rows, b.n_entries, c, to.entries, c);
     } else {
-        matmul_tn_serial(Matrix<T>{ds, m, n, n}, Matrix<T>{q_rows, m, c, c}, to.keys + at * to.ld_keys, to.ld_keys, true);
-        matmul_tn_serial(Matrix<T>{p, m, n, n}, Matrix<T>{g, m, v, v}, to.values + at * to.ld_values, to.ld_values, true);
+        matmul_tn_serial(Matrix<T>{ds, m, n, n}, Matrix<T>{q_rows, m, c, c}, dkeys, c, false);
+        add(0, n, c, to.keys + at * to.ld_keys, to.ld_keys);
+        matmul_tn_serial(Matrix<T>{p, m, n, n}, Matrix<T>{g, m, v, v}, dkeys, v, false);
+        add(0, n, v, to.values + at * to.ld_values, to.ld_values);
     }
 }
 

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 
+#include "engine/ops/exp_row.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
@@ -36,13 +38,20 @@ struct Pooling {
         for (int64_t slot = 0; slot < ratio; ++slot) f(own + slot, first + slot, half, slot);
     }
 
+    // a[ch] = e^(S + ape - shift[ch]) of one slot
+    void slot_weights(int64_t t, int64_t half, int64_t r, const T* shift, T* a) const {
+        const T *score = s.row<T>(t) + half, *bias = ape.row<T>(r) + half;
+        for (int64_t ch = 0; ch < d; ++ch) a[ch] = score[ch] + bias[ch] - shift[ch];
+        exp_row(a, d, T{0});
+    }
+
     void forward(Ctx& ctx, const Tensor& weights) const {
         ctx.pool.parallel_for(e.dim(0), 8, [&](int64_t e0, int64_t e1) {
-            std::vector<T> top(d), sum(d);
-            for (int64_t i = e0; i < e1; ++i) pool(i, top.data(), sum.data(), weights);
+            std::vector<T> top(d), sum(d), a(d);
+            for (int64_t i = e0; i < e1; ++i) pool(i, top.data(), sum.data(), a.data(), weights);
         });
     }
-    void pool(int64_t i, T* top, T* sum, const Tensor& weights) const {
+    void pool(int64_t i, T* top, T* sum, T* a, const Tensor& weights) const {
         T *out = e.row<T>(i), *log_z = lse.row<T>(i);
         std::fill_n(top, d, -std::numeric_limits<T>::infinity());
         std::fill_n(sum, d, T{0}), std::fill_n(out, d, T{0});
@@ -51,20 +60,16 @@ struct Pooling {
             for (int64_t ch = 0; ch < d; ++ch) top[ch] = std::max(top[ch], score[ch] + bias[ch]);
         });
         for_slots(i, [&](int64_t, int64_t t, int64_t half, int64_t r) {
-            const T *score = s.row<T>(t) + half, *bias = ape.row<T>(r) + half, *value = k.row<T>(t) + half;
-            for (int64_t ch = 0; ch < d; ++ch) {
-                const T a = std::exp(score[ch] + bias[ch] - top[ch]);
-                sum[ch] += a, out[ch] += a * value[ch];
-            }
+            const T* value = k.row<T>(t) + half;
+            slot_weights(t, half, r, top, a);
+            for (int64_t ch = 0; ch < d; ++ch) sum[ch] += a[ch], out[ch] += a[ch] * value[ch];
         });
         for (int64_t ch = 0; ch < d; ++ch) out[ch] /= sum[ch], log_z[ch] = top[ch] + std::log(sum[ch]);
         if (weights.empty()) return;
         std::fill_n(weights.row<T>(i), n_slots(), T{0});
         for_slots(i, [&](int64_t slot, int64_t t, int64_t half, int64_t r) {
-            const T *score = s.row<T>(t) + half, *bias = ape.row<T>(r) + half;
-            T mean = 0;
-            for (int64_t ch = 0; ch < d; ++ch) mean += std::exp(score[ch] + bias[ch] - log_z[ch]);
-            weights.row<T>(i)[slot] = mean / static_cast<T>(d);
+            slot_weights(t, half, r, log_z, a);
+            weights.row<T>(i)[slot] = std::accumulate(a, a + d, T{0}) / static_cast<T>(d);
         });
     }
 
@@ -75,13 +80,14 @@ struct Pooling {
         std::fill_n(parts.as<T>(), parts.count(), T{0});
         ctx.pool.parallel_for(n, per_piece, [&](int64_t e0, int64_t e1) {
             T* part = parts.row<T>(e0 / per_piece);
+            std::vector<T> a(d);
             for (int64_t i = e0; i < e1; ++i)
                 for_slots(i, [&](int64_t, int64_t t, int64_t half, int64_t r) {
-                    const T *score = s.row<T>(t) + half, *bias = ape.row<T>(r) + half, *value = k.row<T>(t) + half;
-                    const T *log_z = lse.row<T>(i), *mean = e.row<T>(i), *g = de.row<T>(i);
+                    const T *value = k.row<T>(t) + half, *mean = e.row<T>(i), *g = de.row<T>(i);
+                    slot_weights(t, half, r, lse.row<T>(i), a.data());
                     T *to_k = dk.row<T>(t) + half, *to_s = ds.row<T>(t) + half, *to_ape = part + r * width() + half;
                     for (int64_t ch = 0; ch < d; ++ch) {
-                        const T ag = std::exp(score[ch] + bias[ch] - log_z[ch]) * g[ch], by_score = ag * (value[ch] - mean[ch]);
+                        const T ag = a[ch] * g[ch], by_score = ag * (value[ch] - mean[ch]);
                         to_k[ch] += ag, to_s[ch] += by_score, to_ape[ch] += by_score;
                     }
                 });
