@@ -94,6 +94,9 @@ void Worker::run(std::stop_token stop) {
         // A change of what is watched is noticed at the next command: no need to wake for it.
         wake_.wait(lock, stop, [this] { return !commands_.empty(); });
     }
+    // What was to be deleted is deleted, whatever else is left undone.
+    for (Command& c : commands_)
+        if (std::holds_alternative<DeleteConversation>(c)) run_command(c);
     const std::lock_guard lock(watch_mutex_);
     watch_ = nullptr;
 }
@@ -160,8 +163,8 @@ void Worker::handle(LoadModel& c) {
         loaded = Engine::load(c.folder, options, running_.get_token());
     } catch (const Error& e) {
         if (e.kind() != ErrorKind::cancelled) throw;
-        return notice(Notice::Level::info,
-                      "Opening " + escaped(name) + " was cancelled" + (engine_ ? "; " + escaped(engine_->info().name) + " stays open." : "."));
+        const std::string rest = engine_ ? "; " + escaped(engine_->info().name) + " stays open." : ".";
+        return notice(Notice::Level::info, "Opening " + escaped(name) + " was cancelled" + rest);
     }
     const std::string system = dialogue_ ? dialogue_->tree().system : "";
     {

@@ -81,6 +81,22 @@ void use_wheel_on_last_item();
 // ---- the active text field forgets its own undo: before 1.90 it does not know that a callback moved text
 void forget_text_undo();
 
+// ---- a clipper draws these rows too, wherever they are
+inline void include_rows(ImGuiListClipper& clipper, int begin, int end) {
+#if IMGUI_VERSION_NUM >= 18990
+    clipper.IncludeItemsByIndex(begin, end);
+#else
+    clipper.ForceDisplayRangeByIndices(begin, end);
+#endif
+}
+inline ImTextureID font_texture() {
+#if IMGUI_VERSION_NUM >= 19200
+    return ImGui::GetIO().Fonts->TexRef.GetTexID();
+#else
+    return ImGui::GetIO().Fonts->TexID;
+#endif
+}
+
 // ---- layout
 inline bool begin_child(const char* id, ImVec2 size, bool has_border = false, ImGuiWindowFlags flags = 0) {
     return ImGui::BeginChild(id, size, has_border ? 1 : 0, flags);  // 1: `true`, and ImGuiChildFlags_Border(s)

@@ -84,6 +84,9 @@ class Drive {
 
     // Sampling and mode, as the dialog sets them.
     std::string set(const Step& s) {
+        // A model that arrives brings its own sampling.
+        if (w_.shell().snapshot().is_loading)
+            if (const std::string problem = wait_idle(); !problem.empty()) return problem;
         viz::Settings& settings = w_.shell().settings();
         if (s.label == "mode") {
             for (const Mode m : {Mode::non_think, Mode::high, Mode::max})

@@ -3,6 +3,10 @@
 
 #include <filesystem>
 
+#include <imgui_internal.h>
+
+#include <algorithm>
+
 #include "app/shell.h"
 #include "tests/viz/fake_feed.h"
 #include "viz/widgets/registry.h"
@@ -344,11 +348,56 @@ TEST_F(Window, deleting_a_conversation_asks_first) {
     click("conversation/8/Delete");
     EXPECT_FALSE(sink_.last<DeleteConversation>());
     click("conversation/8/confirm");
+    driver_->frames(2);
+    EXPECT_FALSE(ui::find_widget("conversation/8"));
+    EXPECT_FALSE(sink_.last<DeleteConversation>());  // held back while it can be undone
+    desk().s.time += 100;
+    desk().send_held_back(false);
     ASSERT_TRUE(sink_.last<DeleteConversation>());
     EXPECT_EQ(sink_.last<DeleteConversation>()->id, 8);
     click("conversation/9");
     ASSERT_TRUE(sink_.last<OpenConversation>());
     EXPECT_EQ(sink_.last<OpenConversation>()->id, 9);
+}
+
+TEST_F(Window, what_was_done_to_a_conversation_can_be_undone) {
+    show(fake::snapshot(fake::typical()));
+    const Turn answer = *desk().last_turn("assistant");
+    // A deletion: nothing was sent, nothing will be.
+    key("Ctrl+H");
+    click("conversation/8/Delete");
+    click("conversation/8/confirm");
+    key("Escape");
+    const std::string title = desk().s.conversations[1].title;
+    EXPECT_EQ(ui::find_widget("undo/what")->text, "Deleted \xE2\x80\x9C" + title + "\xE2\x80\x9D");
+    click("undo/Undo");
+    desk().s.time += 100;
+    desk().send_held_back(false);
+    EXPECT_EQ(std::count_if(sink_.commands.begin(), sink_.commands.end(),
+                            [](const Command& c) { return std::holds_alternative<DeleteConversation>(c); }),
+              0);
+    key("Escape");  // out of the composer
+    // A branch, a rename, another answer, a new chat: each by Ctrl+Z.
+    EXPECT_FALSE(desk().can_undo());
+    desk().post(SelectSibling{answer.id, 0});
+    desk().post(RenameConversation{8, "other"});
+    desk().post(NewConversation{""});
+    ImGui::ClearActiveID();
+    driver_->frames(2);
+    key("Ctrl+Z");
+    ASSERT_TRUE(sink_.last<OpenConversation>());
+    EXPECT_EQ(sink_.last<OpenConversation>()->id, desk().s.conversation->id);
+    key("Ctrl+Z");
+    ASSERT_TRUE(sink_.last<RenameConversation>());
+    EXPECT_EQ(sink_.last<RenameConversation>()->title, title);
+    key("Ctrl+Z");
+    ASSERT_TRUE(sink_.last<SelectSibling>());
+    EXPECT_EQ(sink_.last<SelectSibling>()->sibling, answer.sibling);
+    desk().post(EditTurn{answer.id, "edited", Mode::high, {}});
+    EXPECT_FALSE(desk().can_undo());  // not while an answer is written
+    finish();
+    desk().undo();
+    EXPECT_EQ(sink_.last<SelectSibling>()->sibling, answer.sibling);
 }
 
 TEST_F(Window, text_grows_and_shrinks_and_nothing_is_cut) {

@@ -82,6 +82,11 @@ void add_chat(std::vector<Action>& a, Desk& d) {
                      d.edited_turn = t->id, d.edit_text = t->content;
                  },
                  [&d] { return d.can_send() && d.last_turn("user"); }});
+    a.push_back({"undo", "Undo", "Chat", [] {
+                     Shortcut z = keys(Key::kZ, kCtrl);
+                     z.works_in_text = false;  // there it is the field's own
+                     return z;
+                 }(), [&d] { d.undo(); }, [&d] { return d.can_undo(); }});
     a.push_back({"chat.prompt",
                  "Show the rendered prompt",
                  "Chat",

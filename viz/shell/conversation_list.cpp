@@ -45,7 +45,7 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
         ImGui::SetCursorScreenPos({p.x + width - buttons, p.y + (row - ImGui::GetFrameHeight()) / 2});
         if (deleted_ == c.id) {
             if (ui::button("Delete?", (name + "/confirm").c_str())) desk.post(DeleteConversation{c.id}), deleted_ = 0;
-            ui::tooltip("There is no way back.");
+            ui::tooltip("Can be undone for a few seconds (Ctrl+Z).");
             ImGui::SameLine();
             if (ui::quiet_button("Keep")) deleted_ = 0;
         } else {
@@ -82,6 +82,7 @@ void ConversationList::draw(Desk& desk) {
     const float row = ImGui::GetTextLineHeight() * 2 + px(16) + px(3) + ImGui::GetStyle().ItemSpacing.y;
     (void)row;
     for (const ConversationSummary& c : desk.s.conversations) {
+        if (c.id == desk.deleted) continue;
         const ImVec2 p = ImGui::GetCursorScreenPos();
         const float h = ImGui::GetTextLineHeight() * 2 + px(16);
         if (ImGui::IsRectVisible(p, {p.x + 1, p.y + h}))

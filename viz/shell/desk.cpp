@@ -5,12 +5,78 @@
 
 namespace vitrine::viz {
 
+namespace {
+
+// What takes `c` back; no commands: it can't be.
+UndoStep inverse_of(const Command& c, const Snapshot& s) {
+    const Conversation* shown = s.conversation.get();
+    const auto sibling = [&](int64_t turn, const char* what) -> UndoStep {
+        if (shown)
+            for (const Turn& t : shown->path)
+                if (t.id == turn) return {what, {SelectSibling{turn, t.sibling}}, s.time};
+        return {};
+    };
+    if (const auto* x = std::get_if<SelectSibling>(&c)) return sibling(x->turn, "Switched to another branch");
+    if (const auto* x = std::get_if<EditTurn>(&c)) return sibling(x->turn, "Edited a message");
+    if (const auto* x = std::get_if<Regenerate>(&c)) return sibling(x->turn, "Asked for another answer");
+    if (const auto* x = std::get_if<RenameConversation>(&c))
+        for (const ConversationSummary& i : s.conversations)
+            if (i.id == x->id)
+                return {"Renamed \xE2\x80\x9C" + i.title + "\xE2\x80\x9D", {RenameConversation{i.id, i.title}}, s.time};
+    const auto* opened = std::get_if<OpenConversation>(&c);
+    if (shown && !shown->path.empty() &&
+        (std::holds_alternative<NewConversation>(c) || (opened && opened->id != shown->id)))
+        return {"Left \xE2\x80\x9C" + shown->title + "\xE2\x80\x9D", {OpenConversation{shown->id}}, s.time};
+    return {};
+}
+
+}  // namespace
+
+bool Desk::can_undo() const {
+    return !undo_steps.empty() && (undo_steps.back().commands.empty() || can_send());
+}
+
+void Desk::undo() {
+    if (!can_undo()) return;
+    const UndoStep step = std::move(undo_steps.back());
+    undo_steps.pop_back();
+    if (step.commands.empty()) deleted = 0;
+    for (const Command& c : step.commands)
+        if (!sink.send(c))
+            say(Notice::Level::warning, "The engine is busy and its queue is full: try again in a moment.");
+}
+
+void Desk::send_held_back(bool is_now) {
+    if (!deleted) return;
+    const auto held = [](const UndoStep& u) { return u.commands.empty(); };
+    const auto it = std::find_if(undo_steps.begin(), undo_steps.end(), held);
+    if (!is_now && it != undo_steps.end() && s.time - it->time < kUndoSeconds) return;
+    if (!sink.send(DeleteConversation{deleted})) return;  // the queue is full: in the next frame
+    std::erase_if(s.conversations, [&](const ConversationSummary& c) { return c.id == deleted; });  // until the next list comes
+    deleted = 0;
+    std::erase_if(undo_steps, held);
+}
+
 bool Desk::post(Command c) {
+    if (const auto* x = std::get_if<DeleteConversation>(&c)) {
+        send_held_back(true);
+        std::string title;
+        for (const ConversationSummary& i : s.conversations)
+            if (i.id == x->id) title = i.title;
+        const bool is_shown = s.conversation && s.conversation->id == x->id;
+        if (is_shown && !sink.send(NewConversation{s.conversation->system})) return false;
+        deleted = x->id;
+        undo_steps.push_back({"Deleted \xE2\x80\x9C" + title + "\xE2\x80\x9D", {}, s.time});
+        return true;
+    }
+    UndoStep back = inverse_of(c, s);
     const bool generates = std::holds_alternative<SendMessage>(c) || std::holds_alternative<Regenerate>(c) ||
                            std::holds_alternative<EditTurn>(c);
     if (sink.send(std::move(c))) {
         // From now on, not only once the engine begins: a second click must not send twice. Idle ends it.
         s.is_generating = s.is_generating || generates;
+        if (!back.commands.empty()) undo_steps.push_back(std::move(back));
+        if (undo_steps.size() > kMaxUndo) undo_steps.erase(undo_steps.begin());
         return true;
     }
     say(Notice::Level::warning, "The engine is busy and its queue is full: try again in a moment.");

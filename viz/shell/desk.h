@@ -14,7 +14,16 @@ namespace vitrine::viz {
 
 enum class Overlay { none, palette, find, conversations, prompt, sampling, settings, open_folder, notices, keys };
 
+// A step back: what it takes back, in words, and the request that does it.
+struct UndoStep {
+    std::string what;
+    std::vector<Command> commands;  // empty: a deletion that was held back
+    double time = 0;                // [s] when the step forward was made
+};
+
 struct Desk {
+    static constexpr double kUndoSeconds = 8;  // that the offer stays on the screen, and a deletion is held back
+    static constexpr size_t kMaxUndo = 50;
     Snapshot& s;
     CommandSink& sink;
     Settings& settings;
@@ -37,7 +46,14 @@ struct Desk {
 
     void open(Overlay o) { overlay = o, is_overlay_new = true; }
     void close() { overlay = Overlay::none; }
-    bool post(Command c);  // tells the user when the queue is full
+    // Tells the user when the queue is full. What can be taken back is noted: switching and making branches (edit,
+    // regenerate), renaming, leaving a conversation. A deletion is held back for kUndoSeconds, then sent.
+    bool post(Command c);
+    std::vector<UndoStep> undo_steps;
+    int64_t deleted = 0;  // the conversation whose deletion is held back; 0: none
+    bool can_undo() const;
+    void undo();
+    void send_held_back(bool is_now);  // once a frame, and at the end
     void say(Notice::Level level, const std::string& text);
 
     // The token behind a reference: of the timeline, else of a shown turn; nullptr when it is neither.

@@ -131,7 +131,7 @@ void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find)
     if (n == 0) ui::text_dim("Nothing matches.");
     ImGuiListClipper clipper;
     clipper.Begin(n);
-    if (before != selected_) clipper.ForceDisplayRangeByIndices(selected_, selected_ + 1);
+    if (before != selected_) include_rows(clipper, selected_, selected_ + 1);
     while (clipper.Step())
         for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i) {
             const Hit& hit = hits_[static_cast<size_t>(i)];

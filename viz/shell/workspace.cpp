@@ -84,7 +84,8 @@ bool Workspace::run_action(std::string_view name) {
 
 bool Workspace::is_animating() const {
     const Snapshot& s = desk_.s;
-    return s.is_generating || s.is_loading || ui::is_exporting() || desk_.overlay == Overlay::find ||
+    const bool has_undo = !desk_.undo_steps.empty() && s.time - desk_.undo_steps.back().time < Desk::kUndoSeconds + 1;
+    return s.is_generating || s.is_loading || has_undo || desk_.deleted || ui::is_exporting() || desk_.overlay == Overlay::find ||
            desk_.overlay == Overlay::open_folder ||
            (!s.notices.empty() && s.time - s.notices.back().time < kWarningSeconds);
 }
@@ -117,6 +118,7 @@ void Workspace::prepare() {
     record_ = s.trace && ref.position >= 0 ? s.trace->get(ref.branch, ref.position) : nullptr;
     watch_probes();
     tend_exports();
+    desk_.send_held_back(desk_.wants_quit);
 }
 
 void Workspace::watch_probes() {
@@ -372,10 +374,25 @@ void Workspace::draw_loading() {
     end_toast();
 }
 
+// What was just done, and the way back.
+void Workspace::draw_undo() {
+    begin_toast();
+    const float w = ImGui::CalcTextSize("Undo").x + 2 * ImGui::GetStyle().FramePadding.x;
+    ImGui::AlignTextToFramePadding();
+    ui::text_in(displayable(desk_.undo_steps.back().what), ImGui::GetContentRegionAvail().x - w - px(12), "undo/what");
+    ImGui::SameLine(0, px(12));
+    ImGui::BeginDisabled(!desk_.can_undo());
+    if (ui::button("Undo", "undo/Undo")) desk_.undo();
+    ImGui::EndDisabled();
+    end_toast();
+}
+
 // The newest notice for a few seconds, above the status bar; errors stay until they are closed.
 void Workspace::draw_toasts() {
     const Snapshot& s = desk_.s;
     if (s.is_loading) return draw_loading();
+    const double undo_time = desk_.undo_steps.empty() ? -1e9 : desk_.undo_steps.back().time;
+    if (s.time - undo_time < Desk::kUndoSeconds && (s.notices.empty() || s.notices.back().time <= undo_time)) return draw_undo();
     if (s.notices.empty()) return;
     const NoticeLine& n = s.notices.back();
     if (n.time <= dismissed_until_) return;

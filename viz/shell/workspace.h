@@ -16,6 +16,7 @@ namespace vitrine::viz {
 class Workspace {
   public:
     Workspace(Snapshot& s, CommandSink& sink, Settings& settings, Fonts& fonts);
+    ~Workspace() { desk_.send_held_back(true); }
     // Between ImGui::NewFrame and Render.
     void frame();
 
@@ -42,6 +43,7 @@ class Workspace {
     void draw_overlay_content(Overlay which);
     void draw_toasts();
     void draw_loading();
+    void draw_undo();
     void begin_toast();  // a window in the lower right corner, above the token strip
     void end_toast();
     void watch_probes();

@@ -147,9 +147,9 @@ void badge(Source s) {
     ImGui::Dummy({end.x - p.x, h});
     mark("badge", word);
     const char* meaning[] = {"", "Recorded while this window watched.",
-                             "Recorded earlier. Saved of a conversation are all texts, token ids and settings, and the records of its "
-                             "tokens (what the views show) that the trace held then, up to 256 MiB. A token without one is hollow in "
-                             "the token strip; select it to compute it again.",
+                             "Recorded earlier. Saved of a conversation are all texts, token ids and settings, and the "
+                             "records of its tokens (what the views show) that the trace held then, up to 256 MiB. A token "
+                             "without one is hollow in the token strip; select it to compute it again.",
                              "Computed from the configuration, not measured."};
     tooltip(meaning[static_cast<int>(s)]);
 }

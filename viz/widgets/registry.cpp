@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "viz/imgui_compat.h"
+
 namespace vitrine::viz::ui {
 namespace {
 
@@ -91,7 +93,7 @@ std::vector<CutText> find_cut_text() {
     };
     const ImVec2 white = ImGui::GetFontTexUvWhitePixel();
     const ImDrawData* data = ImGui::GetDrawData();
-    const ImTextureID atlas = ImGui::GetIO().Fonts->TexID;
+    const ImTextureID atlas = font_texture();
     for (int l = 0; data && l < data->CmdListsCount; ++l) {
         const ImDrawList* list = data->CmdLists[l];
         for (const ImDrawCmd& cmd : list->CmdBuffer) {
