@@ -158,6 +158,59 @@ TEST(AttentionTape, values_of_gqa_and_mla_are_not_rotated) {
     }
 }
 
+// What the indexer's loss alone moves: backward without a gradient at the layer's output.
+TEST(AttentionTape, the_indexers_loss_reaches_the_indexer_alone) {
+    for (const IndexerPhase phase : {IndexerPhase::dense, IndexerPhase::warm_up, IndexerPhase::sparse}) {
+        Layer layer(small_config({.ratio = 4}));
+        Ctx& ctx = layer.f.ctx;
+        Tape tape;
+        TrainingStep step;
+        step.indexer = phase, step.indexer_weight = 0.5, step.wants_indexer_recall = true, step.wants_attention_stats = true;
+        ctx.tape = &tape, ctx.training = &step;
+        std::vector<std::pair<std::string, Tensor>> gradients;
+        auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage) {
+            p.master = {const_cast<void*>(p.view.data), DType::f32, shape};
+            const Tensor g = ctx.arena.make(DType::f32, shape);
+            std::fill_n(g.f32(), g.count(), 0.0f);
+            tape.bind(p.master, g);
+            gradients.emplace_back(name, g);
+        };
+        attention_roles("", layer.w, layer.c.layers[0], layer.c, visit);
+        layer.run();
+        ASSERT_EQ(step.losses.size(), phase == IndexerPhase::dense ? 0u : 1u);
+        tape.backward(ctx);
+        EXPECT_FALSE(tape.has_grad(layer.x) && tape.grad(layer.x).f32()[0] != 0);
+        for (const auto& [name, g] : gradients) {
+            const bool is_moved = std::any_of(g.f32(), g.f32() + g.count(), [](float v) { return v != 0; });
+            EXPECT_EQ(is_moved, phase != IndexerPhase::dense && name.starts_with("indexer.")) << name;
+        }
+        ASSERT_EQ(step.indexers.size(), 1u);
+        EXPECT_GT(step.indexers[0].recall, 0.2);  // three of at most nine by chance: a third or more
+        EXPECT_LT(step.indexers[0].recall, 1);
+        ASSERT_EQ(step.attention.size(), 1u);  // the dense attention that recall needs leaves none
+        EXPECT_GT(step.attention[0].entries, 0.01);
+    }
+}
+
+TEST(AttentionTape, forced_entries_take_the_place_of_the_choice) {
+    Layer layer(small_config({.ratio = 4}));
+    Tape tape(false);
+    layer.f.ctx.tape = &tape;
+    const Tensor forced = layer.f.arena.make(DType::i32, {71, 2});
+    for (int64_t i = 0; i < forced.count(); ++i) forced.as<int32_t>()[i] = -1;
+    const Tensor free = layer.run();
+    const Angles a(layer.f.ctx, layer.c, layer.segments);
+    const AttentionInput in{layer.w, layer.c, 0, layer.segments, a.angles, a.frequencies, forced};
+    const Tensor none = attention_for(layer.c.layers[0])(layer.f.ctx, layer.x, in);
+    forced.row<int32_t>(20)[1] = 2;
+    const Tensor one = attention_for(layer.c.layers[0])(layer.f.ctx, layer.x, in);
+    for (int64_t t = 0; t < 71; ++t) {
+        EXPECT_EQ(none.row<float>(t)[0] == one.row<float>(t)[0], t != 20) << t;
+        const int64_t position = t < 37 ? t : t < 40 ? t - 37 : t - 40;
+        EXPECT_EQ(none.row<float>(t)[0] == free.row<float>(t)[0], position < 3) << t;  // no entry to see yet
+    }
+}
+
 TEST(AttentionTape, gradients_match_differences) {
     std::vector<ModelConfig> all = configs();
     for (const ModelConfig& c : tape_configs()) all.push_back(c);
