@@ -34,7 +34,7 @@ struct Run {
 
 template <class T>
 struct Scratch {
-    std::vector<T> q, keys, values, scores, left, right, dq, z;
+    std::vector<T> q, keys, values, scores, left, right, dq, z, raw;
     std::vector<Run> runs;
     std::vector<int64_t> run_offsets;
     std::vector<int32_t> picks;
@@ -195,15 +195,11 @@ struct Attend {
             const T sink = sinks.empty() ? -std::numeric_limits<T>::infinity() : sinks.as<T>()[h];
             T largest = -std::numeric_limits<T>::infinity();
             for (const Run* k = run; k < end; ++k) largest = max_row(row + k->begin, k->end - k->begin, largest);
-            const T top = std::max(sink, largest), mean = stats ? weighted_scores(row, run, end, top) : T{0};
-            const T p_sink = std::exp(sink - top);
+            const T top = std::max(sink, largest), p_sink = std::exp(sink - top);
+            if (stats) std::copy_n(row, n, sized(s.raw, n));
             z[r] = exponentials(row, n, run, end, top) + p_sink;
-            const T log_z = lse.as<T>()[t * n_heads + h] = top + std::log(z[r]);
-            if (!stats) return;
-            stats->max_logit = std::max(stats->max_logit, static_cast<double>(largest));
-            // The entropy of the softmax: log Z - sum p_j s_j over keys and sink.
-            stats->entropy += static_cast<double>(log_z - (mean + (p_sink > 0 ? p_sink * sink : T{0})) / z[r]);
-            add_shares(*stats, b, row, run, end, p_sink, z[r]);
+            lse.as<T>()[t * n_heads + h] = top + std::log(z[r]);
+            if (stats) add_stats(*stats, b, s.raw.data(), row, run, end, largest, sink, p_sink, z[r], top + std::log(z[r]));
         });
         matmul_nn_serial(Matrix<T>{scores, m, n, n}, v_rows, out, v, false);
         for (int64_t r = 0; r < m; ++r) {
@@ -215,17 +211,16 @@ struct Attend {
             for (int64_t j = 0; j < b.n_entries; ++j) sum[j] += factor * scores[r * n + b.n_rows + j];
         }
     }
-    static T weighted_scores(const T* row, const Run* run, const Run* end, T top) {
-        T sum = 0;
+    // Of one query and head: scores, e^(score - top) and z, the sum of these and the sink's.
+    static void add_stats(PieceStats& stats, const Block& b, const T* score, const T* p, const Run* run, const Run* end, T largest,
+                          T sink, T p_sink, T z, T log_z) {
+        T parts[2] = {}, mean = p_sink > 0 ? p_sink * sink : T{0};
         for (; run < end; ++run)
-            for (int64_t j = run->begin; j < run->end; ++j) sum += std::exp(row[j] - top) * row[j];
-        return sum;
-    }
-    static void add_shares(PieceStats& stats, const Block& b, const T* p, const Run* run, const Run* end, T p_sink, T z) {
-        double parts[2] = {};
-        for (; run < end; ++run)
-            for (int64_t j = run->begin; j < run->end; ++j) parts[j >= b.n_rows] += static_cast<double>(p[j] / z);
-        stats.window += parts[0], stats.entries += parts[1], stats.sink += static_cast<double>(p_sink / z);
+            for (int64_t j = run->begin; j < run->end; ++j) parts[run->begin >= b.n_rows] += p[j], mean += p[j] * score[j];
+        stats.max_logit = std::max(stats.max_logit, static_cast<double>(largest));
+        stats.entropy += static_cast<double>(log_z - mean / z);  // log Z - sum p_j s_j over keys and sink
+        stats.window += static_cast<double>(parts[0] / z), stats.entries += static_cast<double>(parts[1] / z);
+        stats.sink += static_cast<double>(p_sink / z);
     }
 
     void backward(Ctx& ctx, const Tensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& de,
