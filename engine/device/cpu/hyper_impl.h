@@ -407,6 +407,62 @@ void hyper_collapse_to_x(const typename M::T* x, const typename M::T* du, const 
         }
 }
 
+// C [kRows, 4 vectors] += sum over k of a[k][r] b[k], where row r of C lies ldc apart and a's element (k, r) at a[k * ak + r * ar].
+template <class M, int kRows>
+[[gnu::always_inline]] inline void outer_tile(const typename M::T* a, int64_t ak, int64_t ar, const typename M::T* b, int64_t ldb,
+                                              int64_t n_k, int64_t n_columns, typename M::T* c, int64_t ldc) {
+    using V = typename M::V;
+    constexpr int kVectors = 4;
+    V sum[kRows][kVectors];
+    const auto left = [&](int v) { return n_columns - v * M::kLanes; };
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v)
+            sum[r][v] = left(v) > 0 ? load_part<M>(c + r * ldc + v * M::kLanes, left(v)) : M::zero();
+    for (int64_t k = 0; k < n_k; ++k) {
+        V row[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v)
+            row[v] = left(v) > 0 ? load_part<M>(b + k * ldb + v * M::kLanes, left(v)) : M::zero();
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+            const V factor = M::set1(a[k * ak + r * ar]);
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) sum[r][v] = M::fma(factor, row[v], sum[r][v]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v)
+            if (left(v) > 0) store_part<M>(c + r * ldc + v * M::kLanes, sum[r][v], left(v));
+}
+
+template <class M>
+void outer_sum(const typename M::T* a, int64_t ak, int64_t ar, const typename M::T* b, int64_t n_k, int64_t n_rows, int64_t width,
+               typename M::T* c) {
+    constexpr int64_t kColumns = 4 * M::kLanes;
+    for (int64_t i = 0; i < width; i += kColumns) {
+        const int64_t columns = width - i < kColumns ? width - i : kColumns;
+        int64_t r = 0;
+        for (; r + 4 <= n_rows; r += 4)
+            outer_tile<M, 4>(a + r * ar, ak, ar, b + i, width, n_k, columns, c + r * width + i, width);
+        for (; r < n_rows; ++r)
+            outer_tile<M, 1>(a + r * ar, ak, ar, b + i, width, n_k, columns, c + r * width + i, width);
+    }
+}
+template <class M>
+void hyper_project_to_x(const typename M::T* dm, const typename M::T* fn, int64_t n_tokens, int64_t n_rows, int64_t width,
+                        typename M::T* dx) {
+    outer_sum<M>(dm, 1, n_rows, fn, n_rows, n_tokens, width, dx);
+}
+template <class M>
+void hyper_project_to_fn(const typename M::T* dm, const typename M::T* x, int64_t n_tokens, int64_t n_rows, int64_t width,
+                         typename M::T* dfn) {
+    outer_sum<M>(dm, n_rows, 1, x, n_tokens, n_rows, width, dfn);
+}
+
 template <class M>
 void hyper_mix(const HyperStreams<typename M::T>& s, typename M::T* y) {
     const int64_t n = s.n, d = s.d;
@@ -486,8 +542,8 @@ void hyper_mix_backward(const HyperStreams<typename M::T>& s, const typename M::
 
 template <class M>
 constexpr HyperKernels<typename M::T> hyper_table() {
-    return {hyper_split<M>,        hyper_split_backward<M>, hyper_factors<M>, hyper_collapse<M>, hyper_collapse_to_pre<M>,
-            hyper_collapse_to_x<M>, hyper_mix<M>,            hyper_mix_backward<M>};
+    return {hyper_split<M>,         hyper_split_backward<M>, hyper_factors<M>,       hyper_collapse<M>, hyper_collapse_to_pre<M>,
+            hyper_collapse_to_x<M>, hyper_project_to_x<M>,   hyper_project_to_fn<M>, hyper_mix<M>,      hyper_mix_backward<M>};
 }
 
 }  // namespace

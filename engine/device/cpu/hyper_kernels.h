@@ -58,6 +58,9 @@ struct HyperKernels {
     void (*collapse)(const T* x, const T* pre, int64_t n_tokens, int64_t n, int64_t d, T* u);
     void (*collapse_to_pre)(const T* x, const T* du, int64_t n_tokens, int64_t n, int64_t d, T* dpre);
     void (*collapse_to_x)(const T* x, const T* du, const T* pre, const T* shared, int64_t n_tokens, int64_t n, int64_t d, T* dx);
+    // The projections' backward: dx[t] += sum_q dm[t][q] fn[q]; dfn[q] += sum_t dm[t][q] x[t]. Rows of `width` values.
+    void (*project_to_x)(const T* dm, const T* fn, int64_t n_tokens, int64_t n_rows, int64_t width, T* dx);
+    void (*project_to_fn)(const T* dm, const T* x, int64_t n_tokens, int64_t n_rows, int64_t width, T* dfn);
     // y[t][k] = post[t][k] f[t] + sum_j comb[t][j][k] x[t][j]; its backward adds to df, dx and writes dpost, dcomb.
     void (*mix)(const HyperStreams<T>& s, T* y);
     void (*mix_backward)(const HyperStreams<T>& s, const T* dy, T* df, T* dx, T* dpost, T* dcomb);

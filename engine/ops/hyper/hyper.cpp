@@ -32,7 +32,10 @@ HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, co
     v.form = form;
     v.x_TND = x_TND;
     // The RMS factor is applied after the product (v4-spec 2.2, step 2).
-    v.m_TR = linear(ctx, x_TND.reshaped({n_tokens, n * d}), w.fn, {.quantise_input = false, .round_output = false});
+    const Tensor x_TW = x_TND.reshaped({n_tokens, n * d});
+    if (ctx.tape) v.fn_RW = trained_value(ctx, w.fn);
+    v.m_TR = ctx.tape ? projections_on_tape(ctx, x_TW, v.fn_RW)
+                      : linear(ctx, x_TW, w.fn, {.quantise_input = false, .round_output = false});
     v.base_R = trained_value(ctx, w.base), v.scale = trained_value(ctx, w.scale);
     v.factor_T = ctx.arena.make(ctx.dtype, {n_tokens});
     v.site.u_TD = ctx.arena.make(ctx.dtype, {n_tokens, d});
@@ -125,17 +128,23 @@ Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
     const Tensor z_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        for (int64_t t = 0; t < n_tokens; ++t)
-            for (int64_t i = 0; i < n * d; ++i) z_TND.row<T>(t)[i] = x_TND.row<T>(t)[i] + e_TD.row<T>(t)[i % d];
+        ctx.pool.parallel_for(n_tokens * n, kTokens, [&](int64_t r0, int64_t r1) {
+            for (int64_t r = r0; r < r1; ++r) {
+                const T *x = x_TND.as<T>() + r * d, *e = e_TD.row<T>(r / n);
+                for (int64_t i = 0; i < d; ++i) z_TND.as<T>()[r * d + i] = x[i] + e[i];
+            }
+        });
         if (!ctx.tape) return;
         ctx.tape->record([=](Ctx& c) {
             if (!c.tape->has_grad(z_TND)) return;
             const Tensor dz = c.tape->grad(z_TND), dx = c.tape->grad(x_TND), de = c.tape->grad(e_TD);
-            for (int64_t t = 0; t < n_tokens; ++t)
-                for (int64_t i = 0; i < n * d; ++i) {
-                    dx.template row<T>(t)[i] += dz.template row<T>(t)[i];
-                    de.template row<T>(t)[i % d] += dz.template row<T>(t)[i];
+            c.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) {
+                for (int64_t r = t0 * n; r < t1 * n; ++r) {
+                    const T* g = dz.template as<T>() + r * d;
+                    T *to_x = dx.template as<T>() + r * d, *to_e = de.template row<T>(r / n);
+                    for (int64_t i = 0; i < d; ++i) to_x[i] += g[i], to_e[i] += g[i];
                 }
+            });
         });
     });
     return z_TND;

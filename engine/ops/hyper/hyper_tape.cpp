@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/linear/matmul.h"
 #include "engine/ops/trained.h"
 
 namespace vitrine {
@@ -21,11 +22,19 @@ Tensor gradient_or_zeros(Ctx& ctx, const Tensor& x) {
     return ctx.tape->has_grad(x) ? ctx.tape->grad(x) : zeros(ctx, x.shape);
 }
 
+// Sums of the pieces, in their order.
+template <class T>
+void add_sums(const Tensor& sums, int64_t first, const Tensor& gradient) {
+    for (int64_t p = 0; p < sums.dim(0); ++p)
+        for (int64_t i = 0; i < gradient.count(); ++i) gradient.as<T>()[i] += sums.row<T>(p)[first + i];
+}
+
 template <class T>
 struct SiteBackward {
     const HyperValues& v;
-    Tensor du, dpre, dpost, dcomb, dm, dx;  // post and comb: empty at the head
-    Tensor dfactor, sums;                   // scratch: [T]; [pieces, rows + 3], base and scale of each piece
+    Tensor du, dpre, dpost, dcomb, dx;  // post and comb: empty at the head
+    // Scratch: [T, rows]; [T]; [pieces, rows + 3], base and scale of each piece.
+    Tensor dm, dfactor, sums;
 
     void piece(int64_t t0, int64_t t1) const {
         const auto& k = cpu::hyper_kernels<T>();
@@ -44,19 +53,36 @@ struct SiteBackward {
             df[t] *= -r * r * r / static_cast<T>(n * d);
         }
         k.collapse_to_x(x, du.row<T>(t0), v.site.pre_TN.row<T>(t0), df, count, n, d, dx.row<T>(t0));
+        k.project_to_x(dm.row<T>(t0), v.fn_RW.as<T>(), count, v.form.n_rows(), n * d, dx.row<T>(t0));
+    }
+    // dfn: a piece of consecutive tokens each, added up in their order.
+    void to_fn(Ctx& ctx, const Tensor& dfn) const {
+        constexpr int64_t kLong = 256;
+        const int64_t n_tokens = v.x_TND.dim(0), width = v.form.n * v.x_TND.dim(2), rows = v.form.n_rows();
+        const Tensor parts = zeros(ctx, {(n_tokens + kLong - 1) / kLong, rows * width});
+        ctx.pool.parallel_for(n_tokens, kLong, [&](int64_t t0, int64_t t1) {
+            cpu::hyper_kernels<T>().project_to_fn(dm.row<T>(t0), v.x_TND.row<T>(t0), t1 - t0, rows, width,
+                                                  parts.row<T>(t0 / kLong));
+        });
+        add_sums<T>(parts, 0, dfn);
     }
 };
 
-// Sums of the pieces, in their order.
-template <class T>
-void add_sums(const Tensor& sums, int64_t first, const Tensor& gradient) {
-    for (int64_t p = 0; p < sums.dim(0); ++p)
-        for (int64_t i = 0; i < gradient.count(); ++i) gradient.as<T>()[i] += sums.row<T>(p)[first + i];
-}
-
 }  // namespace
 
+Tensor projections_on_tape(Ctx& ctx, const Tensor& x_TW, const Tensor& fn_RW) {
+    const int64_t n_tokens = x_TW.dim(0), width = x_TW.dim(1), n_rows = fn_RW.dim(0);
+    const Tensor m = ctx.arena.make(ctx.dtype, {n_tokens, n_rows});
+    with_real(ctx.dtype, [&](auto real) {
+        using T = decltype(real);
+        const T *x = x_TW.as<T>(), *fn = fn_RW.as<T>();
+        matmul_nt(ctx, matrix(x, n_tokens, width), matrix(fn, n_rows, width), m.as<T>(), n_rows, false);
+    });
+    return m;
+}
+
 void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w) {
+    const Tensor fn = is_trained(ctx, w.fn) ? w.fn.master : Tensor{};
     const Tensor base = is_trained(ctx, w.base) ? w.base.master : Tensor{};
     const Tensor scale = is_trained(ctx, w.scale) ? w.scale.master : Tensor{};
     ctx.tape->record([=](Ctx& c) {
@@ -75,11 +101,12 @@ void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w) {
                                      tape.grad(s.pre_TN),
                                      has_mixing ? gradient_or_zeros(c, s.post_TN) : none,
                                      has_mixing ? gradient_or_zeros(c, s.comb_TNN) : none,
-                                     tape.grad(v.m_TR),
                                      tape.grad(v.x_TND),
+                                     zeros(c, v.m_TR.shape),
                                      zeros(c, {n_tokens}),
                                      zeros(c, {n_pieces, v.form.n_rows() + 3})};
             c.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) { op.piece(t0, t1); });
+            if (!fn.empty()) op.to_fn(c, tape.grad(fn));
             if (!base.empty()) add_sums<T>(op.sums, 0, tape.grad(base));
             if (!scale.empty()) add_sums<T>(op.sums, v.form.n_rows(), tape.grad(scale));
         });

@@ -8,7 +8,7 @@ struct HyperValues {
     HyperForm form;
     Tensor x_TND, m_TR;      // streams, projections before the RMS factor
     Tensor factor_T;         // r of each token
-    Tensor base_R, scale;    // values of the weights
+    Tensor fn_RW, base_R, scale;  // values of the weights
     HyperSite site;          // of the head: u and pre alone
 
     // From token t on, as the kernels take them.
@@ -20,7 +20,10 @@ struct HyperValues {
     }
 };
 
-// Gradients of u, pre, post and comb go to m, x, base and scale; m's own node (a linear layer) takes them on to fn and x.
+// m = fn x, without a node of its own: the site's backward goes on to fn and x.
+Tensor projections_on_tape(Ctx& ctx, const Tensor& x_TW, const Tensor& fn_RW);
+
+// Gradients of u, pre, post and comb go to x, fn, base and scale.
 void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w);
 
 // As hyper_mix; gradients go to X, F, post and comb.

@@ -101,6 +101,14 @@ TEST(HyperTape, values_equal_inference) {
     }
 }
 
+TEST(HyperTape, adding_to_all_streams) {
+    for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {4, 17, 33}}) {
+        test::GradCheck check;
+        const size_t x = check.input({t, n, d}), e = check.input({t, d});
+        check.run([&](Ctx& ctx) { return std::vector{add_to_streams(ctx, check.at(x), check.at(e))}; });
+    }
+}
+
 // However tokens are cut into calls and threads, base and scale sum in the same order.
 TEST(HyperTape, gradients_do_not_depend_on_threads) {
     const HyperForm form = form_of(MixingMap::sinkhorn, 4);
