@@ -97,6 +97,26 @@ void measure_prefill(Engine& engine, int64_t n_tokens, std::stop_token stop, Ben
     r.prefill_tokens_per_s = static_cast<double>(n_tokens) / best;
 }
 
+// Decodes in slices of 8 tokens, each between two readings of 128 MiB.
+void decode_beside_reading(Session& session, std::span<const int32_t> ids, std::stop_token stop, BenchReport& r) {
+    constexpr size_t kSlice = 8;
+    Pool pool(r.n_threads);
+    cpu::ReadMeter reading(pool);
+    double seconds = 0;
+    r.read_slices = {reading.slice()};
+    for (size_t at = 0; at < ids.size(); at += kSlice) {
+        const auto slice = ids.subspan(at, std::min(kSlice, ids.size() - at));
+        const auto start = Clock::now();
+        for (const int32_t& id : slice) session.append({&id, 1}, stop);
+        const double s = seconds_since(start);
+        seconds += s;
+        r.decode_slices.push_back(static_cast<double>(slice.size()) / s);
+        r.read_slices.push_back(reading.slice());
+    }
+    r.decode_tokens_per_s = static_cast<double>(ids.size()) / seconds;
+    r.read_bytes = reading.bytes_read();
+}
+
 void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n_tokens, std::stop_token stop,
                     BenchReport& r) {
     const int vocab = engine.config().vocab_size;
@@ -111,9 +131,7 @@ void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n
     r.n_different_tokens = static_cast<int64_t>(std::set<int32_t>(ids.begin(), ids.end()).size());
     for (int i = 0; i < 8; ++i) session.append({&ids[i], 1}, stop);  // warm-up
     session.rewind(context);
-    const auto start = Clock::now();
-    for (const int32_t& id : ids) session.append({&id, 1}, stop);
-    r.decode_tokens_per_s = static_cast<double>(n_tokens) / seconds_since(start);
+    decode_beside_reading(session, ids, stop, r);
     r.cache_bytes = static_cast<double>(session.cache_report().total());
 
     // Once more, untimed, to see which experts the same tokens choose.
@@ -201,12 +219,6 @@ int run_bench(const Args& args) {
     r.numerics = numerics_name(engine->numerics());
     r.kernels = engine->info().kernels;
     r.n_threads = engine->info().n_threads;
-    {
-        Pool pool(r.n_threads);
-        const cpu::Bandwidth b = cpu::measure_read_bandwidth(pool);
-        r.read_gb_per_s = b.best_gb_per_s;
-        r.read_bytes = b.bytes_read;
-    }
     const auto session = engine->new_session();
     if (context + n_decode > session->max_context())
         throw Error(ErrorKind::bad_input, "--context " + std::to_string(context) + " and " + std::to_string(n_decode) +

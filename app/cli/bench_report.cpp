@@ -1,6 +1,7 @@
 // How bench prints.
 #include "app/cli/bench_report.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 
@@ -33,6 +34,21 @@ void put(Json& root, const std::string& key, const Json& value) {
 
 }  // namespace
 
+double BenchReport::read_gb_per_s() const {
+    std::vector<double> v = read_slices;
+    std::sort(v.begin(), v.end());
+    return v.empty() ? 0 : v[v.size() / 2];
+}
+
+std::array<double, 3> BenchReport::read_share() const {
+    std::vector<double> v;
+    for (size_t i = 0; i < decode_slices.size(); ++i)
+        v.push_back(decode_slices[i] * bytes_per_token * 2e-9 / (read_slices[i] + read_slices[i + 1]));
+    std::sort(v.begin(), v.end());
+    if (v.empty()) return {};
+    return {v[v.size() / 4], v[v.size() / 2], v[v.size() * 3 / 4]};
+}
+
 std::string to_text(const BenchReport& r) {
     std::string s;
     add(s, "model      %s, %s, %s, %d threads", r.model.c_str(), r.numerics.c_str(), r.kernels.c_str(), r.n_threads);
@@ -43,9 +59,11 @@ std::string to_text(const BenchReport& r) {
         static_cast<long long>(r.n_different_tokens));
     add(s, "           %s of weights per token, %s touched in all; cache %s", human_bytes(r.bytes_per_token).c_str(),
         human_bytes(static_cast<double>(r.distinct_bytes)).c_str(), human_bytes(r.cache_bytes).c_str());
-    add(s, "reading    %8.1f GB/s of memory (%s read); decoding reads weights at %.1f GB/s, %.0f %% of it",
-        r.read_gb_per_s, human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s(),
-        r.read_gb_per_s > 0 ? 100 * r.decode_gb_per_s() / r.read_gb_per_s : 0.0);
+    const auto share = r.read_share();
+    add(s, "reading    %8.1f GB/s of memory (%s read, in turn with decoding); decoding reads weights at %.1f GB/s:",
+        r.read_gb_per_s(), human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s());
+    add(s, "           %.0f %% of it, median of %d slices, half of them in [%.0f, %.0f]", 100 * share[1],
+        static_cast<int>(r.decode_slices.size()), 100 * share[0], 100 * share[2]);
     add(s, "watching   %8.2f %% of a token's time, median of %d alternating runs, 95 %% interval [%.2f, %.2f]",
         r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);
     add(s, "unwatched  %8.4f %%: at most %lld checks per token of %.2f ns", r.unwatched_cost_percent(),
@@ -71,7 +89,13 @@ std::string to_json(const BenchReport& r) {
     put(j, "decode.distinct_bytes", static_cast<int64_t>(r.distinct_bytes));
     put(j, "decode.cache_bytes", r.cache_bytes);
     put(j, "decode.gb_per_s", r.decode_gb_per_s());
-    put(j, "read_gb_per_s", r.read_gb_per_s);
+    const auto share = r.read_share();
+    put(j, "decode.read_share", share[1]);
+    Json quartiles = Json::array();
+    quartiles.push(share[0]);
+    quartiles.push(share[2]);
+    put(j, "decode.read_share_quartiles", quartiles);
+    put(j, "read_gb_per_s", r.read_gb_per_s());
     put(j, "read_bytes", static_cast<int64_t>(r.read_bytes));
     put(j, "watching_cost_percent", r.watching.percent);
     Json interval = Json::array();

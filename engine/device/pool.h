@@ -24,6 +24,10 @@ class Pool {
             n, grain, [](void* c, int64_t b, int64_t e) { (*static_cast<std::remove_reference_t<F>*>(c))(b, e); }, &f);
     }
 
+    // A hint, given before a job: the one after it will read this memory from beginning to end, cut evenly over its pieces.
+    // Workers that wait in between fetch their part into the cache. Memory that is gone by then does no harm.
+    void will_read(const void* data, uint64_t bytes);
+
   private:
     void run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context);
     struct Impl;

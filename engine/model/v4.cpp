@@ -85,14 +85,17 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const AttentionInput in{w.attn, c, l, batch.segments, is_compressed ? angles.compressed : angles.window,
                             is_compressed ? angles.compressed_f : angles.window_f, forced_entries};
 
+    will_use(ctx, w.attn.wq_a);
     const Residual& residual = residual_for(c);
     const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, c);
     publish_site(ctx, attn, kAttnSite);
     const Tensor normed_TD = rmsnorm(ctx, attn.u_TD, w.attn_norm, c.rms_norm_eps);
     const Tensor attn_TD = attention_for(layer)(ctx, normed_TD, in);
     if (ctx.wants(kAttnOut)) ctx.publish(kAttnOut, attn_TD, 1, c.hidden_size);
+    will_use(ctx, w.hc_ffn.fn);
     const Tensor mid_TND = hyper_mix(ctx, x_TND, attn, attn_TD);
 
+    will_use(ctx, w.ffn.gate);
     const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, c);
     publish_site(ctx, mlp, kMlpSite);
     const Tensor h_TD = rmsnorm(ctx, mlp.u_TD, w.ffn_norm, c.rms_norm_eps);

@@ -54,10 +54,11 @@ def main():
         prefill, read = vitrine(folder, numerics, 512, "prefill.tokens_per_s"), vitrine(
             folder, numerics, 512, "read_gb_per_s"
         )
+        share = vitrine(folder, numerics, 512, "decode.read_share")
         used = speed * vitrine(folder, numerics, 512, "decode.bytes_per_token") / 1e9
         print(f"{numerics}" + ("" if numerics == "reference" else " (no bar but the depth one; shown beside)"))
         line("decode at 512 / llama.cpp", ratio(speed, tg), 1.6, f"{speed:.1f} and {tg:.1f} tokens/s")
-        line("decode at 512: share of read bandwidth", ratio(used, read), 0.85, f"{used:.1f} of {read:.1f} GB/s")
+        line("decode at 512: share of read bandwidth, paired slices", share, 0.85, f"{used:.1f} of {read:.1f} GB/s")
         line("prefill of 512 / llama.cpp", ratio(prefill, pp), 4.0, f"{prefill:.0f} and {pp:.0f} tokens/s")
         deep, far = (vitrine(folder, numerics, n, "decode.tokens_per_s") for n in (16896, 65536))
         peer = llama(folder, 16896, r"tg\d+")

@@ -25,11 +25,13 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     Queries q;
     {
         const OpTimer timer(ctx, OpKind::linear);
+        will_use(ctx, in.w.wq_b);
         q.qr_TQ = linear(ctx, x_TD, in.w.wq_a);
     }
     q.qr_TQ = rmsnorm(ctx, q.qr_TQ, in.w.q_norm, c.rms_norm_eps);
     {
         const OpTimer timer(ctx, OpKind::linear);
+        will_use(ctx, in.w.wkv);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
     if (c.variants.q_norm) q.q_THC = rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
@@ -42,6 +44,7 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     Tensor kv_TC;
     {
         const OpTimer timer(ctx, OpKind::linear);
+        will_use(ctx, in.w.compressor.wkv.empty() ? in.w.wo_a : in.w.compressor.wkv);
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
@@ -81,6 +84,7 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
 
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
                        const std::vector<std::vector<KeyList>>& keys_by_segment) {
+    will_use(ctx, in.w.wo_a);
     Tensor sinks = ctx.arena.make(DType::f32, {in.c.n_heads});
     in.w.sink.widen_row(0, sinks.f32());
     if (in.segments.size() == 1)
@@ -128,6 +132,7 @@ Tensor output_path(Ctx& ctx, const Tensor& rotated_THC, const AttentionInput& in
 
 Tensor output_projection(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in) {
     const OpTimer timer(ctx, OpKind::linear);
+    will_use(ctx, in.w.wo_b);
     const Tensor y = grouped_linear(ctx, o_THC.reshaped({o_THC.dim(0), o_THC.dim(1) * o_THC.dim(2)}), in.w.wo_a, in.c.o_groups);
     return linear(ctx, y, in.w.wo_b);
 }

@@ -67,8 +67,10 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
     Tensor probs = ctx.arena.make(DType::f32, {std::max<int64_t>(1, offset[n_tokens])});
     Tensor sink_probs = ctx.arena.make(DType::f32, {n_tokens, n_heads});
 
-    // Decode splits heads over threads, prefill splits tokens. A piece's scratch lies in the arena: pieces never share it.
-    const int64_t heads_per_piece = n_tokens >= 8 ? n_heads : std::max<int64_t>(1, (n_heads + 3) / 4);
+    // Decode splits heads over threads, prefill splits tokens. A piece unpacks every row anew, so there are no more pieces than
+    // threads; a head's bits don't depend on the cut. A piece's scratch lies in the arena: pieces never share it.
+    const int64_t parts = n_tokens >= 8 ? 1 : std::clamp<int64_t>(ctx.pool.n_threads(), 1, n_heads);
+    const int64_t heads_per_piece = (n_heads + parts - 1) / parts;
     const int64_t head_pieces = (n_heads + heads_per_piece - 1) / heads_per_piece;
     const int64_t tokens_per_piece = std::max<int64_t>(1, n_tokens / 64),
                   n_pieces = (n_tokens + tokens_per_piece - 1) / tokens_per_piece * head_pieces;

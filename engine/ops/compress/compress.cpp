@@ -15,10 +15,13 @@ namespace {
 // Row layout in the ring: K [o*D], then S [o*D].
 void store_rows(Ctx& ctx, const Tensor& x_TD, int64_t position, const CompressorWeights& w, int ratio, RowRing& ring) {
     const LinearOptions wide{.quantise_input = false, .round_output = false};
+    will_use(ctx, w.wgate);
     const Tensor k = linear(ctx, x_TD, w.wkv, wide), s = linear(ctx, x_TD, w.wgate, wide);
     const int64_t width = k.dim(1);
+    // Only the rows that these tokens need: a decode step needs one of up to 128.
     Tensor ape = ctx.arena.make(DType::f32, {ratio, width});
-    for (int64_t r = 0; r < ratio; ++r) w.ape.widen_row(r, ape.row<float>(r));
+    for (int64_t t = 0; t < std::min<int64_t>(x_TD.dim(0), ratio); ++t)
+        w.ape.widen_row((position + t) % ratio, ape.row<float>((position + t) % ratio));
     for (int64_t t = 0; t < x_TD.dim(0); ++t) {
         auto* row = reinterpret_cast<float*>(ring.row(position + t));
         const float* bias = ape.row<float>((position + t) % ratio);  // by absolute position, on the score only

@@ -29,12 +29,18 @@ void rounded_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, in
 }  // namespace
 
 int64_t linear_grain(const cpu::PackedMatrix& w, int64_t m) {
-    // One row of x: a quarter of the matrix a piece, between 16 and 256 KiB (64 KiB and 1 MiB were 10 % slower on two threads
-    // with large matrices). More rows: about 2 M multiply-adds. In multiples of 16 rows.
+    // One row of x: a quarter of the matrix a piece, between 16 and 256 KiB, in multiples of 8 rows (two streams of a kernel's
+    // tile). More rows: about 2 M multiply-adds, in multiples of 16 rows.
     const int64_t row_bytes = std::max<int64_t>(1, w.in * static_cast<int64_t>(dtype_bits(w.dtype)) / 8);
     const int64_t by_bytes = std::clamp<int64_t>(row_bytes * w.out / 4, 16 << 10, 256 << 10) / row_bytes;
     const int64_t by_work = (int64_t{2} << 20) / std::max<int64_t>(1, w.in * m);
-    return std::max<int64_t>(16, (m > 1 ? std::max<int64_t>(by_work, 64) : by_bytes) / 16 * 16);
+    const int64_t unit = m > 1 ? 16 : 8;
+    return std::max<int64_t>(unit, (m > 1 ? std::max<int64_t>(by_work, 64) : by_bytes) / unit * unit);
+}
+
+void will_use(const Ctx& ctx, const Param& w) {
+    const cpu::PackedMatrix& v = w.view;
+    ctx.pool.will_read(v.data, static_cast<uint64_t>(v.out * v.in) * dtype_bits(v.dtype) / 8);
 }
 
 Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w) {

@@ -27,6 +27,9 @@ void linear_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const float* x, int
 // Output rows per parallel piece: a function of the shape alone.
 int64_t linear_grain(const cpu::PackedMatrix& w, int64_t m);
 
+// A hint, given before a product or another job: w is what the next one reads. Idle threads fetch it; no result changes.
+void will_use(const Ctx& ctx, const Param& w);
+
 // x as the FP8 linear sees it (a copy in the arena), or x itself when nothing is quantised.
 Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w);
 
