@@ -39,7 +39,8 @@ class ChosenExperts : public ProbeSink {
     void put(int, Probe, int, const float*, int, int) override {}
     void put(int, Probe p, int layer, const int32_t* data, int rows, int cols) override {
         if (p != kRouterIndices) return;
-        for (int i = 0; i < rows * cols; ++i) ++counts[{layer, data[i]}];
+        for (int i = 0; i < rows * cols; ++i)
+            if (data[i] >= 0) ++counts[{layer, data[i]}];  // -1: a slot that top_p left empty
     }
     std::map<std::pair<int, int>, int64_t> counts;
 };

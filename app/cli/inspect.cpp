@@ -7,6 +7,7 @@
 #include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/model/config.h"
+#include "engine/model/variants.h"
 
 namespace vitrine::cli {
 namespace {
@@ -62,6 +63,8 @@ void print_config(const ModelInfo& info) {
         std::printf("  YaRN           factor %g, beta %g and %g, original context %lld, on compressed layers\n",
                     c.yarn.factor, c.yarn.beta_fast, c.yarn.beta_slow,
                     static_cast<long long>(c.yarn.original_max_position));
+    if (const Json variants = variants_to_json(c); variants.size() > 0)
+        std::printf("  not V4         %s\n", variants.dump().c_str());
     if (c.n_mtp_layers) std::printf("  MTP            %d layer(s), checked, not used yet\n", c.n_mtp_layers);
     const std::string tokenizer =
         info.has_tokenizer ? "tokenizer.json; effort prefixes of " + info.effort_release : "none: chat is off";

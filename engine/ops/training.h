@@ -1,7 +1,9 @@
 // What a training step asks of the ops, and what they leave for it (v4-spec 10).
 #pragma once
+#include <memory>
 #include <vector>
 
+#include "engine/device/cpu/weight_formats.h"
 #include "engine/ops/ctx.h"
 
 namespace vitrine {
@@ -46,10 +48,25 @@ struct IndexerStats {                 // of one CSA layer in this step
                                       // mean over queries that see more than k, NaN without any
 };
 
+struct ExpertStats {                  // of one MoE layer in this step, of h = silu(gate) up before the routing weight
+    int layer;
+    double peak;                      // largest |h|, shared expert included
+    double clipped;                   // share of gates and ups that the SwiGLU clamp cut
+    double kurtosis;                  // mean(m^2) / mean(m)^2 over channels with mean square m; 1: all alike
+};
+
+struct RoundingCounts {               // FP8 values of this step; the experts' hidden rows are not counted
+    cpu::RoundingCount weights, activations, cache;
+};
+
+struct RoundedWeights;                // engine/ops/quantize/quantize_tape.h
+
 struct TrainingStep {
     // ---- asked
     bool wants_attention_stats = false;
     bool wants_indexer_recall = false;  // costs a dense attention per CSA layer
+    bool wants_expert_stats = false;
+    bool wants_rounding = false;
     double balance_weight = 0;        // E sum_e f_e P_e over the batch
     double sequence_weight = 0;       // the same within each segment, mean over segments
     double z_weight = 0;              // mean (log sum_e exp z_e)^2 of the router's logits
@@ -62,6 +79,9 @@ struct TrainingStep {
     std::vector<AuxiliaryLoss> losses;
     std::vector<AttentionStats> attention;
     std::vector<IndexerStats> indexers;
+    std::vector<ExpertStats> experts;
+    RoundingCounts rounding;
+    std::shared_ptr<RoundedWeights> rounded;  // for the ops: weights rounded once. Weights have moved: take a new step
     bool is_recomputation = false;    // set while a block runs again: nothing is left then, and no probe published
 };
 

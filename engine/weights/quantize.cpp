@@ -6,12 +6,13 @@
 #include <cstring>
 
 #include "engine/device/cpu/formats.h"
+#include "engine/device/cpu/weight_formats.h"
 
 namespace vitrine {
 
 PackedBytes pack_fp8(const float* values, int64_t rows, int64_t cols, DType scale_dtype) {
     VITRINE_ASSERT(scale_dtype == DType::f8_e8m0 || scale_dtype == DType::f32);
-    constexpr int64_t kBlock = 128;
+    constexpr int64_t kBlock = cpu::kFp8WeightBlock;
     const int64_t grid_cols = (cols + kBlock - 1) / kBlock;
     PackedBytes out;
     out.data.resize(static_cast<size_t>(rows * cols));
@@ -19,12 +20,10 @@ PackedBytes pack_fp8(const float* values, int64_t rows, int64_t cols, DType scal
         const int64_t r1 = std::min(rows, r0 + kBlock);
         for (int64_t g = 0; g < grid_cols; ++g) {
             const int64_t c0 = g * kBlock, c1 = std::min(cols, c0 + kBlock);
-            float amax = cpu::kFp8MinAmax;
-            for (int64_t r = r0; r < r1; ++r)
-                for (int64_t c = c0; c < c1; ++c) amax = std::max(amax, std::fabs(values[r * cols + c]));
-            float scale = amax / cpu::kFp8Max;
+            const float* block = values + r0 * cols + c0;
+            float scale = cpu::block_amax(block, r1 - r0, c1 - c0, cols, cpu::kFp8MinAmax) / cpu::kFp8Max;
             if (scale_dtype == DType::f8_e8m0) {
-                const uint8_t code = cpu::fp8_scale(amax);
+                const uint8_t code = cpu::fp8_block_scale(block, r1 - r0, c1 - c0, cols);
                 scale = cpu::e8m0_to_f32(code);
                 out.scale += static_cast<char>(code);
             } else {
@@ -41,16 +40,14 @@ PackedBytes pack_fp8(const float* values, int64_t rows, int64_t cols, DType scal
 
 PackedBytes pack_fp4(const float* values, int64_t rows, int64_t cols) {
     VITRINE_ASSERT(cols % 2 == 0);
-    constexpr int64_t kBlock = 32;
+    constexpr int64_t kBlock = cpu::kFp4WeightBlock;
     PackedBytes out;
     out.data.reserve(static_cast<size_t>(rows * cols / 2));
     for (int64_t r = 0; r < rows; ++r) {
         const float* row = values + r * cols;
         for (int64_t c0 = 0; c0 < cols; c0 += kBlock) {
             const int64_t c1 = std::min(cols, c0 + kBlock);
-            float amax = cpu::kFp4MinAmax;
-            for (int64_t c = c0; c < c1; ++c) amax = std::max(amax, std::fabs(row[c]));
-            const uint8_t code = cpu::fp4_scale(amax);
+            const uint8_t code = cpu::fp4_block_scale(row + c0, c1 - c0);
             const float inverse = 1.0f / cpu::e8m0_to_f32(code);  // a power of two: exact
             out.scale += static_cast<char>(code);
             for (int64_t c = c0; c < c1; c += 2)

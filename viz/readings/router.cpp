@@ -62,6 +62,7 @@ RouterReading read_router(const TokenRecord& record, const ModelInfo& model, int
     r.is_recorded = true;
     r.affinity.assign(scores.data.begin(), scores.data.end());
     for (size_t i = 0; i < indices.data.size(); ++i) {
+        if (indices[i] < 0) continue;  // a slot that a router by mass left empty
         ChosenExpert c{.rank = static_cast<int>(i) + 1, .expert = indices[i], .weight = weights[i]};
         if (c.expert >= 0 && static_cast<size_t>(c.expert) < r.affinity.size()) {
             c.affinity = c.selection = r.affinity[c.expert];

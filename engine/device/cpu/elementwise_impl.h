@@ -72,5 +72,50 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
     });
 }
 
+template <class Isa>
+float exp_row(const float* x, int64_t n, float top, float* y) {
+    auto sum = Isa::zero();
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        const auto e = exp_negative<Isa>(Isa::sub(load_lanes<Isa>(x + i, lanes), Isa::set1(top)));
+        sum = Isa::add(sum, lanes == Isa::kLanes ? e : Isa::select_n(e, Isa::zero(), lanes));
+        if (y) store_lanes<Isa>(y + i, e, lanes, false);
+    });
+    return Isa::sum(sum);
+}
+
+template <class Isa>
+void exp_axpy(float a, const float* x, int64_t n, float top, float* y) {
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        const auto e = exp_negative<Isa>(Isa::sub(load_lanes<Isa>(x + i, lanes), Isa::set1(top)));
+        store_lanes<Isa>(y + i, Isa::fma(Isa::set1(a), e, load_lanes<Isa>(y + i, lanes)), lanes, false);
+    });
+}
+
+template <class Isa>
+float swiglu_backward_row(const float* gate, const float* up, const float* dh, int64_t n, float limit, float weight, float* h,
+                          float* dgate, float* dup) {
+    using V = typename Isa::V;
+    const auto minus = [](V v) { return Isa::sub(Isa::zero(), v); };
+    const auto lower = [&](V a, V b) { return minus(Isa::max(minus(a), minus(b))); };
+    const V top = Isa::set1(limit), bottom = Isa::set1(-limit), one = Isa::set1(1.0f), scale = Isa::set1(weight);
+    // 1 where nothing was cut off, else 0: the smallest cut times this is far above 1.
+    const auto passes = [&](V cut) { return Isa::max(Isa::zero(), Isa::sub(one, Isa::mul(Isa::set1(1e30f), cut))); };
+    V dweight = Isa::zero();
+    over_row<Isa>(n, [&](int64_t i, int64_t lanes) {
+        const V gate_v = load_lanes<Isa>(gate + i, lanes), up_v = load_lanes<Isa>(up + i, lanes);
+        const V dh_v = load_lanes<Isa>(dh + i, lanes);
+        const V g = lower(top, gate_v), u = Isa::max(bottom, lower(top, up_v)), cut = Isa::sub(up_v, u);
+        const V upper = exp_negative<Isa>(lower(Isa::zero(), g));
+        const V sigma = Isa::div(upper, Isa::add(one, exp_negative<Isa>(lower(g, minus(g)))));
+        const V silu = Isa::mul(g, sigma), d = Isa::mul(scale, dh_v);
+        dweight = Isa::fma(dh_v, Isa::mul(silu, u), dweight);  // lanes beyond the row are zeros
+        const V slope = Isa::mul(sigma, Isa::fma(g, Isa::sub(one, sigma), one));
+        store_lanes<Isa>(h + i, Isa::mul(Isa::mul(scale, silu), u), lanes, false);
+        store_lanes<Isa>(dgate + i, Isa::mul(Isa::mul(Isa::mul(d, u), slope), passes(Isa::sub(gate_v, g))), lanes, false);
+        store_lanes<Isa>(dup + i, Isa::mul(Isa::mul(d, silu), passes(Isa::max(cut, minus(cut)))), lanes, false);
+    });
+    return Isa::sum(dweight);
+}
+
 }  // namespace
 }  // namespace vitrine::cpu

@@ -55,6 +55,32 @@ TEST(Elementwise, EveryInstructionSetAgreesWithPlainLoops) {
         }
 }
 
+TEST(Elementwise, TrainingRowsAgreeWithPlainLoops) {
+    const Kernels& plain = scalar_kernels();
+    for (const Kernels* k : runnable_kernels())
+        for (int n : kSizes) {
+            const auto x = values(n, n, 30), up = values(n, n + 2, 15), gate = values(n, n + 3, 20), dh = values(n, n + 4, 1);
+            std::vector<float> got(n), want(n);
+            const float top = *std::max_element(x.begin(), x.end());
+            const float sum = plain.exp_row(x.data(), n, top, want.data());
+            EXPECT_NEAR(k->exp_row(x.data(), n, top, got.data()), sum, 2e-6 * sum) << k->name;
+            expect_near(got, want, 1e-6, k->name);
+            EXPECT_EQ(k->exp_row(x.data(), n, top, nullptr), k->exp_row(x.data(), n, top, got.data())) << k->name;
+            got = want = up;
+            k->exp_axpy(0.3f, x.data(), n, top, got.data()), plain.exp_axpy(0.3f, x.data(), n, top, want.data());
+            expect_near(got, want, 1e-6, k->name);
+            std::vector<float> a[3], b[3];
+            for (int i = 0; i < 3; ++i) a[i].resize(n), b[i].resize(n);
+            a[2] = dh;  // in place
+            const float dw = k->swiglu_backward_row(gate.data(), up.data(), a[2].data(), n, 10, 0.7f, a[0].data(), a[1].data(),
+                                                    a[2].data());
+            const float dw_plain = plain.swiglu_backward_row(gate.data(), up.data(), dh.data(), n, 10, 0.7f, b[0].data(),
+                                                             b[1].data(), b[2].data());
+            EXPECT_NEAR(dw, dw_plain, 1e-6 * 100 * n) << k->name;
+            for (int i = 0; i < 3; ++i) expect_near(a[i], b[i], 1e-6, k->name);
+        }
+}
+
 TEST(Elementwise, SwigluClampsAndKeepsNaN) {
     for (const Kernels* k : runnable_kernels()) {
         const float gate[4] = {100, -100, 0, NAN}, up[4] = {20, -20, 5, 1};

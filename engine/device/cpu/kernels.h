@@ -85,6 +85,15 @@ struct Kernels {
     // h = weight * silu(min(gate, limit)) * clamp(up, -limit, limit); `bf16` rounds gate and up first, h last.
     void (*swiglu_row)(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h);
 
+    // For training. y_i = exp(x_i - top) for x_i <= top; y may be null; returns their sum.
+    float (*exp_row)(const float* x, int64_t n, float top, float* y);
+    // y_i += a exp(x_i - top)
+    void (*exp_axpy)(float a, const float* x, int64_t n, float top, float* y);
+    // From dh, the gradient of swiglu_row's h: gradients of gate and up (0 where clamped), h itself; returns the gradient of
+    // weight. dup may be dh.
+    float (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, int64_t n, float limit, float weight,
+                                 float* h, float* dgate, float* dup);
+
     const HyperKernels<float>* hyper;  // hyper-connections: hyper_kernels.h
 };
 

@@ -123,11 +123,40 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
     }
 }
 
+float exp_row(const float* x, int64_t n, float top, float* y) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const float e = std::exp(x[i] - top);
+        sum += e;
+        if (y) y[i] = e;
+    }
+    return sum;
+}
+
+void exp_axpy(float a, const float* x, int64_t n, float top, float* y) {
+    for (int64_t i = 0; i < n; ++i) y[i] += a * std::exp(x[i] - top);
+}
+
+float swiglu_backward_row(const float* gate, const float* up, const float* dh, int64_t n, float limit, float weight, float* h,
+                          float* dgate, float* dup) {
+    float dweight = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const float g = std::min(gate[i], limit), u = std::clamp(up[i], -limit, limit);
+        const float sigma = 1.0f / (1.0f + std::exp(-g)), silu = g * sigma, dh_i = dh[i], d = weight * dh_i;
+        dweight += dh_i * (silu * u);
+        h[i] = weight * silu * u;
+        dgate[i] = gate[i] <= limit ? d * u * sigma * (1.0f + g * (1.0f - sigma)) : 0.0f;
+        dup[i] = up[i] == u ? d * silu : 0.0f;
+    }
+    return dweight;
+}
+
 }  // namespace
 
 const Kernels& scalar_kernels() {
     static const Kernels table{"scalar",     gemm,      gemm,         dot,     axpy,      attend, attend_scratch_floats,
-                               index_scores, round_row, weighted_sum, rms_row, swiglu_row, &plain_hyper_kernels<float>()};
+                               index_scores, round_row, weighted_sum, rms_row, swiglu_row,
+                               exp_row,      exp_axpy,  swiglu_backward_row, &plain_hyper_kernels<float>()};
     return table;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/ops/index/index.h"
 #include "engine/ops/index/index_tape.h"
 #include "engine/ops/quantize/quantize.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/training.h"
 
 namespace vitrine {
@@ -36,7 +37,8 @@ std::vector<int32_t> columns(const std::vector<int32_t>& chosen, const std::vect
 Tensor index_scores(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Offsets& rows, const AttentionInput& in) {
     const TapeEntries keys = compress_on_tape(ctx, x_TD, rows, in.w.indexer.compressor, 4, in.c.index_head_dim, in.frequencies,
                                               in.c.rms_norm_eps, {.is_input_detached = true});
-    return index_scores_on_tape(ctx, q.qr_TQ, x_TD, keys.entries_SD, rows, keys.offsets, 4, in.w.indexer, in.c, in.angles);
+    return index_scores_on_tape(ctx, q.qr_TQ, x_TD, index_rows(ctx, keys.entries_SD), rows, keys.offsets, 4, in.w.indexer, in.c,
+                                in.angles);
 }
 
 // Attention probabilities of entries, summed over heads, with every visible entry attended to.

@@ -5,6 +5,7 @@
 #include "engine/model/attention/attention.h"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine {
@@ -49,7 +50,7 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     }
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
     kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
-    if (ctx.tape) return kv_TC;
+    if (ctx.tape) return cache_rows(ctx, kv_TC, c.rope_dim);
     for (const Segment& s : in.segments)
         for (int64_t t = s.begin; t < s.end; ++t)
             s.cache->store_entry(kv_TC.row<float>(t), s.cache->layers[in.layer].window.row(s.position + t - s.begin));
@@ -114,9 +115,10 @@ TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in
     const int ratio = in.c.layers[in.layer].ratio;
     const Offsets rows = segment_offsets(in);
     const bool is_watched = ctx.wants(kEntryWeights) && ctx.dtype == DType::f32;
-    const TapeEntries e =
+    TapeEntries e =
         compress_on_tape(ctx, x_TD, rows, in.w.compressor, ratio, in.c.head_dim, in.frequencies, in.c.rms_norm_eps,
                          {.is_normed = in.c.variants.kv_norm, .wants_weights = is_watched});
+    e.entries_SD = cache_rows(ctx, e.entries_SD, in.c.rope_dim);
     if (e.weights_SW.empty()) return e;
     for (int64_t s = 0; s < n_segments(rows); ++s)
         for (int64_t i = e.offsets[s]; i < e.offsets[s + 1]; ++i) {

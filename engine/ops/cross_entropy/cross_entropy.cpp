@@ -4,24 +4,26 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#include "engine/device/cpu/kernels.h"
 
 namespace vitrine {
 namespace {
 
-template <class T>
-T log_sum_exp(const T* z, int64_t n) {
-    const T top = *std::max_element(z, z + n);
-    T sum = 0;
+// sum_v e^(z_v - top)
+float exp_sum(const float* z, int64_t n, float top) { return cpu::kernels().exp_row(z, n, top, nullptr); }
+double exp_sum(const double* z, int64_t n, double top) {
+    double sum = 0;
     for (int64_t v = 0; v < n; ++v) sum += std::exp(z[v] - top);
-    return top + std::log(sum);
+    return sum;
 }
 
-// dz = scale (softmax(z) - e_target)
-template <class T>
-void backward_row(const T* z, int64_t n, T lse, T scale, int32_t target, T* dz) {
+// dz += scale softmax(z), whose logarithm of the sum is lse
+void add_softmax(const float* z, int64_t n, float lse, float scale, float* dz) {
+    cpu::kernels().exp_axpy(scale, z, n, lse, dz);
+}
+void add_softmax(const double* z, int64_t n, double lse, double scale, double* dz) {
     for (int64_t v = 0; v < n; ++v) dz[v] += scale * std::exp(z[v] - lse);
-    dz[target] -= scale;
 }
 
 }  // namespace
@@ -44,7 +46,8 @@ CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const in
             for (int64_t t = t0; t < t1; ++t) {
                 const T* z = logits_TV.row<T>(t);
                 const bool is_counted = targets[t] >= 0;
-                lse[t] = is_counted ? log_sum_exp(z, vocab) : T{0};
+                const T top = *std::max_element(z, z + vocab);
+                lse[t] = is_counted ? top + std::log(exp_sum(z, vocab, top)) : T{0};
                 losses[t] = is_counted ? lse[t] - z[targets[t]] : T{0};
             }
         });
@@ -56,9 +59,13 @@ CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const in
         ctx.tape->record([=](Ctx& c) {
             const Tensor dlogits = c.tape->grad(logits_TV);
             c.pool.parallel_for(n_tokens, 8, [&](int64_t t0, int64_t t1) {
-                for (int64_t t = t0; t < t1; ++t)
-                    if (const int32_t target = kept_T.as<int32_t>()[t]; target >= 0)
-                        backward_row(logits_TV.row<T>(t), vocab, lse_T.as<T>()[t], scale, target, dlogits.row<T>(t));
+                for (int64_t t = t0; t < t1; ++t) {
+                    const int32_t target = kept_T.as<int32_t>()[t];
+                    if (target < 0) continue;
+                    T* dz = dlogits.row<T>(t);
+                    add_softmax(logits_TV.row<T>(t), vocab, lse_T.as<T>()[t], scale, dz);
+                    dz[target] -= scale;
+                }
             });
         });
     });

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/linear/matmul.h"
 #include "engine/ops/order.h"
 #include "engine/ops/training.h"
@@ -170,8 +171,8 @@ Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, c
                             const Offsets& entries, int64_t ratio, const IndexerWeights& w, const ModelConfig& c,
                             const RopeAngles& angles) {
     const int64_t n_tokens = qr_TQ.dim(0), n_heads = c.index_n_heads, d = c.index_head_dim;
-    const Tensor q_TJU = apply_rope(
-        ctx, linear(ctx, qr_TQ, w.wq_b, {.is_input_detached = true}).reshaped({n_tokens, n_heads, d}), angles);
+    const Tensor plain_TJU = linear(ctx, qr_TQ, w.wq_b, {.is_input_detached = true}).reshaped({n_tokens, n_heads, d});
+    const Tensor q_TJU = index_rows(ctx, apply_rope(ctx, plain_TJU, angles));
     const Tensor w_TJ = linear(ctx, x_TD, w.weights_proj, {.quantise_input = false, .is_input_detached = true});
     const OpTimer timer(ctx, OpKind::index);
     const Tensor scores = ctx.arena.make(ctx.dtype, {n_tokens, std::max<int64_t>(1, longest_segment(entries))});

@@ -53,7 +53,9 @@ Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w)
 }
 
 Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options) {
-    if (ctx.tape) return grouped_linear_on_tape(ctx, x_TI, w_OI, 1, options.is_input_detached);
+    if (ctx.tape)
+        return grouped_linear_on_tape(ctx, x_TI, w_OI, 1,
+                                      {options.is_input_detached, options.quantise_input, options.quantise_input});
     const cpu::PackedMatrix& w = w_OI.view;
     const int64_t m = x_TI.count() / w.in;
     VITRINE_ASSERT(m * w.in == x_TI.count());
@@ -72,7 +74,7 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
 }
 
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups) {
-    if (ctx.tape) return grouped_linear_on_tape(ctx, x_TGI, w_GOI, groups);
+    if (ctx.tape) return grouped_linear_on_tape(ctx, x_TGI, w_GOI, groups, {.is_weight_rounded = true});
     const cpu::PackedMatrix& w = w_GOI.view;
     const int64_t m = x_TGI.count() / (w.in * groups), group_out = w.out / groups, ldx = w.in * groups;
     VITRINE_ASSERT(group_out * groups == w.out && m * ldx == x_TGI.count());

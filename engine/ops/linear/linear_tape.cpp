@@ -2,6 +2,7 @@
 #include "engine/ops/linear/linear_tape.h"
 
 #include "engine/ops/linear/matmul.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/trained.h"
 
 namespace vitrine {
@@ -15,7 +16,7 @@ Matrix<T> columns(const Tensor& x, int64_t rows, int64_t ld, int64_t first, int6
 // Group g: columns [g in, (g+1) in) of x meet rows [g out, (g+1) out) of W.
 template <class T>
 struct Grouped {
-    Tensor x, w, y;
+    Tensor x, w, y;  // x and w as they are multiplied
     int64_t m, groups, in, out;
     Matrix<T> x_of(const Tensor& t, int64_t g) const { return columns<T>(t, m, groups * in, g * in, in); }
     Matrix<T> y_of(const Tensor& t, int64_t g) const { return columns<T>(t, m, groups * out, g * out, out); }
@@ -35,18 +36,20 @@ struct Grouped {
 
 }  // namespace
 
-Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, bool is_input_detached) {
+Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, TapeLinear options) {
     const int64_t in = w.shape[1], out = w.shape[0] / groups, m = x.count() / (in * groups);
     VITRINE_ASSERT(out * groups == w.shape[0] && m * in * groups == x.count() && x.dtype == ctx.dtype);
-    const Tensor y = ctx.arena.make(ctx.dtype, {m, w.shape[0]}), value = trained_value(ctx, w);
+    const Tensor y = ctx.arena.make(ctx.dtype, {m, w.shape[0]});
+    const Tensor value = options.is_weight_rounded ? dense_weight(ctx, w) : trained_value(ctx, w);
+    const Tensor seen = options.is_input_rounded ? linear_input(ctx, x) : x;
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        const Grouped<T> op{x, value, y, m, groups, in, out};
+        const Grouped<T> op{seen, value, y, m, groups, in, out};
         op.forward(ctx);
         const Tensor master = is_trained(ctx, w) ? w.master : Tensor{};
         ctx.tape->record([=](Ctx& c) {
             if (!c.tape->has_grad(op.y)) return;
-            op.backward(c, c.tape->grad(op.y), is_input_detached ? Tensor{} : c.tape->grad(op.x),
+            op.backward(c, c.tape->grad(op.y), options.is_input_detached ? Tensor{} : c.tape->grad(x),
                         master.empty() ? Tensor{} : c.tape->grad(master));
         });
     });

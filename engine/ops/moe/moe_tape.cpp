@@ -1,12 +1,14 @@
 // The mixture of experts with its backward (docs/math/moe.md): per expert, small dense products on gathered rows.
 #include "engine/ops/moe/moe_tape.h"
 
+#include <cmath>
 #include <cstring>
 #include <memory>
 
 #include "engine/ops/linear/matmul.h"
 #include "engine/ops/moe/plan.h"
 #include "engine/ops/moe/swiglu.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/trained.h"
 #include "engine/ops/training.h"
 
@@ -46,6 +48,7 @@ struct TapedMoe {
     Tensor x, x_seen, y, weights;  // x_seen: as the experts see it, x unless it is quantised
     Tensor g_SI, u_SI;             // before the clamp
     T limit;
+    bool is_hidden_rounded;        // h to FP8 before w2
 
     int64_t d() const { return x.dim(1); }
     int64_t width() const { return g_SI.dim(1); }
@@ -86,6 +89,10 @@ struct TapedMoe {
         });
     }
 
+    void round_hidden(const Tensor& h_SI, const RowPiece& p, int64_t n) const {
+        for (int64_t s = p.begin; s < p.end && is_hidden_rounded; ++s) round_fp8_row(h_SI.row<T>(s), n, 128);
+    }
+
     void forward(Ctx& ctx) const {
         const Arena::Scope scratch(ctx.arena);
         const DType dtype = dtype_of<T>();
@@ -98,6 +105,7 @@ struct TapedMoe {
             matmul_nt_serial(rows(x_SD, p, d()), all(e.w3), u_SI.row<T>(p.begin), width(), false);
             for (int64_t s = p.begin; s < p.end; ++s)
                 swiglu_row(g_SI.row<T>(s), u_SI.row<T>(s), e.width, limit, weight_of(s), h_SI.row<T>(s));
+            round_hidden(h_SI, p, e.width);
             matmul_nt_serial(rows(h_SI, p, e.width), all(e.w2), y_SD.row<T>(p.begin), d(), false);
         });
         scatter(ctx, y_SD, y, false);
@@ -115,11 +123,12 @@ struct TapedMoe {
             matmul_nn_serial(rows(dy_SD, p, d()), all(e.w2), du_SI.row<T>(p.begin), width(), false);  // of h, for now
             for (int64_t s = p.begin; s < p.end; ++s) {
                 T* dh = du_SI.row<T>(s);
-                const T dweight = swiglu_backward_row(g_SI.row<T>(s), u_SI.row<T>(s), e.width, limit, weight_of(s), dh,
+                const T dweight = swiglu_backward_row(g_SI.row<T>(s), u_SI.row<T>(s), dh, e.width, limit, weight_of(s),
                                                       h_SI.row<T>(s), dg_SI.row<T>(s), dh);
                 const int64_t choice = plan->slots[s].choice;
                 if (choice >= 0 && !dweights.empty()) dweights.as<T>()[choice] += dweight;
             }
+            round_hidden(h_SI, p, e.width);
             matmul_nn_serial(rows(dg_SI, p, e.width), all(e.w1), dx_SD.row<T>(p.begin), d(), false);
             matmul_nn_serial(rows(du_SI, p, e.width), all(e.w3), dx_SD.row<T>(p.begin), d(), true);
         });
@@ -153,6 +162,51 @@ struct TapedMoe {
     }
 };
 
+// Of one group: largest |h|, values that were clamped, and the mean square of each channel.
+struct GroupStats {
+    double peak = 0, n_clipped = 0;
+    std::vector<double> mean_square;
+};
+
+template <class T>
+GroupStats measure_group(const TapedMoe<T>& op, size_t g) {
+    const Group& group = op.plan->groups[g];
+    const int64_t n = op.experts[g].width;
+    GroupStats stats{0, 0, std::vector<double>(static_cast<size_t>(n))};
+    std::vector<T> h(static_cast<size_t>(n));
+    for (int64_t s = group.begin; s < group.end; ++s) {
+        const T *gate = op.g_SI.template row<T>(s), *up = op.u_SI.template row<T>(s);
+        swiglu_row(gate, up, n, op.limit, T{1}, h.data());
+        for (int64_t i = 0; i < n; ++i) {
+            const double v = h[static_cast<size_t>(i)];
+            stats.peak = std::max(stats.peak, std::abs(v));
+            stats.n_clipped += (gate[i] > op.limit) + (std::abs(up[i]) > op.limit);
+            stats.mean_square[static_cast<size_t>(i)] += v * v / static_cast<double>(group.end - group.begin);
+        }
+    }
+    return stats;
+}
+
+template <class T>
+ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op) {
+    std::vector<GroupStats> groups(op.experts.size());
+    ctx.pool.parallel_for(static_cast<int64_t>(groups.size()), 1, [&](int64_t g0, int64_t g1) {
+        for (int64_t g = g0; g < g1; ++g) groups[static_cast<size_t>(g)] = measure_group(op, static_cast<size_t>(g));
+    });
+    ExpertStats all{ctx.layer, 0, 0, 0};
+    double n_values = 0, n_channels = 0, sum = 0, squares = 0;
+    for (size_t g = 0; g < groups.size(); ++g) {
+        all.peak = std::max(all.peak, groups[g].peak);
+        all.clipped += groups[g].n_clipped;
+        n_values += 2.0 * static_cast<double>((op.plan->groups[g].end - op.plan->groups[g].begin) * op.experts[g].width);
+        n_channels += static_cast<double>(op.experts[g].width);
+        for (double m : groups[g].mean_square) sum += m, squares += m * m;
+    }
+    all.clipped /= n_values;
+    all.kurtosis = sum > 0 ? squares * n_channels / (sum * sum) : 1;
+    return all;
+}
+
 }  // namespace
 
 Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
@@ -164,16 +218,18 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
     const auto master = [&](const Param& p) { return is_trained(ctx, p) ? p.master : Tensor{}; };
     for (const Group& g : plan->groups) {
         const ExpertWeights& e = *g.expert;
-        experts.push_back({trained_value(ctx, e.w1), trained_value(ctx, e.w2), trained_value(ctx, e.w3), master(e.w1),
-                           master(e.w2), master(e.w3), e.w1.shape[0]});
+        const auto value = [&](const Param& p) { return expert_weight(ctx, p, g.is_shared); };
+        experts.push_back({value(e.w1), value(e.w2), value(e.w3), master(e.w1), master(e.w2), master(e.w3), e.w1.shape[0]});
     }
     const Tensor y_TD = ctx.arena.make(ctx.dtype, x_TD.shape);
     const Tensor g_SI = ctx.arena.make(ctx.dtype, {n_slots, width}), u_SI = ctx.arena.make(ctx.dtype, {n_slots, width});
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        const TapedMoe<T> op{
-            plan, std::move(experts), x_TD, x_TD, y_TD, routing.weights_TK, g_SI, u_SI, static_cast<T>(c.swiglu_limit)};
+        const TapedMoe<T> op{plan, std::move(experts), x_TD, linear_input(ctx, x_TD), y_TD, routing.weights_TK, g_SI, u_SI,
+                             static_cast<T>(c.swiglu_limit), asks_fp8_activations(ctx)};
         op.forward(ctx);
+        if (ctx.training && ctx.training->wants_expert_stats && !ctx.training->is_recomputation)
+            ctx.training->experts.push_back(measure(ctx, op));
         ctx.tape->record([op](Ctx& b) {
             if (!b.tape->has_grad(op.y)) return;
             op.backward(b, b.tape->grad(op.y), b.tape->grad(op.x), b.tape->grad(op.weights));

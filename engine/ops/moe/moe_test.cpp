@@ -1,6 +1,7 @@
 // The mixture of experts: gradients, agreement of tape and inference, clamps, empty slots, any number of threads.
 #include "engine/ops/moe/moe.h"
 
+#include "engine/ops/quantize/quantize_tape.h"
 #include "tests/support/gradcheck.h"
 
 namespace vitrine {
@@ -107,6 +108,73 @@ TEST(MoeTape, same_bits_for_any_number_of_threads) {
     EXPECT_EQ(0, std::memcmp(a.data, b.data, static_cast<size_t>(a.count()) * sizeof(float)));
     EXPECT_EQ(one, three);
     EXPECT_NE(one, std::vector<float>(one.size()));
+}
+
+// One expert of width 2 on x = (3, 0), limit 1: gates 3 and -3, ups 6 and -0.3.
+TEST(MoeTape, measures_what_the_clamp_does) {
+    test::OpFixture f;
+    Tape tape;
+    TrainingStep step;
+    step.wants_expert_stats = true;
+    f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 2;
+    ModelConfig c;
+    c.expert_width = 2, c.n_experts = 1, c.n_experts_per_tok = 1, c.swiglu_limit = 1;
+    MoeWeights w;
+    w.experts.resize(1);
+    w.experts[0].w1 = test::make_param({1, 0, -1, 0}, {2, 2});
+    w.experts[0].w2 = test::make_param({1, 0, 0, 1}, {2, 2});
+    w.experts[0].w3 = test::make_param({2, 0, -0.1f, 0}, {2, 2});
+    const Tensor chosen = f.arena.make(DType::i32, {1, 1});
+    chosen.as<int32_t>()[0] = 0;
+    const Tensor y = moe(f.ctx, f.tensor({1, 2}, {3, 0}), {chosen, f.tensor({1, 1}, {0.5f})}, w, c);
+    const double h0 = 1 / (1 + std::exp(-1.0)), h1 = -3 / (1 + std::exp(3.0)) * -0.3;
+    EXPECT_NEAR(y.f32()[0], 0.5 * h0, 1e-6);
+    EXPECT_NEAR(y.f32()[1], 0.5 * h1, 1e-6);
+    ASSERT_EQ(step.experts.size(), 1u);
+    EXPECT_EQ(step.experts[0].layer, 2);
+    EXPECT_NEAR(step.experts[0].peak, h0, 1e-6);
+    EXPECT_EQ(step.experts[0].clipped, 0.5);  // one gate and one up of four values
+    const double a = h0 * h0, b = h1 * h1;
+    EXPECT_NEAR(step.experts[0].kurtosis, 2 * (a * a + b * b) / ((a + b) * (a + b)), 1e-6);
+}
+
+// Rounded experts, inputs and hidden rows: the same as products of rounded values done by hand.
+TEST(MoeTape, multiplies_rounded_values) {
+    test::OpFixture f;
+    Tape tape;
+    TrainingStep step;
+    step.quant = {.fp8_weights = true, .fp4_experts = true, .fp8_activations = true};
+    f.ctx.tape = &tape, f.ctx.training = &step;
+    const Case s{3, 40, 36, 2, 1, 1};
+    uint32_t seed = 20;
+    const Weights w(s, [&](Param& p, Shape shape) {
+        p = test::make_param(test::noise(static_cast<size_t>(shape.count()), ++seed), shape);
+    });
+    const Tensor x = f.tensor({3, 40}, test::noise(120, 1)), weights = f.tensor({3, 1}, {0.5f, 0.25f, 2});
+    const Tensor chosen = indices(f.arena, s);
+    const Tensor y = moe(f.ctx, x, {chosen, weights}, w.w, config(s));
+    const auto add = [&](const ExpertWeights& e, bool is_shared, int64_t t, float weight, std::vector<double>& sum) {
+        std::vector<float> row(x.row<float>(t), x.row<float>(t) + 40), h(36);
+        round_fp8_row(row.data(), 40, 128);
+        const Tensor w1 = expert_weight(f.ctx, e.w1, is_shared), w2 = expert_weight(f.ctx, e.w2, is_shared),
+                     w3 = expert_weight(f.ctx, e.w3, is_shared);
+        for (int i = 0; i < 36; ++i) {
+            double g = 0, u = 0;
+            for (int j = 0; j < 40; ++j)
+                g += static_cast<double>(w1.row<float>(i)[j]) * row[j], u += static_cast<double>(w3.row<float>(i)[j]) * row[j];
+            g = std::min(g, 1.0), u = std::clamp(u, -1.0, 1.0);
+            h[i] = static_cast<float>(weight * g / (1 + std::exp(-g)) * u);
+        }
+        round_fp8_row(h.data(), 36, 128);
+        for (int o = 0; o < 40; ++o)
+            for (int i = 0; i < 36; ++i) sum[o] += static_cast<double>(w2.row<float>(o)[i]) * h[i];
+    };
+    for (int64_t t = 0; t < 3; ++t) {
+        std::vector<double> sum(40);
+        add(w.w.experts[static_cast<size_t>(chosen.as<int32_t>()[t])], false, t, weights.f32()[t], sum);
+        add(w.w.shared, true, t, 1, sum);
+        for (int o = 0; o < 40; ++o) EXPECT_NEAR(y.row<float>(t)[o], sum[o], 1e-5) << t << " " << o;
+    }
 }
 
 }  // namespace

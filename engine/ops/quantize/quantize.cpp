@@ -23,16 +23,29 @@ void simulate_fp8_rows(const Ctx& ctx, const Tensor& x, int block) {
     });
 }
 
-void hadamard(float* x, int n) {
+namespace {
+
+template <class T>
+void walsh_of(T* x, int n) {
     for (int h = 1; h < n; h *= 2)
         for (int i = 0; i < n; i += 2 * h)
             for (int j = i; j < i + h; ++j) {
-                const float a = x[j], b = x[j + h];
+                const T a = x[j], b = x[j + h];
                 x[j] = a + b;
                 x[j + h] = a - b;
             }
-    const auto f = static_cast<float>(1.0 / std::sqrt(static_cast<double>(n)));
-    for (int i = 0; i < n; ++i) x[i] = cpu::round_bf16(x[i] * f);
+    const auto f = static_cast<T>(1.0 / std::sqrt(static_cast<double>(n)));
+    for (int i = 0; i < n; ++i) x[i] *= f;
+}
+
+}  // namespace
+
+void walsh(float* x, int n) { walsh_of(x, n); }
+void walsh(double* x, int n) { walsh_of(x, n); }
+
+void hadamard(float* x, int n) {
+    walsh(x, n);
+    for (int i = 0; i < n; ++i) x[i] = cpu::round_bf16(x[i]);
 }
 
 void simulate_fp4(float* x, int n) { cpu::fp4_simulate(x, n, cpu::kIndexKeyBlock); }

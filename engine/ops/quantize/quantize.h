@@ -10,7 +10,11 @@ void round_output(const Ctx& ctx, const Tensor& x);
 // Replaces each row by what survives FP8 with one power-of-two scale per `block` columns (the last block may be short).
 void simulate_fp8_rows(const Ctx& ctx, const Tensor& x, int block);
 
-// Walsh-Hadamard transform of length n (a power of two) times n^-1/2, in place, then BF16 (v4-spec 4.6.3).
+// Walsh-Hadamard transform of length n (a power of two) times n^-1/2, in place: symmetric, its own inverse.
+void walsh(float* x, int n);
+void walsh(double* x, int n);
+
+// The same, then BF16 (v4-spec 4.6.3).
 void hadamard(float* x, int n);
 
 // FP4 with one power-of-two scale per 32 values, in place (v4-spec 4.6.4).

@@ -1,0 +1,148 @@
+// Fake quantisation: the packed formats' own values bit for bit, gradients straight through, weights rounded once.
+#include "engine/ops/quantize/quantize_tape.h"
+
+#include "engine/device/cpu/formats.h"
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/quantize/quantize.h"
+#include "engine/weights/quantize.h"
+#include "tests/support/gradcheck.h"
+
+namespace vitrine {
+namespace {
+
+struct Taped : test::OpFixture {
+    Tape tape;
+    TrainingStep step;
+    Taped() { ctx.tape = &tape, ctx.training = &step; }
+    Tensor some(Shape shape, uint32_t seed, float scale = 1) {
+        auto v = test::noise(static_cast<size_t>(shape.count()), seed);
+        for (size_t i = 0; i < v.size(); ++i) v[i] *= scale * (i % 97 == 5 ? 30.0f : 1.0f);
+        return tensor(shape, v);
+    }
+};
+
+Param trained(const Tensor& values) {
+    return {"w",
+            values.shape,
+            {values.data, nullptr, DType::f32, DType::f8_e8m0, values.dim(0), values.dim(1), 0, 0},
+            {},
+            values};
+}
+
+std::vector<float> unpacked(const PackedBytes& p, DType dtype, int64_t rows, int64_t cols) {
+    const bool is_fp4 = dtype == DType::fp4_e2m1;
+    const cpu::PackedMatrix m{p.data.data(),    p.scale.data(),   dtype, DType::f8_e8m0, rows, cols,
+                              is_fp4 ? 1 : 128, is_fp4 ? 32 : 128};
+    std::vector<float> w(static_cast<size_t>(rows * cols));
+    for (int64_t r = 0; r < rows; ++r) cpu::widen_row(m, r, w.data() + r * cols);
+    return w;
+}
+
+TEST(QuantizeTape, weights_are_what_the_checkpoint_holds) {
+    Taped f;
+    for (const auto& [rows, cols] : {std::array<int64_t, 2>{1, 2}, {131, 270}, {257, 34}}) {
+        const Tensor w = f.some({rows, cols}, 3, 0.1f);
+        const Param p = trained(w);
+        EXPECT_EQ(dense_weight(f.ctx, p).data, w.data) << "not asked";
+        f.step.quant = {.fp8_weights = true, .fp4_experts = true};
+        const auto fp8 = unpacked(pack_fp8(w.f32(), rows, cols, DType::f8_e8m0), DType::f8_e4m3, rows, cols);
+        const Tensor dense = dense_weight(f.ctx, p);
+        EXPECT_EQ(0, std::memcmp(dense.data, fp8.data(), fp8.size() * 4));
+        EXPECT_EQ(dense_weight(f.ctx, p).data, dense.data) << "made once";
+        f.step.rounded.reset();
+        const auto fp4 = unpacked(pack_fp4(w.f32(), rows, cols), DType::fp4_e2m1, rows, cols);
+        EXPECT_EQ(0, std::memcmp(expert_weight(f.ctx, p, false).data, fp4.data(), fp4.size() * 4));
+        f.step.rounded.reset();
+        EXPECT_EQ(0, std::memcmp(expert_weight(f.ctx, p, true).data, fp8.data(), fp8.size() * 4));
+        f.step.rounded.reset(), f.step.quant = {};
+    }
+}
+
+TEST(QuantizeTape, rows_are_what_the_cache_holds) {
+    Taped f;
+    f.step.quant = {.fp8_cache = true, .fp4_index = true};
+    const Tensor x = f.some({5, 150}, 4);
+    const Tensor y = cache_rows(f.ctx, x, 22);
+    const cpu::EntryFormat entry{true, 150, 22};
+    std::vector<float> row(150);
+    std::vector<std::byte> packed(static_cast<size_t>(entry.row_bytes()));
+    for (int64_t r = 0; r < 5; ++r) {
+        cpu::pack_entry(entry, x.row<float>(r), packed.data());
+        cpu::unpack_entry(entry, packed.data(), row.data());
+        EXPECT_EQ(0, std::memcmp(y.row<float>(r), row.data(), 150 * 4)) << r;
+    }
+    const Tensor q = f.some({3, 64}, 5);
+    const Tensor k = index_rows(f.ctx, q);
+    const cpu::IndexKeyFormat key{true, 64};
+    row.resize(64), packed.resize(static_cast<size_t>(key.row_bytes()));
+    for (int64_t r = 0; r < 3; ++r) {
+        std::copy_n(q.row<float>(r), 64, row.data());
+        hadamard(row.data(), 64);
+        cpu::pack_index_key(key, row.data(), packed.data());
+        cpu::unpack_index_key(key, packed.data(), row.data());
+        EXPECT_EQ(0, std::memcmp(k.row<float>(r), row.data(), 64 * 4)) << r;
+    }
+    EXPECT_THROW(index_rows(f.ctx, f.some({1, 48}, 6)), Error);
+}
+
+TEST(QuantizeTape, gradients_pass_straight_through) {
+    Taped f;
+    f.step.quant = {.fp8_cache = true, .fp4_index = true};
+    const Tensor x = f.some({3, 64}, 7), y = cache_rows(f.ctx, x, 8), z = index_rows(f.ctx, x);
+    const Tensor dy = f.some({3, 64}, 8), dz = f.some({3, 64}, 9);
+    std::copy_n(dy.f32(), 192, f.tape.grad(y).f32());
+    std::copy_n(dz.f32(), 192, f.tape.grad(z).f32());
+    f.tape.backward(f.ctx);
+    for (int64_t r = 0; r < 3; ++r) {
+        walsh(dz.row<float>(r), 64);
+        for (int i = 0; i < 64; ++i)
+            EXPECT_NEAR(f.tape.grad(x).row<float>(r)[i], dy.row<float>(r)[i] + dz.row<float>(r)[i], 1e-6);
+    }
+}
+
+// y = Q(W) Q(x): dW = dy Q(x)^T, dx = Q(W)^T dy.
+TEST(QuantizeTape, a_linear_multiplies_rounded_values) {
+    Taped f;
+    f.step.quant = {.fp8_weights = true, .fp8_activations = true};
+    f.step.wants_rounding = true;
+    const Tensor wv = f.some({3, 140}, 10), x = f.some({2, 140}, 11), dw = f.tensor({3, 140}, std::vector<float>(420));
+    wv.f32()[0] = 1e-9f;     // below the smallest FP8 of its block
+    x.f32()[280 - 1] = 448;  // the largest: its block's scale is 1
+    const Param w = trained(wv);
+    f.tape.bind(wv, dw);
+    const Tensor y = linear(f.ctx, x, w);
+    const Tensor exact = linear(f.ctx, x, w, {.quantise_input = false});
+    const Tensor qw = dense_weight(f.ctx, w), qx = linear_input(f.ctx, x);
+    double difference = 0;
+    for (int t = 0; t < 2; ++t)
+        for (int o = 0; o < 3; ++o) {
+            double sum = 0;
+            for (int i = 0; i < 140; ++i) sum += static_cast<double>(qw.row<float>(o)[i]) * qx.row<float>(t)[i];
+            EXPECT_NEAR(y.row<float>(t)[o], sum, 1e-4 * std::max(1.0, std::abs(sum)));
+            difference += std::abs(y.row<float>(t)[o] - exact.row<float>(t)[o]);
+        }
+    EXPECT_GT(difference, 1e-3);
+    f.tape.grad(y).f32()[0] = 1;  // of y[0][0]
+    f.tape.backward(f.ctx);
+    for (int i = 0; i < 140; ++i) {
+        EXPECT_FLOAT_EQ(dw.row<float>(0)[i], qx.row<float>(0)[i]);
+        EXPECT_FLOAT_EQ(f.tape.grad(x).row<float>(0)[i], qw.row<float>(0)[i]);
+    }
+    EXPECT_EQ(f.step.rounding.weights.n, 420);
+    EXPECT_EQ(f.step.rounding.activations.n, 560);  // twice: the linear, and this test
+    EXPECT_EQ(f.step.rounding.weights.flushed, 1);
+    EXPECT_EQ(f.step.rounding.activations.saturated, 2);
+}
+
+TEST(QuantizeTape, doubles_are_rounded_as_floats) {
+    Taped f;
+    f.ctx.dtype = DType::f64;
+    f.step.quant = {.fp8_activations = true};
+    const Tensor narrow = f.some({2, 200}, 12), wide = f.arena.make(DType::f64, {2, 200});
+    std::copy_n(narrow.f32(), 400, wide.as<double>());
+    const Tensor a = linear_input(f.ctx, narrow), b = linear_input(f.ctx, wide);
+    for (int i = 0; i < 400; ++i) EXPECT_EQ(a.f32()[i], b.as<double>()[i]);
+}
+
+}  // namespace
+}  // namespace vitrine
