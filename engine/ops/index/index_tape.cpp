@@ -102,11 +102,14 @@ struct Scores {
     }
 };
 
-// f(row, entries visible to it)
-template <class F>
-void for_queries(const Offsets& rows, int64_t ratio, F&& f) {
+constexpr int64_t kQueriesPerPiece = 64;
+
+// [T] entries that each query sees.
+std::vector<int64_t> visible_entries(const Offsets& rows, int64_t ratio) {
+    std::vector<int64_t> n;
     for (int64_t s = 0; s < n_segments(rows); ++s)
-        for (int64_t t = rows[s]; t < rows[s + 1]; ++t) f(t, (t - rows[s] + 1) / ratio);
+        for (int64_t t = rows[s]; t < rows[s + 1]; ++t) n.push_back((t - rows[s] + 1) / ratio);
+    return n;
 }
 
 uint64_t wide_order_key(double x) {  // as order_key
@@ -152,15 +155,15 @@ double divergence(const T* scores, const T* mass, const std::vector<int32_t>& se
 // Every query's entries: the chosen ones, or all that it sees.
 struct EntrySets {
     Tensor chosen;
-    int64_t ratio;
-    void of(int64_t t, int64_t visible, std::vector<int32_t>& set) const {
+    std::vector<int64_t> visible;
+    void of(int64_t t, std::vector<int32_t>& set) const {
         set.clear();
         if (chosen.empty()) {
-            set.resize(static_cast<size_t>(visible));
+            set.resize(static_cast<size_t>(visible[t]));
             std::iota(set.begin(), set.end(), 0);
         } else {
             const int32_t* list = chosen.row<int32_t>(t);
-            std::copy_if(list, list + chosen.dim(1), std::back_inserter(set), [&](int32_t i) { return i >= 0 && i < visible; });
+            std::copy_if(list, list + chosen.dim(1), std::back_inserter(set), [&](int32_t i) { return i >= 0 && i < visible[t]; });
         }
     }
 };
@@ -197,11 +200,14 @@ Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
     const Tensor chosen = ctx.arena.make(DType::i32, {scores_TS.dim(0), k});
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        std::vector<int32_t> best;
-        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
-            top_entries(scores_TS.row<T>(t), visible, k, best);
-            int32_t* out = chosen.row<int32_t>(t);
-            std::fill_n(std::copy(best.begin(), best.end(), out), k - static_cast<int64_t>(best.size()), -1);
+        const std::vector<int64_t> visible = visible_entries(rows, ratio);
+        ctx.pool.parallel_for(scores_TS.dim(0), kQueriesPerPiece, [&](int64_t t0, int64_t t1) {
+            std::vector<int32_t> best;
+            for (int64_t t = t0; t < t1; ++t) {
+                top_entries(scores_TS.row<T>(t), visible[t], k, best);
+                int32_t* out = chosen.row<int32_t>(t);
+                std::fill_n(std::copy(best.begin(), best.end(), out), k - static_cast<int64_t>(best.size()), -1);
+            }
         });
     });
     return chosen;
@@ -210,31 +216,36 @@ Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
 void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
                           const Offsets& rows, int64_t ratio) {
     TrainingStep& step = *ctx.training;
-    const EntrySets sets{chosen_TK, ratio};
-    std::vector<int32_t> set;
-    int64_t n = 0;
-    for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
-        sets.of(t, visible, set);
-        n += !set.empty();
-    });
-    if (n == 0) return;
+    const auto sets = std::make_shared<EntrySets>(EntrySets{chosen_TK, visible_entries(rows, ratio)});
+    const int64_t n_tokens = scores_TS.dim(0), n_pieces = (n_tokens + kQueriesPerPiece - 1) / kQueriesPerPiece;
     const double weight = step.indexer_weight;
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        double sum = 0;
-        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
-            sets.of(t, visible, set);
-            sum += divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, 0, nullptr);
+        std::vector<double> sums(static_cast<size_t>(n_pieces));
+        std::vector<int64_t> counts(static_cast<size_t>(n_pieces));
+        ctx.pool.parallel_for(n_tokens, kQueriesPerPiece, [&](int64_t t0, int64_t t1) {
+            std::vector<int32_t> set;
+            for (int64_t t = t0; t < t1; ++t) {
+                sets->of(t, set);
+                if (set.empty()) continue;
+                ++counts[t0 / kQueriesPerPiece];
+                sums[t0 / kQueriesPerPiece] += divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, 0, nullptr);
+            }
         });
+        const int64_t n = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+        if (n == 0) return;
         if (!step.is_recomputation)
-            step.losses.push_back({"indexer", ctx.layer, sum / static_cast<double>(n), weight});
+            step.losses.push_back(
+                {"indexer", ctx.layer, std::accumulate(sums.begin(), sums.end(), 0.0) / static_cast<double>(n), weight});
         ctx.tape->record([=](Ctx& c) {
             const auto factor = static_cast<T>(weight / static_cast<double>(n));
             const Tensor d = c.tape->grad(scores_TS);
-            std::vector<int32_t> of_query;
-            for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
-                sets.of(t, visible, of_query);
-                divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), of_query, factor, d.row<T>(t));
+            c.pool.parallel_for(n_tokens, kQueriesPerPiece, [&](int64_t t0, int64_t t1) {
+                std::vector<int32_t> set;
+                for (int64_t t = t0; t < t1; ++t) {
+                    sets->of(t, set);
+                    divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, factor, d.row<T>(t));
+                }
             });
         });
     });
@@ -247,14 +258,15 @@ void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
         std::vector<int32_t> ours, best, common;
-        for_queries(rows, ratio, [&](int64_t t, int64_t visible) {
-            if (visible <= k) return;
-            top_entries(scores_TS.row<T>(t), visible, k, ours);
-            top_entries(dense_mass_TS.row<T>(t), visible, k, best);
+        const std::vector<int64_t> visible = visible_entries(rows, ratio);
+        for (int64_t t = 0; t < scores_TS.dim(0); ++t) {
+            if (visible[t] <= k) continue;
+            top_entries(scores_TS.row<T>(t), visible[t], k, ours);
+            top_entries(dense_mass_TS.row<T>(t), visible[t], k, best);
             common.clear();
             std::set_intersection(ours.begin(), ours.end(), best.begin(), best.end(), std::back_inserter(common));
             n += k, n_common += static_cast<int64_t>(common.size());
-        });
+        }
     });
     const double recall = n > 0 ? static_cast<double>(n_common) / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
     ctx.training->indexers.push_back({ctx.layer, recall});
