@@ -230,10 +230,15 @@ int run_bench(const Args& args) {
 
     // Spans long enough to be told from the clock's noise, short enough for 20 pairs.
     const int span = static_cast<int>(std::clamp(r.decode_tokens_per_s * 0.05, 8.0, 48.0));
-    WatchingMeter meter(*engine, seeded_tokens(engine->config().vocab_size, std::min<int64_t>(context, 512), 4), span,
-                        base_probes());
-    for (int i = 0; i < 20; ++i) meter.measure_pair();
-    r.watching = meter.cost();
+    const auto watched_ids = seeded_tokens(engine->config().vocab_size, std::min<int64_t>(context, 512), 4);
+    const auto watching = [&](ProbeSet probes) {
+        WatchingMeter meter(*engine, watched_ids, span, probes);
+        for (int i = 0; i < 20; ++i) meter.measure_pair();
+        return meter.cost();
+    };
+    r.watching = watching(base_probes());
+    // What the Attention view wants with a head selected: the most that any view watches.
+    r.watching_most = watching(base_probes() | probe_bit(kIndexScores) | probe_bit(kSharesHead) | probe_bit(kEntryMassHead));
     measure_cancel(*engine, r);
     r.check_ns = measure_check_ns();
     r.checks_per_token = int64_t{kProbeCount} * (engine->config().n_layers() + 1);

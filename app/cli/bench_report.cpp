@@ -66,6 +66,8 @@ std::string to_text(const BenchReport& r) {
         static_cast<int>(r.decode_slices.size()), 100 * share[0], 100 * share[2]);
     add(s, "watching   %8.2f %% of a token's time, median of %d alternating runs, 95 %% interval [%.2f, %.2f]",
         r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);
+    add(s, "           %8.2f %% in the Attention view, which watches most, interval [%.2f, %.2f]", r.watching_most.percent,
+        r.watching_most.low, r.watching_most.high);
     add(s, "unwatched  %8.4f %%: at most %lld checks per token of %.2f ns", r.unwatched_cost_percent(),
         static_cast<long long>(r.checks_per_token), r.check_ns);
     add(s, "cancel     %8.1f ms median, %.1f ms at most, %d stops at random times of a prefill", r.cancel_median_ms,
@@ -102,6 +104,11 @@ std::string to_json(const BenchReport& r) {
     interval.push(r.watching.low);
     interval.push(r.watching.high);
     put(j, "watching_cost_interval", interval);
+    put(j, "watching_most_percent", r.watching_most.percent);
+    Json most = Json::array();
+    most.push(r.watching_most.low);
+    most.push(r.watching_most.high);
+    put(j, "watching_most_interval", most);
     put(j, "watching_runs", r.watching.n_pairs);
     put(j, "probe_check.per_token_at_most", r.checks_per_token);
     put(j, "probe_check.ns", r.check_ns);

@@ -22,7 +22,8 @@ struct BenchReport {
     // Decoding in slices [tokens/s], and memory read before the first slice and after every one [GB/s; GB = 1e9 bytes].
     std::vector<double> decode_slices, read_slices;
     uint64_t read_bytes = 0;
-    WatchingCost watching;
+    WatchingCost watching;       // the base set: every view but Attention
+    WatchingCost watching_most;  // and what the Attention view adds
     int64_t checks_per_token = 0;  // an upper bound: every probe at every layer
     double check_ns = 0;
     double cancel_median_ms = 0, cancel_max_ms = 0;  // from the request to the engine's return, in prefill

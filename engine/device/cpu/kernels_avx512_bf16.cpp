@@ -38,10 +38,44 @@ struct Fp8Lookup : F32Math {
     }
 };
 
+// The same where scales are FP32: values are looked up unscaled and multiplied once.
+struct Fp8LookupScaled : Fp8Lookup {
+    struct Block {
+        Fp8Dot::Block table;
+        __m512 scale;
+    };
+    static Row row(const PackedMatrix& w, int64_t o) { return Fp8Codec::row(w, o); }
+    static Block block(const Source& from, Row r, int64_t k, int64_t) {
+        constexpr int kOne = 127;  // the E8M0 code of 1
+        const uint8_t *h = from.t.fp8_high[kOne], *l = from.t.fp8_low[kOne];
+        float s;
+        __builtin_memcpy(&s, r.scale + k / 128 * 4, 4);
+        return {{{_mm512_load_si512(h), _mm512_load_si512(h + 64)}, {_mm512_load_si512(l), _mm512_load_si512(l + 64)}},
+                _mm512_set1_ps(s)};
+    }
+    static void scaled(const Block& b, Op* out) {
+        for (int v = 0; v < kVectors; ++v) out[v] = _mm512_mul_ps(out[v], b.scale);
+    }
+    static void get(Row r, const Block& b, int64_t k, Op* out) {
+        Fp8Lookup::get(r, b.table, k, out);
+        scaled(b, out);
+    }
+    static void get_n(Row r, const Block& b, int64_t k, int64_t n, Op* out) {
+        Fp8Lookup::get_n(r, b.table, k, n, out);
+        scaled(b, out);
+    }
+};
+
+bool is_fp8_in_128_columns(const PackedMatrix& w) {
+    return w.dtype == DType::f8_e4m3 && w.block_rows >= 1 && w.block_cols == 128;
+}
+
 void gemm(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy, int64_t o0,
           int64_t o1) {
-    if (w.dtype == DType::f8_e4m3 && w.block_rows >= 1 && w.block_cols == 128 && w.scale_dtype == DType::f8_e8m0)
+    if (is_fp8_in_128_columns(w) && w.scale_dtype == DType::f8_e8m0)
         return packed_gemm<Fp8Lookup>(w, x, ldx, m, y, ldy, o0, o1);
+    if (is_fp8_in_128_columns(w) && w.scale_dtype == DType::f32)
+        return packed_gemm<Fp8LookupScaled>(w, x, ldx, m, y, ldy, o0, o1);
     avx512_kernels().gemm(w, x, ldx, m, y, ldy, o0, o1);
 }
 
@@ -60,7 +94,7 @@ void gemm_bf16(const PackedMatrix& w, const float* x, int64_t ldx, int64_t m, fl
         default:
             break;
     }
-    avx512_kernels().gemm(w, x, ldx, m, y, ldy, o0, o1);  // F32 and F16 weights, FP32 scales: not exact in BF16
+    gemm(w, x, ldx, m, y, ldy, o0, o1);  // F32 and F16 weights, FP32 scales: not exact in BF16
 }
 
 }  // namespace
