@@ -4,7 +4,7 @@
 #include <ctime>
 #include <filesystem>
 
-#include "app/sqlite.h"
+#include "engine/base/sqlite.h"
 #include "app/store_impl.h"
 #include "engine/base/json.h"
 

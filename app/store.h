@@ -10,16 +10,10 @@
 #include <vector>
 
 #include "app/conversation.h"
-#include "engine/base/error.h"
+#include "engine/base/sqlite.h"
 #include "engine/telemetry/trace.h"
 
 namespace vitrine {
-
-// The file is not what this program wrote: the owner keeps it aside and begins a new one.
-class DamagedStore : public Error {
-  public:
-    explicit DamagedStore(const std::string& message) : Error(ErrorKind::bad_input, message) {}
-};
 
 struct StoredToken {
     uint64_t branch = 0;

@@ -12,7 +12,7 @@
 #include <limits>
 #include <utility>
 
-#include "app/sqlite.h"
+#include "engine/base/sqlite.h"
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
 #include "engine/telemetry/run_folder.h"

@@ -10,14 +10,15 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/base/error.h"
+#include "engine/base/disk_full.h"
 
 namespace vitrine {
 namespace {
 
 [[noreturn]] void io_error(const std::string& path, const std::string& what, int number) {
-    throw Error(ErrorKind::io,
-                escaped(path, 512) + ": " + what + (number ? std::string(": ") + std::strerror(number) : ""));
+    const std::string message = escaped(path, 512) + ": " + what + (number ? std::string(": ") + std::strerror(number) : "");
+    if (number == ENOSPC || number == EDQUOT) throw DiskFull(message);
+    throw Error(ErrorKind::io, message);
 }
 
 struct Descriptor {

@@ -14,7 +14,7 @@
 #include <mutex>
 
 #include "app/archive.h"
-#include "app/sqlite.h"
+#include "engine/base/sqlite.h"
 #include "engine/base/reader.h"
 #include "engine/base/rng.h"
 #include "tests/support/temp_folder.h"

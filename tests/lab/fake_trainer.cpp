@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "app/sqlite.h"
+#include "engine/base/sqlite.h"
 #include "engine/base/error.h"
 #include "engine/base/json.h"
 #include "engine/base/reader.h"

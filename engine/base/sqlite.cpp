@@ -1,7 +1,9 @@
 // SQLite behind two small classes.
-#include "app/sqlite.h"
+#include "engine/base/sqlite.h"
 
 #include <sqlite3.h>
+
+#include "engine/base/disk_full.h"
 
 namespace vitrine::sql {
 
@@ -11,6 +13,8 @@ void fail(sqlite3* db, const std::string& path, int code) {
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
             throw DamagedStore(what);
+        case SQLITE_FULL:
+            throw DiskFull(what);
         case SQLITE_NOMEM:
             throw Error(ErrorKind::out_of_memory, what);
         default:

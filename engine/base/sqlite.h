@@ -1,17 +1,27 @@
-// SQLite behind two small classes: a connection and a statement, with errors as exceptions. Used by store*.cpp and lab/run_reader.cpp only.
+// SQLite behind two small classes: a connection and a statement, with errors as exceptions.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "app/store.h"
+#include "engine/base/error.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
 
+namespace vitrine {
+
+// The file is not what this program wrote: the owner keeps it aside and begins a new one.
+class DamagedStore : public Error {
+  public:
+    explicit DamagedStore(const std::string& message) : Error(ErrorKind::bad_input, message) {}
+};
+
+}  // namespace vitrine
+
 namespace vitrine::sql {
 
-// Throws DamagedStore for a corrupt file, Error(io) with path, text and code for the rest.
+// Throws DamagedStore for a corrupt file, DiskFull, Error(io) with path, text and code for the rest.
 [[noreturn]] void fail(sqlite3* db, const std::string& path, int code);
 
 class Database {
