@@ -25,6 +25,7 @@ constexpr Subcommand kSubcommands[] = {
     {"chat", cli::run_chat, "answer a prompt, or talk in the terminal"},
     {"dump", cli::run_dump, "write logits and internals of a sequence to a file"},
     {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
+    {"train", cli::run_train, "train a model, or run the lab's experiments"},
     {"bench", cli::run_bench, "speed of decoding, prefill, reading and watching"},
     {"init", cli::run_init, "write a checkpoint with random weights"},
     {"drive", cli::run_drive, "run the program from a script"},

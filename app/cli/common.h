@@ -60,6 +60,7 @@ int run_window(const Args& args);
 int run_chat(const Args& args);
 int run_dump(const Args& args);
 int run_inspect(const Args& args);
+int run_train(const Args& args);
 int run_bench(const Args& args);
 int run_init(const Args& args);
 int run_drive(const Args& args);

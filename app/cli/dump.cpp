@@ -1,5 +1,7 @@
 // vitrine dump: logits and internals of a sequence, under the names of tests/golden.
+#include <algorithm>
 #include <cstdio>
+#include <thread>
 
 #include "app/cli/common.h"
 #include "app/cli/dump_sink.h"
@@ -8,28 +10,12 @@
 #include "engine/base/json.h"
 #include "engine/base/log.h"
 #include "engine/base/reader.h"
+#include "engine/model/config.h"
+#include "engine/train/gradient_file.h"
+#include "engine/weights/checkpoint.h"
 
 namespace vitrine::cli {
 namespace {
-
-std::vector<int32_t> ids_from_file(const std::string& file, int vocab_size) {
-    const JsonLimits limits{.max_bytes = size_t{64} << 20, .max_depth = 4};
-    const Json j = Json::parse(read_file(file, limits.max_bytes), file, limits);
-    if (!j.is_array()) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": expected a list of token ids");
-    std::vector<int32_t> ids;
-    std::vector<Issue> issues;
-    for (const Json& x : j.items()) {
-        const bool is_fine = x.type() == Json::Type::integer && x.as_int() >= 0 && x.as_int() < vocab_size;
-        if (is_fine)
-            ids.push_back(static_cast<int32_t>(x.as_int()));
-        else
-            issues.push_back({file, "[" + std::to_string(ids.size() + issues.size()) + "]", x.dump(),
-                              "expected an integer in [0, " + std::to_string(vocab_size - 1) + "]", ""});
-    }
-    throw_if_any(issues);
-    if (ids.empty()) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": the list of token ids is empty");
-    return ids;
-}
 
 RenderedPrompt rendered(const Engine& engine, const std::string& text, const std::string& mode,
                         const std::string& system, bool is_raw) {
@@ -43,12 +29,28 @@ RenderedPrompt rendered(const Engine& engine, const std::string& text, const std
     return render_prompt(engine, tree, asked, mode_from_name(mode));
 }
 
+void dump_gradients(const ModelArgs& m, const std::string& tokens, const std::string& dtype, const std::string& out) {
+    const std::string folder = m.folder_or_shipped();
+    const ModelConfig config = read_config(folder).config;
+    const bool is_f64 = dtype == "f64";
+    const TrainConfig c = plain_loss(is_f64 ? TrainDType::f64 : TrainDType::f32, tokens);
+    const int n_threads = m.threads ? static_cast<int>(m.threads) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    Trainer trainer(config, load_weights(folder, config), c, n_threads);
+    const LossAndGradients result = trainer.gradients(trainer.data().batch(0));
+    const std::vector<NamedGradient> gradients = gradients_by_file_name(trainer);
+    std::vector<NamedArray> arrays = {{"loss", DType::f64, {1}, &result.loss, sizeof result.loss}};
+    for (const NamedGradient& g : gradients) arrays.push_back({g.name, g.dtype, g.shape, g.bytes.data(), g.bytes.size()});
+    write_safetensors(out, arrays);
+    log_info("loss " + std::to_string(result.loss) + "; " + std::to_string(gradients.size()) + " gradients written to " + out);
+}
+
 }  // namespace
 
 int run_dump(const Args& args) {
     ModelArgs model;
     std::string tokens, prompt, out, mode = "non-think", system;
-    bool is_raw = false;
+    bool is_raw = false, is_gradients = false;
+    std::string dtype = "f32";
     Options o("dump", "(--tokens FILE.json | -p TEXT) --out FILE [OPTIONS]",
               "Runs a sequence and writes input_ids, logits [T,V] and every probe as arrays: blocks.{i}.NAME [T,...], "
               "entries "
@@ -59,6 +61,8 @@ int run_dump(const Args& args) {
         .choice("--mode", kModeNames, &mode, "mode of the rendered prompt (non-think)")
         .text("-sys, --system", "TEXT", &system, "system text of the rendered prompt")
         .flag("--raw", &is_raw, "the text as it is, after the begin-of-sentence token")
+        .flag("--gradients", &is_gradients, "instead: the gradient of the mean next-token loss, under the checkpoint's names, and `loss`")
+        .choice("--dtype", {"f32", "f64"}, &dtype, "of the gradients and all arithmetic behind them (f32)")
         .text("-o, --out", "FILE", &out, "FILE.safetensors or FILE.npz");
     if (!o.parse(args)) return 0;
     if (o.was_given("--tokens") == o.was_given("--prompt")) throw UsageError("give either --tokens or -p");
@@ -67,10 +71,16 @@ int run_dump(const Args& args) {
     if (!is_npz && !out.ends_with(".safetensors"))
         throw UsageError("--out " + escaped(out) + ": expected a name ending in .safetensors or .npz");
 
+    if (is_gradients) {
+        if (tokens.empty() || is_npz) throw UsageError("--gradients takes --tokens and writes .safetensors");
+        return dump_gradients(model, tokens, dtype, out), 0;
+    }
+    if (o.was_given("--dtype")) throw UsageError("--dtype goes with --gradients");
+
     Interrupt interrupt;
     const auto engine = load_engine(model);
     const std::vector<int32_t> ids = tokens.empty() ? rendered(*engine, prompt, mode, system, is_raw).ids()
-                                                    : ids_from_file(tokens, engine->config().vocab_size);
+                                                    : read_token_file(tokens, engine->config().vocab_size, 1);
     const auto session = engine->new_session();
     DumpSink sink;
     session->publish_to(&sink);

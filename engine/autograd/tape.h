@@ -27,6 +27,8 @@ class Tape {
     // Whether somebody wants the gradient of this weight: frozen weights are not bound.
     bool is_bound(const Tensor& leaf) const { return bound_.contains(leaf.data); }
 
+    void unbind() { bound_.clear(); }
+
     // What is bound here is bound in `other` too (recomputation runs on a tape of its own).
     void share_leaves(Tape& other) const { other.bound_.insert(bound_.begin(), bound_.end()); }
 

@@ -191,7 +191,8 @@ Tensor mtp_logits(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const M
 
     const BatchAngles angles = batch_angles(ctx, c, batch);
     ctx.layer = c.n_layers();  // the layer after the trunk's: window only, routed by score
-    const Batch shifted{next, batch.segments, nullptr};
+    const bool has_forced = batch.forced && batch.forced->experts_TK.size() > c.layers.size();
+    const Batch shifted{next, batch.segments, has_forced ? batch.forced : nullptr};
     const Tensor y_TND = block(ctx, c, mtp.block, c.n_layers(), z_TND, shifted, angles);
     ctx.layer = -1;
     return head(ctx, c, mtp.hc_head, mtp.norm, w.head, y_TND);

@@ -13,6 +13,8 @@ void list_data_and_schedule(TrainConfig& c, ConfigFields& f) {
     f.integer("batch", c.batch, 1, 65536, "sequences a step");
     f.integer("sequence_length", c.sequence_length, 2, 1 << 20, "tokens a sequence; samples are packed into it");
     f.integer("seed", c.seed, 0, kMany, "of the data and of a model from nothing");
+    f.integer("noise_step", c.noise_step, 0, kMany, "first step that gets random tokens instead, when noise_batches is not 0");
+    f.integer("noise_batches", c.noise_batches, 0, kMany, "how many steps get random tokens: a provoked spike").is_live = true;
     f.group("Length and learning rate");
     f.integer("steps", c.steps, 1, kMany, "where the run ends; cosine and wsd end there too").is_live = true;
     f.real("lr", c.lr, 0, 100, "learning rate at the top").is_live = true;
@@ -39,7 +41,7 @@ void list_optimizer(TrainConfig& c, ConfigFields& f) {
 
 void list_losses(TrainConfig& c, ConfigFields& f) {
     f.group("Experts and further losses");
-    f.choice("balance", c.balance, {"none", "auxiliary", "sequence", "bias"},
+    f.choice("balance", c.balance, {"none", "auxiliary", "sequence", "bias", "bias_and_sequence"},
              "auxiliary: loss over the batch; sequence: loss within each sample; bias: sign rule on the selection bias");
     f.real("balance_weight", c.balance_weight, 0, 1e3, "of the auxiliary or sequence loss").is_live = true;
     f.real("bias_speed", c.bias_speed, 0, 10, "step of the selection bias; V4's 0.001 needs long runs").is_live = true;

@@ -13,7 +13,7 @@ namespace vitrine {
 enum class OptimizerKind { adamw, muon };         // muon: AdamW for what is no matrix (v4-spec 10.2)
 enum class DecayScope { matrices, all };          // matrices: embedding and head too; norms, biases, scales and sinks not
 enum class ScheduleKind { constant, cosine, wsd };
-enum class BalanceKind { none, auxiliary, sequence, bias };
+enum class BalanceKind { none, auxiliary, sequence, bias, bias_and_sequence };  // V4: the last
 enum class IndexerMode { sparse, dense, warm_up, staged };
 enum class AnticipatoryMode { off, always, triggered };
 enum class NonFinitePolicy { stop, skip };
@@ -23,7 +23,7 @@ enum class TrainDType { f32, f64 };
 struct TrainConfig {
     // data
     std::string data = "mix3", tokens;
-    int64_t batch = 16, sequence_length = 64, seed = 0;
+    int64_t batch = 16, sequence_length = 64, seed = 0, noise_step = 0, noise_batches = 0;
     // length and schedule
     int64_t steps = 200, warmup_steps = 0, decay_steps = 0;
     ScheduleKind schedule = ScheduleKind::constant;

@@ -13,7 +13,7 @@ UpdateSums update(const AdamW& a, const AdamWSlice& s, int64_t begin, int64_t en
     const T keep = static_cast<T>(1 - a.lr * (s.decays ? a.weight_decay : 0)), scale = static_cast<T>(a.gradient_scale);
     const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), eps = static_cast<T>(a.eps);
     const T rest1 = static_cast<T>(1 - a.beta1), rest2 = static_cast<T>(1 - a.beta2);
-    const auto t = static_cast<double>(a.t);
+    const auto t = static_cast<double>(s.t);
     const T rate = static_cast<T>(a.lr / (1 - std::pow(a.beta1, t)));
     const T root_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(a.beta2, t)));
     T *w = s.weight.as<T>(), *m = s.mean.as<T>(), *v = s.square.as<T>();
@@ -38,10 +38,9 @@ UpdateSums update(const AdamW& a, const AdamWSlice& s, int64_t begin, int64_t en
 }  // namespace
 
 std::vector<UpdateSums> adamw(Ctx& ctx, const AdamW& a, std::span<const AdamWSlice> slices) {
-    VITRINE_ASSERT(a.t >= 1);
     std::vector<int64_t> counts;
     for (const AdamWSlice& s : slices) {
-        VITRINE_ASSERT(s.weight.count() == s.gradient.count() && s.weight.count() == s.mean.count() &&
+        VITRINE_ASSERT(s.t >= 1 && s.weight.count() == s.gradient.count() && s.weight.count() == s.mean.count() &&
                        s.weight.count() == s.square.count());
         counts.push_back(s.weight.count());
     }

@@ -8,13 +8,13 @@ namespace vitrine {
 
 struct AdamW {
     double lr, beta1, beta2, eps, weight_decay;
-    int64_t t;                   // of this step, from 1: bias correction
     double gradient_scale = 1;   // clipping
 };
 
 struct AdamWSlice {              // equal counts, one dtype (f32 or f64); weight, mean and square are overwritten
     Tensor weight, gradient, mean, square;
     bool decays;
+    int64_t t;                   // updates of this weight, this one included: bias correction
 };
 
 // Sums over the elements of one weight, in double: what its update amounts to.

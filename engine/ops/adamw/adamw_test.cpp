@@ -13,9 +13,9 @@ namespace {
 
 struct Slots {
     std::vector<double> w, g, m, v;
-    AdamWSlice slice(bool decays) {
+    AdamWSlice slice(bool decays, int64_t step = 1) {
         auto t = [](std::vector<double>& x) { return Tensor{x.data(), DType::f64, {static_cast<int64_t>(x.size())}}; };
-        return {t(w), t(g), t(m), t(v), decays};
+        return {t(w), t(g), t(m), t(v), decays, step};
     }
 };
 
@@ -26,14 +26,14 @@ TEST(AdamW, two_steps_by_hand) {
     // 0.88 * 0.98 - 0.1 * 0.10526315789 / 0.35355339059 = 0.8624 - 0.029772917
     test::OpFixture f;
     Slots s{{1}, {0.5}, {0}, {0}};
-    AdamW a{0.1, 0.9, 0.5, 0, 0.2, 1};
+    const AdamW a{0.1, 0.9, 0.5, 0, 0.2};
     auto sums = adamw(f.ctx, a, std::vector{s.slice(true)});
     EXPECT_NEAR(s.w[0], 0.88, 1e-15);
     EXPECT_NEAR(sums[0].update, 0.12 * 0.12, 1e-15);
     EXPECT_NEAR(sums[0].weight, 1, 0);
     EXPECT_NEAR(sums[0].surprise, 1, 1e-15);
-    s.g[0] = -0.25, a.t = 2;
-    adamw(f.ctx, a, std::vector{s.slice(true)});
+    s.g[0] = -0.25;
+    adamw(f.ctx, a, std::vector{s.slice(true, 2)});
     EXPECT_NEAR(s.w[0], 0.8624 - 0.1 * (0.02 / 0.19) / std::sqrt(0.125), 1e-15);
     EXPECT_NEAR(s.w[0], 0.832627083, 1e-9);
 }
@@ -41,7 +41,7 @@ TEST(AdamW, two_steps_by_hand) {
 TEST(AdamW, what_does_not_decay_stays_without_gradient) {
     test::OpFixture f;
     Slots s{{3}, {0}, {0}, {0}}, t = s;
-    const AdamW a{0.1, 0.9, 0.95, 1e-20, 0.5, 1};
+    const AdamW a{0.1, 0.9, 0.95, 1e-20, 0.5};
     adamw(f.ctx, a, std::vector{s.slice(false), t.slice(true)});
     EXPECT_EQ(s.w[0], 3);
     EXPECT_NEAR(t.w[0], 3 * 0.95, 1e-15);
@@ -57,8 +57,8 @@ TEST(AdamW, single_follows_double_and_threads_do_not_matter) {
         for (int t = 1; t <= 5; ++t) {
             std::vector<float> g = test::noise(n, 10 + static_cast<uint32_t>(t));
             auto tensor = [&](std::vector<float>& x) { return Tensor{x.data(), DType::f32, {static_cast<int64_t>(n)}}; };
-            const AdamWSlice slice{tensor(w), tensor(g), tensor(m), tensor(v), true};
-            adamw(ctx, {1e-2, 0.9, 0.95, 1e-8, 0.1, t, 0.5}, std::vector{slice});
+            const AdamWSlice slice{tensor(w), tensor(g), tensor(m), tensor(v), true, t};
+            adamw(ctx, {1e-2, 0.9, 0.95, 1e-8, 0.1, 0.5}, std::vector{slice});
         }
         return w;
     };

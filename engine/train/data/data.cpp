@@ -22,6 +22,12 @@ std::vector<int32_t> TrainBatch::next_tokens() const {
     return next;
 }
 
+std::string DataSource::text(std::span<const int32_t> ids) const {
+    std::string s;
+    for (int32_t id : ids) s += (s.empty() ? "" : " ") + std::to_string(id);
+    return s;
+}
+
 namespace {
 
 // One sequence with a target at every position but the last.
@@ -122,7 +128,7 @@ std::unique_ptr<DataSource> make_random_tokens(const TrainConfig& c, int model_v
     return std::make_unique<RandomTokens>(c, model_vocab_size);
 }
 
-std::vector<int32_t> read_token_file(const std::string& file, int vocab_size) {
+std::vector<int32_t> read_token_file(const std::string& file, int vocab_size, size_t n_least) {
     const JsonLimits limits{.max_bytes = size_t{64} << 20, .max_depth = 4};
     const Json j = Json::parse(read_file(file, limits.max_bytes), file, limits);
     if (!j.is_array()) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": expected a list of token ids");
@@ -137,7 +143,8 @@ std::vector<int32_t> read_token_file(const std::string& file, int vocab_size) {
                               "expected an integer in [0, " + std::to_string(vocab_size - 1) + "]", ""});
     }
     throw_if_any(issues);
-    if (ids.size() < 2)
+    if (ids.empty() && n_least > 0) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": the list of token ids is empty");
+    if (ids.size() < n_least)
         throw_if_any({{file, "", std::to_string(ids.size()) + " ids", "expected at least 2: the last is only a target", ""}});
     return ids;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ class DataSource {
     virtual TrainBatch held_out(int64_t index) const = 0;  // never a batch of any step
     virtual int vocab_size() const = 0;                    // ids are below it
     virtual const std::vector<std::string>& domains() const = 0;
+    virtual std::string text(std::span<const int32_t> ids) const;  // for people: numbers, or the task's own signs
 };
 
 struct TaskInfo {
@@ -49,7 +51,7 @@ std::unique_ptr<DataSource> make_mix3(const TrainConfig& c, int model_vocab_size
 std::unique_ptr<DataSource> make_token_file(const TrainConfig& c, int model_vocab_size);
 std::unique_ptr<DataSource> make_random_tokens(const TrainConfig& c, int model_vocab_size);
 
-// A list of token ids in a JSON file, each in [0, vocab_size).
-std::vector<int32_t> read_token_file(const std::string& path, int vocab_size);
+// A list of at least `n_least` token ids in a JSON file, each in [0, vocab_size).
+std::vector<int32_t> read_token_file(const std::string& path, int vocab_size, size_t n_least = 2);
 
 }  // namespace vitrine

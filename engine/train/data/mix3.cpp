@@ -89,6 +89,12 @@ class Mix3 : public DataSource {
         static const std::vector<std::string> names = {"addition", "reversal", "lookup"};
         return names;
     }
+    std::string text(std::span<const int32_t> ids) const override {
+        static const std::string signs = "0123456789abcdefghijklmnopqrstuvwxyz^.+=r?:,";
+        std::string s;
+        for (int32_t id : ids) s += id >= 0 && static_cast<size_t>(id) < signs.size() ? signs[static_cast<size_t>(id)] : '#';
+        return s;
+    }
 
   private:
     // Each sequence is filled with whole samples until the next one does not fit; what is left over is no token at all.

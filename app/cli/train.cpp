@@ -1,0 +1,204 @@
+// vitrine train: a run in its folder, or steps on a checkpoint without one; one JSON line per step on stdout.
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "app/cli/common.h"
+#include "app/cli/experiment.h"
+#include "app/cli/train_control.h"
+#include "engine/base/log.h"
+#include "engine/base/reader.h"
+#include "engine/model/config.h"
+#include "engine/telemetry/run_folder.h"
+#include "engine/train/fresh.h"
+#include "engine/train/presets.h"
+#include "engine/train/run.h"
+
+namespace vitrine::cli {
+namespace {
+
+struct TrainArgs {
+    std::string from, preset, config, run, rewind, tokens, dtype, experiment, arm;
+    std::vector<std::string> sets;
+    int64_t steps = -1, seed = -1, at_step = -1, threads = 0;
+    bool resumes = false, is_controlled = false, lists_keys = false;
+    std::vector<std::string> command;
+};
+
+void print_keys() {
+    TrainConfig c;
+    const ConfigFields all = fields(c);
+    const char* group = "";
+    for (const ConfigField& f : all.all()) {
+        if (std::string(group) != f.group) std::printf("%s%s\n", *group ? "\n" : "", group = f.group);
+        std::printf("  %-22s %-10s %s; %s%s\n", f.name, f.get().dump().c_str(), f.help, f.expected().c_str(),
+                    f.is_live ? "; live" : "");
+    }
+}
+
+// Where the model and the configuration begin.
+struct Beginning {
+    ModelConfig model;
+    TrainConfig train;
+    std::string weights;  // folder; empty: from nothing
+};
+
+Beginning beginning(const TrainArgs& a) {
+    Beginning b;
+    const int n_given = !a.from.empty() + !a.preset.empty() + !a.config.empty();
+    if (n_given != 1) throw UsageError("give one of --from DIR, --preset NAME and --config FILE");
+    if (!a.from.empty()) {
+        b.model = read_config(a.from).config, b.weights = a.from;
+    } else if (!a.preset.empty()) {
+        const TrainPreset& p = train_preset(a.preset);
+        b.model = p.model, b.train = p.train;
+    } else {
+        const Json file = Json::parse(read_file(a.config, 16 << 20), a.config, {.max_bytes = 16 << 20});
+        const Json& j = file.find("config") ? file.at("config") : file;  // a run's run.json, or its "config" alone
+        b.model = parse_config(j.at("model").dump(), a.config + ": model").config;
+        b.train = train_config_from_json(j.at("train"), a.config + ": train");
+    }
+    ConfigFields f = fields(b.train);
+    if (!a.tokens.empty()) b.train.data = "tokens", b.train.tokens = a.tokens;
+    if (a.steps >= 0) b.train.steps = a.steps;
+    if (a.seed >= 0) b.train.seed = a.seed;
+    if (!a.dtype.empty()) f.set("dtype=" + a.dtype);
+    for (const std::string& s : a.sets) f.set(s);
+    throw_if_any(validate(b.train, ""));
+    return b;
+}
+
+ModelWeights weights_of(const Beginning& b) {
+    return b.weights.empty() ? fresh_weights(b.model, b.train) : load_weights(b.weights, b.model);
+}
+
+void print_line(const StepReport& r) {
+    Json j = Json::object();
+    auto put = [&](const std::string& name, double v) { j.set(name, std::isfinite(v) ? Json(v) : Json()); };
+    j.set("step", r.step);
+    put("loss", r.loss), put("grad_norm", r.grad_norm), put("lr", r.lr);
+    for (const Scalar& s : r.scalars) put(s.name, s.value);
+    if (r.status == StepReport::Status::skipped) j.set("status", "skipped");
+    if (r.status == StepReport::Status::stopped) j.set("status", "stopped");
+    if (r.status == StepReport::Status::rolled_back) j.set("status", "rolled_back");
+    std::printf("%s\n", j.dump().c_str());
+    if (std::fflush(stdout) != 0) throw Error(ErrorKind::io, "stdout can't be written");
+    for (const TrainEvent& e : r.events) log_warning(e.text);
+}
+
+int run_without_folder(const TrainArgs& a, int n_threads) {
+    const Beginning b = beginning(a);
+    Interrupt interrupt;
+    Trainer trainer(b.model, weights_of(b), b.train, n_threads);
+    const std::stop_token stop = interrupt.begin();
+    while (!trainer.is_done()) {
+        const StepReport r = trainer.step(stop);
+        print_line(r);
+        if (r.status == StepReport::Status::stopped) return 1;
+    }
+    return 0;
+}
+
+std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& options) {
+    if (a.resumes) return TrainingRun::resume(a.run, options);
+    RunDescription d{a.experiment, a.arm, {}, a.command, "", 0};
+    for (const std::string& s : a.sets)
+        if (const size_t equals = s.find('='); equals != std::string::npos) d.knobs[s.substr(0, equals)] = s.substr(equals + 1);
+    if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
+    const Beginning b = beginning(a);
+    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights),
+                      options);
+}
+
+// What the lines on stdin asked for, between two steps. False: stop.
+bool obey(TrainingRun& run, TrainControl& control, std::stop_token stop) {
+    bool steps_once = false;
+    while (!stop.stop_requested()) {
+        for (const auto& c : control.take()) {
+            using Do = RunControl::Do;
+            if (c.what == Do::stop) return false;
+            if (c.what == Do::step) steps_once = true;
+            if (c.what == Do::checkpoint) run.checkpoint(stop);
+            if (c.what == Do::set) run.change(c.key, c.value);
+            if (c.what == Do::pause && !control.is_paused) control.is_paused = true, run.set_state("paused");
+            if (c.what == Do::resume && control.is_paused) control.is_paused = false, run.set_state("running");
+        }
+        if (!control.is_paused || steps_once) return true;
+        control.wait();
+    }
+    return false;
+}
+
+int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
+    const std::stop_token stop = interrupt.begin();
+    try {
+        while (!run.is_done()) {
+            if (!obey(run, control, stop)) break;
+            const StepReport r = run.step(stop);
+            print_line(r);
+            if (r.status != StepReport::Status::stopped) continue;
+            run.set_state("failed", r.events.empty() ? "stopped" : r.events.back().text);
+            return 1;
+        }
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::cancelled) {
+            run.set_state("failed", e.what());
+            throw;
+        }
+    }
+    const bool is_done = run.is_done();
+    run.checkpoint();
+    if (!is_done) run.note(run_folder::kControl, "stopped at step " + std::to_string(run.trainer().next_step()));
+    run.set_state(is_done ? "finished" : "stopped");
+    return 0;
+}
+
+}  // namespace
+
+int run_train(const Args& given) {
+    if (asks_for_experiment(given)) return run_experiment(given);
+    TrainArgs a;
+    a.command = given;
+    Args args;
+    for (size_t i = 0; i < given.size(); ++i) {  // --resume DIR is --run DIR --resume
+        args.push_back(given[i]);
+        if (given[i] == "--resume" && i + 1 < given.size() && !given[i + 1].starts_with("-")) args.insert(args.end(), {"--run", given[++i]});
+    }
+    Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
+              "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
+              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2. --experiment NAME runs the lab's experiments, --list "
+              "names them.");
+    o.text("--from", "DIR", &a.from, "checkpoint to begin with")
+        .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")
+        .text("--config", "FILE", &a.config, "{\"model\": ..., \"train\": ...}, or a run's run.json: repeats it")
+        .text("--run", "DIR", &a.run, "folder for rows, events, checkpoints and the log")
+        .flag("--resume", &a.resumes, "go on from the newest checkpoint of the run in DIR")
+        .text("--rewind", "PARENT", &a.rewind, "leave another run at its checkpoint --step N, into --run DIR")
+        .integer("--step", 0, INT64_MAX, &a.at_step, "which checkpoint of PARENT")
+        .text("--tokens", "FILE.json", &a.tokens, "train on this one sequence: data=tokens")
+        .integer("--steps", 1, INT64_MAX, &a.steps, "how many; as --set steps=N")
+        .integer("--seed", 0, INT64_MAX, &a.seed, "of data and weights; as --set seed=N")
+        .choice("--dtype", {"f32", "f64"}, &a.dtype, "of weights, activations and gradients")
+        .list("--set", "KEY=VALUE", &a.sets, "any key of the configuration; may be repeated")
+        .flag("--keys", &a.lists_keys, "the keys, their defaults and ranges, and nothing else")
+        .flag("--control", &a.is_controlled, "take pause, resume, step, stop, checkpoint and set KEY VALUE from stdin")
+        .text("--arm", "NAME", &a.arm, "recorded in the run")
+        .integer("-t, --threads", 1, 1024, &a.threads, "threads; one per core when not given");
+    if (!o.parse(args)) return 0;
+    if (a.lists_keys) return print_keys(), 0;
+    const int n_threads = a.threads ? static_cast<int>(a.threads) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    if (a.run.empty() && (a.resumes || a.is_controlled || !a.rewind.empty())) throw UsageError("missing --run DIR");
+    if (!a.rewind.empty() && a.at_step < 0) throw UsageError("--rewind needs --step N");
+    if (a.run.empty()) return run_without_folder(a, n_threads);
+    Interrupt interrupt;
+    RunOptions options;
+    options.n_threads = n_threads;
+    const auto run = open_run(a, options);
+    TrainControl control(a.is_controlled);
+    return drive(*run, control, interrupt);
+}
+
+}  // namespace vitrine::cli

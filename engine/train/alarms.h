@@ -1,0 +1,15 @@
+// Alarms: which scalar crossed which line, and by how much it moved. Thresholds: docs/TRAINING.md.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "engine/train/trainer.h"
+
+namespace vitrine {
+
+// One event per scalar that is above its line now and was not the last time it was measured. `before` looks a scalar up in
+// an earlier row (otherwise: 0 when there is none), so that a run that was gone on from tells the same alarms.
+std::vector<TrainEvent> alarms_of(const StepReport& r, int64_t metrics_every,
+                                  const std::function<double(int64_t step, const std::string& name)>& before);
+
+}  // namespace vitrine

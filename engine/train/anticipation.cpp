@@ -1,0 +1,81 @@
+// Experts chosen by older weights.
+#include "engine/train/anticipation.h"
+
+#include <algorithm>
+
+namespace vitrine {
+namespace {
+
+// Keeps the experts that routers publish.
+class ChoiceSink : public ProbeSink {
+  public:
+    ChoiceSink(ExpertChoices& out) : out_(out) {}
+    void put(int, Probe, int, const float*, int, int) override {}
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override {
+        if (p != kRouterIndices) return;
+        if (out_.by_layer.size() <= static_cast<size_t>(layer)) out_.by_layer.resize(static_cast<size_t>(layer) + 1);
+        auto& choices = out_.by_layer[static_cast<size_t>(layer)];
+        const auto k = static_cast<size_t>(rows * cols);
+        choices.resize(static_cast<size_t>(out_.n_tokens) * k);
+        std::copy_n(data, k, choices.data() + static_cast<size_t>(token) * k);
+    }
+
+  private:
+    ExpertChoices& out_;
+};
+
+}  // namespace
+
+Forced ExpertChoices::forced(int n_layers) const {
+    Forced f;
+    f.experts_TK.resize(static_cast<size_t>(n_layers));
+    f.entries_Tk.resize(static_cast<size_t>(n_layers));
+    for (size_t l = 0; l < by_layer.size() && l < f.experts_TK.size(); ++l) {
+        if (by_layer[l].empty()) continue;
+        const int64_t k = static_cast<int64_t>(by_layer[l].size()) / n_tokens;
+        f.experts_TK[l] = {const_cast<int32_t*>(by_layer[l].data()), DType::i32, {n_tokens, k}};  // ops only read it
+    }
+    return f;
+}
+
+std::vector<Segment> segments_of(const TrainBatch& batch) {
+    std::vector<Segment> segments;
+    for (const TrainBatch::Sample& s : batch.samples) segments.push_back({nullptr, s.begin, s.end, 0});
+    return segments;
+}
+
+ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp) {
+    ExpertChoices choices;
+    choices.n_tokens = static_cast<int64_t>(batch.tokens.size());
+    ChoiceSink sink(choices);
+    Watch watch;
+    watch.set(probe_bit(kRouterIndices));
+    const Arena::Scope scratch(ctx.arena);
+    Tape none(false);
+    Ctx quiet = ctx;
+    quiet.tape = &none, quiet.watch = &watch, quiet.probes = &sink, quiet.training = nullptr;
+    const std::vector<Segment> segments = segments_of(batch);
+    const Batch b{batch.tokens, segments};
+    const Tensor x_TND = trunk(quiet, c, w, b);
+    const std::vector<int32_t> following = batch.next_tokens();
+    if (has_mtp) mtp_logits(quiet, c, w, w.mtp[0], x_TND, following, b);
+    return choices;
+}
+
+double churn(const ExpertChoices& a, const ExpertChoices& b) {
+    int64_t n = 0, n_other = 0;
+    for (size_t l = 0; l < std::min(a.by_layer.size(), b.by_layer.size()); ++l) {
+        const auto &x = a.by_layer[l], &y = b.by_layer[l];
+        if (x.size() != y.size() || x.empty()) continue;
+        const auto k = static_cast<int64_t>(x.size()) / a.n_tokens;
+        for (int64_t t = 0; t < a.n_tokens; ++t)
+            for (int64_t j = 0; j < k; ++j) {
+                const auto first = y.begin() + t * k;
+                n_other += std::find(first, first + k, x[static_cast<size_t>(t * k + j)]) == first + k;
+                ++n;
+            }
+    }
+    return n ? static_cast<double>(n_other) / static_cast<double>(n) : 0;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,25 @@
+// Experts chosen by older weights (Anticipatory Routing, v4-spec 10.4): what a forward pass chose, kept until its batch's turn.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/model/v4.h"
+#include "engine/train/data/data.h"
+
+namespace vitrine {
+
+struct ExpertChoices {
+    int64_t n_tokens = 0;
+    std::vector<std::vector<int32_t>> by_layer;  // [L (+ MTP)] of [T, K]; empty: the layer published none
+    // As a Forced whose tensors point into this. n_layers counts the MTP module's.
+    Forced forced(int n_layers) const;
+};
+
+std::vector<Segment> segments_of(const TrainBatch& batch);
+
+// One forward pass without gradients by the weights as they are.
+ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp);
+// Share of choices in which two differ: 0 = the same experts, in any order.
+double churn(const ExpertChoices& a, const ExpertChoices& b);
+
+}  // namespace vitrine

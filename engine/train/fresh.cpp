@@ -1,0 +1,72 @@
+// A model from nothing, in memory.
+#include "engine/train/fresh.h"
+
+#include "engine/base/rng.h"
+#include "engine/model/config.h"
+#include "engine/model/residual/residual.h"
+#include "engine/model/roles.h"
+
+namespace vitrine {
+namespace {
+
+struct Values {
+    std::vector<float> floats;
+    std::vector<int64_t> ids;
+};
+
+bool ends(const std::string& s, const char* tail) { return s.ends_with(tail); }
+
+void fill(const std::string& name, const Shape& shape, const ModelConfig& c, const TrainConfig& t, std::vector<float>& x) {
+    const CounterRng rng(static_cast<uint64_t>(t.seed), fnv1a64(name));
+    if (ends(name, "norm.weight")) return x.assign(x.size(), 1);
+    if (start_hyper_weight(c, name, t.init_alpha, t.init_identity, x)) return;
+    if (shape.rank != 2 || ends(name, ".ape")) return;  // sinks, position and selection biases: 0
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(t.init_std) * rng.normal(i);
+}
+
+// For each token K different experts: the first K of a shuffle.
+void fill_table(const std::string& name, const ModelConfig& c, const TrainConfig& t, const Shape& shape, std::vector<int64_t>& x) {
+    const CounterRng rng(static_cast<uint64_t>(t.seed), fnv1a64(name));
+    std::vector<int64_t> experts(static_cast<size_t>(c.n_experts));
+    for (int64_t token = 0; token < shape[0]; ++token) {
+        for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int64_t>(e);
+        for (int64_t k = 0; k < shape[1]; ++k) {
+            const uint64_t left = experts.size() - static_cast<uint64_t>(k);
+            std::swap(experts[static_cast<size_t>(k)],
+                      experts[static_cast<size_t>(k) + rng.bits(static_cast<uint64_t>(token * shape[1] + k)) % left]);
+            x[static_cast<size_t>(token * shape[1] + k)] = experts[static_cast<size_t>(k)];
+        }
+    }
+}
+
+}  // namespace
+
+ModelWeights fresh_weights(const ModelConfig& config, const TrainConfig& train) {
+    throw_if_any(validate(config, "the model"));
+    ModelWeights w;
+    auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
+        auto values = std::make_shared<Values>();
+        const auto n = static_cast<size_t>(shape.count());
+        const bool is_table = storage == Storage::table;
+        if (is_table) {
+            values->ids.resize(n);
+            fill_table(name, config, train, shape, values->ids);
+        } else {
+            values->floats.resize(n);
+            fill(name, shape, config, train, values->floats);
+        }
+        p.name = name, p.shape = shape;
+        p.view.data = is_table ? static_cast<const void*>(values->ids.data()) : values->floats.data();
+        p.view.dtype = is_table ? DType::i64 : DType::f32;
+        p.view.out = shape.rank == 2 ? shape[0] : 1, p.view.in = shape.rank == 2 ? shape[1] : shape[0];
+        p.owner = values;
+        w.bytes += n * (is_table ? 8 : 4);
+    };
+    trunk_roles(w, config, visit);
+    if (config.n_mtp_layers > 0) mtp_roles(w, config, visit);
+    const ParamCount count = count_params(config);
+    w.n_params = count.total, w.n_active_params = count.active;
+    return w;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,191 @@
+// Scalars of a training step.
+#include "engine/train/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/ops/linear/matmul.h"
+#include "engine/telemetry/derive.h"
+#include "engine/train/optimizer.h"
+#include "engine/train/trainer.h"
+
+namespace vitrine {
+namespace {
+
+std::string layer_name(int layer, const char* what) { return "layers." + std::to_string(layer) + "." + what; }
+
+struct Mean {
+    double sum = 0, max = -HUGE_VAL;
+    int64_t n = 0;
+    void add(double v) { sum += v, max = std::max(max, v), ++n; }
+    double mean() const { return n ? sum / static_cast<double>(n) : 0; }
+};
+
+void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    Mean violation, entropy;
+    int64_t n_dead = 0;
+    for (size_t l = 0; l < s.loads.size(); ++l) {
+        if (s.loads[l].chosen.empty()) continue;
+        std::vector<int64_t> counts;
+        for (double n : s.loads[l].chosen) counts.push_back(static_cast<int64_t>(n));
+        const LoadStats stats = load_stats(counts);
+        const double share = stats.max_entropy > 0 ? stats.entropy / stats.max_entropy : 1;
+        violation.add(stats.max_violation), entropy.add(share), n_dead += stats.n_dead;
+        if (!by_layer) continue;
+        const int layer = static_cast<int>(l);
+        out.add(layer_name(layer, "max_vio"), stats.max_violation);
+        out.add(layer_name(layer, "load_entropy"), share);
+        out.add(layer_name(layer, "dead_experts"), stats.n_dead);
+    }
+    if (violation.n == 0) return;
+    out.add("max_vio", violation.mean()), out.add("max_vio.max", violation.max);
+    out.add("load_entropy", entropy.mean()), out.add("dead_experts", static_cast<double>(n_dead));
+}
+
+}  // namespace
+
+void ScalarList::add(const std::string& name, double value) { out_.push_back({name, value}); }
+
+void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    add_loads(s, by_layer, out);
+    std::map<std::string, Mean> losses;
+    for (const AuxiliaryLoss& l : s.losses) {
+        losses[l.name].add(l.value);
+        if (by_layer) out.add(layer_name(l.layer, ("loss." + std::string(l.name)).c_str()), l.value);
+    }
+    for (const auto& [name, mean] : losses) out.add("loss." + name, mean.mean());
+    Mean logit, entropy, window, entries, sink, recall;
+    for (const AttentionStats& a : s.attention) {
+        logit.add(a.max_logit), entropy.add(a.entropy), window.add(a.window), entries.add(a.entries), sink.add(a.sink);
+        if (by_layer) out.add(layer_name(a.layer, "attention.max_logit"), a.max_logit);
+        if (by_layer) out.add(layer_name(a.layer, "attention.entropy"), a.entropy);
+        if (by_layer) out.add(layer_name(a.layer, "attention.entries"), a.entries);
+        if (by_layer) out.add(layer_name(a.layer, "attention.sink"), a.sink);
+    }
+    if (logit.n > 0) {
+        out.add("attention.max_logit", logit.max), out.add("attention.entropy", entropy.mean());
+        out.add("attention.window", window.mean()), out.add("attention.entries", entries.mean());
+        out.add("attention.sink", sink.mean());
+    }
+    for (const IndexerStats& i : s.indexers) {
+        if (std::isnan(i.recall)) continue;
+        recall.add(i.recall);
+        if (by_layer) out.add(layer_name(i.layer, "indexer.recall"), i.recall);
+    }
+    if (recall.n > 0) out.add("indexer.recall", recall.mean());
+}
+
+void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, const std::vector<double>& squares, int n_layers,
+                 bool by_layer, ScalarList& out) {
+    std::map<std::string, UpdateSums> groups;
+    std::map<int, double> gradient_squares;
+    for (size_t i = 0; i < sums.size(); ++i) {
+        const Leaf& leaf = masters.leaves()[i];
+        gradient_squares[layer_of(leaf.name, n_layers)] += squares[i];
+        if (sums[i].count == 0) continue;
+        UpdateSums& g = groups[weight_group(leaf)];
+        g.weight += sums[i].weight, g.update += sums[i].update, g.surprise += sums[i].surprise, g.count += sums[i].count;
+    }
+    for (const auto& [name, g] : groups) {
+        const auto n = static_cast<double>(g.count);
+        if (g.weight > 0) out.add("update_ratio." + name, std::sqrt(g.update / g.weight));
+        out.add("weight_rms." + name, std::sqrt(g.weight / n));
+        if (g.surprise > 0) out.add("surprise." + name, std::sqrt(g.surprise / n));
+    }
+    if (!by_layer) return;
+    for (const auto& [layer, square] : gradient_squares)
+        if (layer >= 0) out.add(layer_name(layer, "grad_norm"), std::sqrt(square));
+}
+
+void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {
+    constexpr int kIterations = 12;
+    const auto& leaves = masters.leaves();
+    std::vector<double> sigma(leaves.size());
+    ctx.pool.parallel_for(static_cast<int64_t>(leaves.size()), 1, [&](int64_t i0, int64_t i1) {
+        for (int64_t i = i0; i < i1; ++i) {
+            const Tensor& w = leaves[static_cast<size_t>(i)].param->master;
+            if (w.shape.rank != 2) continue;
+            with_real(w.dtype, [&](auto real) {
+                using T = decltype(real);
+                const int64_t n = w.dim(0), m = w.dim(1);
+                std::vector<double> v(static_cast<size_t>(m)), u(static_cast<size_t>(n));
+                for (int64_t j = 0; j < m; ++j) v[static_cast<size_t>(j)] = 1 + 0.5 * std::sin(static_cast<double>(j + 1));
+                for (int k = 0; k < kIterations; ++k) {
+                    double norm = 0;
+                    for (double x : v) norm += x * x;
+                    if (norm == 0) break;
+                    norm = std::sqrt(norm);
+                    for (double& x : v) x /= norm;
+                    double square = 0;
+                    for (int64_t r = 0; r < n; ++r) {
+                        double s = 0;
+                        for (int64_t j = 0; j < m; ++j) s += static_cast<double>(w.row<T>(r)[j]) * v[static_cast<size_t>(j)];
+                        u[static_cast<size_t>(r)] = s, square += s * s;
+                    }
+                    sigma[static_cast<size_t>(i)] = std::sqrt(square);
+                    std::fill(v.begin(), v.end(), 0.0);
+                    for (int64_t r = 0; r < n; ++r)
+                        for (int64_t j = 0; j < m; ++j)
+                            v[static_cast<size_t>(j)] += static_cast<double>(w.row<T>(r)[j]) * u[static_cast<size_t>(r)];
+                }
+            });
+        }
+    });
+    std::map<std::string, double> largest;
+    for (size_t i = 0; i < leaves.size(); ++i)
+        if (leaves[i].param->master.shape.rank == 2) largest[weight_group(leaves[i])] = std::max(largest[weight_group(leaves[i])], sigma[i]);
+    for (const auto& [group, s] : largest) out.add("spectral." + group, s);
+}
+
+ProbeSet InternalsSink::wanted() const { return probe_bit(kAttnHcComb) | probe_bit(kMlpHcComb) | probe_bit(kRouterMargin); }
+
+void InternalsSink::put(int token, Probe p, int layer, const float* data, int rows, int cols) {
+    if (p == kRouterMargin) return margins_[layer].push_back(*data);
+    if (p != kAttnHcComb && p != kMlpHcComb) return;
+    Site& site = sites_[2 * layer + (p == kMlpHcComb)];
+    site.n = rows;
+    if (site.by_token.size() <= static_cast<size_t>(token)) site.by_token.resize(static_cast<size_t>(token) + 1);
+    site.by_token[static_cast<size_t>(token)].assign(data, data + rows * cols);
+}
+
+void InternalsSink::add(int n_layers, bool by_layer, ScalarList& out) const {
+    Mean margin;
+    for (const auto& [layer, values] : margins_) {
+        Mean here;
+        for (double v : values)
+            if (std::isfinite(v)) here.add(v), margin.add(v);
+        if (by_layer) out.add(layer_name(layer, "router.margin"), here.mean());
+    }
+    if (margin.n > 0) out.add("router.margin", margin.mean());
+    std::vector<const Site*> trunk;
+    for (const auto& [at, site] : sites_)
+        if (at < 2 * n_layers) trunk.push_back(&site);
+    if (trunk.empty()) return;
+    Mean forward, backward, row_error, column_error, second;
+    std::vector<Mean> sites(trunk.size());
+    const int n = trunk[0]->n;
+    for (size_t t = 0; t < trunk[0]->by_token.size(); ++t) {
+        std::vector<std::span<const float>> combs;
+        for (const Site* s : trunk)
+            if (t < s->by_token.size() && !s->by_token[t].empty()) combs.emplace_back(s->by_token[t]);
+        if (combs.size() != trunk.size()) continue;
+        const std::vector<Gain> gains = composite_gain(combs, n);
+        forward.add(gains.back().forward), backward.add(gains.back().backward);
+        for (size_t s = 0; s < combs.size(); ++s) sites[s].add(composite_gain({combs[s]}, n).back().forward);
+        if (t % 16 != 0) continue;  // singular values cost more than the rest together
+        for (const auto& comb : combs) {
+            const MixingStats m = mixing_stats(comb, n);
+            row_error.add(m.row_error), column_error.add(m.column_error), second.add(m.sigma2);
+        }
+    }
+    if (forward.n == 0) return;
+    out.add("hyper.gain.max", forward.max), out.add("hyper.gain.mean", forward.mean());
+    out.add("hyper.gain_backward.max", backward.max), out.add("hyper.gain_backward.mean", backward.mean());
+    out.add("hyper.row_error", row_error.max), out.add("hyper.column_error", column_error.max);
+    out.add("hyper.sigma2", second.mean());
+    if (!by_layer) return;
+    for (size_t s = 0; s < sites.size(); ++s)
+        out.add(layer_name(static_cast<int>(s / 2), s % 2 ? "hyper.mlp.gain" : "hyper.attn.gain"), sites[s].max);
+}
+
+}  // namespace vitrine

@@ -1,0 +1,294 @@
+// The trainer: one step from batch to scalars.
+#include "engine/train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "engine/model/config.h"
+#include "engine/model/v4.h"
+#include "engine/ops/cross_entropy/cross_entropy.h"
+#include "engine/ops/squares/squares.h"
+#include "engine/train/metrics.h"
+#include "engine/train/schedule.h"
+#include "engine/train/snapshot.h"
+
+namespace vitrine {
+namespace {
+
+DType dtype_of(const TrainConfig& c) { return c.dtype == TrainDType::f64 ? DType::f64 : DType::f32; }
+
+// Mean loss of each domain's counted positions.
+void add_domains(const DataSource& data, const TrainBatch& batch, const Tensor& losses_T, const std::string& prefix,
+                 std::map<std::string, std::pair<double, int64_t>>& sums) {
+    for (const TrainBatch::Sample& s : batch.samples)
+        for (int64_t t = s.begin; t < s.end; ++t) {
+            if (batch.targets[static_cast<size_t>(t)] < 0) continue;
+            const double loss = with_real(losses_T.dtype, [&](auto real) {
+                return static_cast<double>(losses_T.as<decltype(real)>()[t]);
+            });
+            auto& [sum, n] = sums[prefix + data.domains()[static_cast<size_t>(s.domain)]];
+            sum += loss, ++n;
+        }
+}
+
+}  // namespace
+
+// What the tape's nodes refer to stays here until backward is over.
+struct Trainer::Pass {
+    TrainingStep asked;
+    std::vector<Segment> segments;
+    std::vector<int32_t> following, second_targets;
+    CrossEntropy next, second;
+    double total = 0;
+};
+
+Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads)
+    : config_(c), model_(std::move(model)), weights_(std::make_unique<ModelWeights>(std::move(weights))),
+      masters_(*weights_, model_, dtype_of(c)), optimizer_(c.optimizer, masters_), data_(make_data(c, model_.vocab_size)),
+      noise_(make_random_tokens(c, model_.vocab_size)), pool_(n_threads) {
+    check_fit();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::check_fit() const {
+    std::vector<Issue> issues = validate(config_, "");
+    const bool is_top_p = model_.variants.router == RouterKind::top_p;
+    if (config_.anticipatory != AnticipatoryMode::off && is_top_p)
+        issues.push_back({"", "anticipatory", "", "expected a router with a fixed number of experts", ""});
+    throw_if_any(issues);
+}
+
+bool Trainer::is_noise(int64_t step) const {
+    return step >= config_.noise_step && step - config_.noise_step < config_.noise_batches;
+}
+TrainBatch Trainer::batch_of(int64_t step) const { return (is_noise(step) ? noise_ : data_)->batch(step); }
+
+// A weight that no loss of this step can reach is left alone: no decay, no update count.
+bool Trainer::is_active(size_t leaf) const {
+    const Leaf& l = masters_.leaves()[leaf];
+    if (l.role == ParamRole::router_bias) return false;
+    const IndexerPhase phase = indexer_phase(config_, step_);
+    const bool is_indexer = l.name.find(".attn.indexer.") != std::string::npos;
+    if (is_indexer) return config_.indexer_weight > 0 && phase != IndexerPhase::dense;
+    if (phase == IndexerPhase::warm_up) return false;  // everything else is frozen (V3.2's procedure, v4-spec 10.3)
+    return !l.name.starts_with("mtp.") || mtp_weight(config_, step_) > 0;
+}
+
+void Trainer::bind_active() {
+    tape_.unbind();
+    masters_.clear_gradients();
+    const auto& leaves = masters_.leaves();
+    for (size_t i = 0; i < leaves.size(); ++i)
+        if (is_active(i)) tape_.bind(leaves[i].param->master, leaves[i].gradient);
+}
+
+void Trainer::ask(TrainingStep& s) const {
+    const bool is_sequence = config_.balance == BalanceKind::sequence || config_.balance == BalanceKind::bias_and_sequence;
+    s.balance_weight = config_.balance == BalanceKind::auxiliary ? config_.balance_weight : 0;
+    s.sequence_weight = is_sequence ? config_.balance_weight : 0;
+    s.z_weight = config_.z_weight;
+    s.indexer = indexer_phase(config_, step_);
+    s.indexer_weight = config_.indexer_weight;
+    s.quant = {config_.fp8_weights, config_.fp4_experts, config_.fp8_activations, config_.fp8_cache, config_.fp4_index};
+    s.recomputes = config_.recompute;
+}
+
+void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& p) {
+    ask(p.asked);
+    ctx.training = &p.asked;
+    p.segments = segments_of(batch);
+    const Batch b{batch.tokens, p.segments, forced};
+    const Tensor x_TND = trunk(ctx, model_, *weights_, b);
+    p.next = cross_entropy(ctx, head(ctx, model_, weights_->hc_head, weights_->norm, weights_->head, x_TND), batch.targets);
+    p.total = p.next.value;
+    const double second_weight = mtp_weight(config_, step_);
+    if (!weights_->mtp.empty() && second_weight > 0) {
+        p.following = batch.next_tokens(), p.second_targets = batch.second_targets();
+        const Tensor logits_TV = mtp_logits(ctx, model_, *weights_, weights_->mtp[0], x_TND, p.following, b);
+        p.second = cross_entropy(ctx, logits_TV, p.second_targets, second_weight);
+        p.total += second_weight * p.second.value;
+    }
+    for (const AuxiliaryLoss& l : p.asked.losses) p.total += l.weight * l.value;
+}
+
+std::vector<double> Trainer::gradient_squares(Ctx& ctx) {
+    std::vector<Tensor> gradients;
+    for (const Leaf& l : masters_.leaves())
+        if (!l.gradient.empty()) gradients.push_back(l.gradient);
+    const std::vector<double> squares = sums_of_squares(ctx, gradients);
+    std::vector<double> by_leaf;
+    size_t next = 0;
+    for (const Leaf& l : masters_.leaves()) by_leaf.push_back(l.gradient.empty() ? 0 : squares[next++]);
+    return by_leaf;
+}
+
+StepReport Trainer::step(std::stop_token stop) {
+    StepReport r;
+    r.step = step_;
+    arena_.clear(), tape_.clear();
+    Ctx ctx{arena_, pool_};
+    ctx.stop = stop, ctx.dtype = dtype_of(config_), ctx.tape = &tape_;
+    keep_snapshot();
+    anticipate(ctx);
+
+    const TrainBatch batch = batch_of(step_);
+    r.n_tokens = static_cast<int64_t>(batch.tokens.size());
+    const auto chosen = anticipated_.find(step_);
+    Forced forced;
+    if (chosen != anticipated_.end()) forced = chosen->second.forced(model_.n_layers() + static_cast<int>(weights_->mtp.size()));
+    const bool is_measured = config_.metrics != MetricsLevel::few && step_ % config_.metrics_every == 0;
+    InternalsSink internals;
+    Watch watch;
+    watch.set(internals.wanted());
+    if (is_measured) ctx.watch = &watch, ctx.probes = &internals;
+
+    bind_active();
+    Pass pass;
+    pass.asked.wants_attention_stats = is_measured;
+    pass.asked.wants_indexer_recall = is_measured && config_.metrics == MetricsLevel::all;
+    forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
+    ctx.watch = nullptr;
+    r.loss = pass.total;
+    if (!std::isfinite(pass.total)) return not_finite(std::move(r), "loss");
+    const size_t activation_bytes = arena_.used_bytes();
+    tape_.backward(ctx);
+
+    const std::vector<double> squares = gradient_squares(ctx);
+    double sum = 0;
+    for (double s : squares) sum += s;
+    r.grad_norm = std::sqrt(sum);
+    if (!std::isfinite(r.grad_norm)) return not_finite(std::move(r), "gradient");
+
+    const double scale = config_.clip > 0 && r.grad_norm > config_.clip ? config_.clip / r.grad_norm : 1;
+    r.lr = learning_rate(config_, step_);
+    const auto sums = optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
+    const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
+    if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
+
+    ScalarList out(r.scalars);
+    out.add("loss", pass.total);
+    out.add("loss.next", pass.next.value);
+    if (pass.second.n_counted > 0) out.add("loss.mtp", pass.second.value);
+    std::map<std::string, std::pair<double, int64_t>> domains;
+    if (data_->domains().size() > 1 && !is_noise(step_)) add_domains(*data_, batch, pass.next.losses_T, "loss.", domains);
+    for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
+    out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
+    const bool by_layer = config_.metrics != MetricsLevel::few;
+    add_training_step(pass.asked, by_layer, out);
+    add_updates(masters_, sums, squares, model_.n_layers(), by_layer, out);
+    out.add("bytes.activations", static_cast<double>(activation_bytes));
+    out.add("bytes.activation_gradients", static_cast<double>(tape_.gradient_bytes()));
+    if (is_measured && chosen != anticipated_.end())
+        out.add("routing_churn", churn(chosen->second, choose_experts(ctx, model_, *weights_, batch, false)));
+    if (is_measured) internals.add(model_.n_layers(), by_layer, out);
+    if (is_measured && config_.metrics == MetricsLevel::all) add_spectral(ctx, masters_, out);
+
+    anticipated_.erase(step_);
+    if (saw_spike(r, batch, {squares, sums})) return r;
+    ++step_;
+    return r;
+}
+
+// Nothing was updated. skip: on to the next batch; stop: the caller decides.
+StepReport Trainer::not_finite(StepReport r, const std::string& what) {
+    std::string tensor = first_bad_weight();
+    if (!tensor.empty()) tensor = "weight " + tensor;
+    if (tensor.empty() && what == "gradient") {
+        Ctx ctx{arena_, pool_};
+        const std::vector<double> squares = gradient_squares(ctx);
+        const auto bad = std::find_if(squares.begin(), squares.end(), [](double s) { return !std::isfinite(s); });
+        if (bad != squares.end()) tensor = "gradient of " + masters_.leaves()[static_cast<size_t>(bad - squares.begin())].name;
+    }
+    if (tensor.empty()) tensor = what;
+    const bool skips = config_.on_nonfinite == NonFinitePolicy::skip;
+    r.status = skips ? StepReport::Status::skipped : StepReport::Status::stopped;
+    r.events.push_back({step_, "nonfinite",
+                        "step " + std::to_string(step_) + ": " + tensor + " is not finite; " +
+                            (skips ? "the batch was left out" : "training stopped, weights are as before the step"),
+                        ""});
+    r.scalars = {{"nonfinite", 1}};
+    anticipated_.erase(step_);
+    if (skips) ++step_, ++n_skipped_;
+    return r;
+}
+
+// Loss above threshold times the median of the window before it. True when the state went back.
+bool Trainer::saw_spike(StepReport& r, const TrainBatch& batch, const Norms& norms) {
+    bool is_spike = false;
+    if (static_cast<int64_t>(recent_losses_.size()) >= config_.spike_window) {
+        std::vector<double> sorted = recent_losses_;
+        std::sort(sorted.begin(), sorted.end());
+        const size_t half = sorted.size() / 2;
+        const double median = sorted.size() % 2 ? sorted[half] : 0.5 * (sorted[half - 1] + sorted[half]);
+        is_spike = r.loss > config_.spike_threshold * median;
+        if (is_spike) {
+            char text[160];
+            std::snprintf(text, sizeof text, "step %lld: loss %.4f is %.2f times the median of the last %zu steps",
+                          static_cast<long long>(step_), r.loss, r.loss / median, sorted.size());
+            r.events.push_back({step_, "spike", text, spike_detail(batch, norms)});
+        }
+    }
+    recent_losses_.push_back(r.loss);
+    if (static_cast<int64_t>(recent_losses_.size()) > config_.spike_window) recent_losses_.erase(recent_losses_.begin());
+    const bool may_roll = config_.anticipatory == AnticipatoryMode::triggered && step_ >= anticipating_until_;
+    if (!is_spike || !may_roll || snapshots_.empty()) return false;
+    roll_back(r);
+    return true;
+}
+
+// Choices for the batch `delta` steps ahead, by the weights of now; at the start of the mode, for all batches until then.
+void Trainer::anticipate(Ctx& ctx) {
+    const bool is_on = config_.anticipatory == AnticipatoryMode::always ||
+                       (config_.anticipatory == AnticipatoryMode::triggered && step_ < anticipating_until_);
+    if (!is_on) return;
+    const int64_t last = step_ + config_.anticipatory_delta;
+    const int64_t end = config_.anticipatory == AnticipatoryMode::always ? config_.steps : std::min(anticipating_until_, config_.steps);
+    const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
+    for (int64_t s = step_; s <= last && s < end; ++s)
+        if (!anticipated_.contains(s)) anticipated_[s] = choose_experts(ctx, model_, *weights_, batch_of(s), has_mtp);
+}
+
+std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
+    std::map<std::string, std::pair<double, int64_t>> sums;
+    for (int64_t i = 0; i < config_.eval_batches; ++i) {
+        arena_.clear();
+        Tape none(false);
+        Ctx ctx{arena_, pool_};
+        ctx.stop = stop, ctx.dtype = dtype_of(config_), ctx.tape = &none;
+        const TrainBatch batch = data_->held_out(i);
+        Pass pass;
+        forward(ctx, batch, nullptr, pass);
+        auto& [sum, n] = sums["eval.loss"];
+        sum += pass.next.value * static_cast<double>(pass.next.n_counted), n += pass.next.n_counted;
+        if (data_->domains().size() > 1) add_domains(*data_, batch, pass.next.losses_T, "eval.loss.", sums);
+    }
+    std::vector<Scalar> scalars;
+    for (const auto& [name, mean] : sums)
+        scalars.push_back({name, mean.second ? mean.first / static_cast<double>(mean.second) : 0});
+    return scalars;
+}
+
+LossAndGradients Trainer::gradients(const TrainBatch& batch) {
+    arena_.clear(), tape_.clear();
+    Ctx ctx{arena_, pool_};
+    ctx.dtype = dtype_of(config_), ctx.tape = &tape_;
+    bind_active();
+    Pass pass;
+    forward(ctx, batch, nullptr, pass);
+    tape_.backward(ctx);
+    return {pass.next.value, pass.total};
+}
+
+void Trainer::change(const std::string& key, const Json& value) {
+    TrainConfig changed = config_;
+    ConfigFields f = fields(changed);
+    f.set(key, value);
+    if (!f.find(key)->is_live)
+        throw_if_any({{"", key, value.dump(), "expected a field that may change in the middle of a run", ""}});
+    throw_if_any(validate(changed, ""));
+    config_ = changed;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,126 @@
+// The trainer: one model, its optimizer and its data; `step` is one page (v4-spec 10). Files are run_folder's business.
+//
+// Owner: the thread that constructs it; every call comes from there. Nothing here waits or reads a clock: after the same calls
+// the state has the same bits, whatever the number of threads. Pausing is not calling step().
+#pragma once
+#include <map>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "engine/base/config/training_config.h"
+#include "engine/model/masters.h"
+#include "engine/ops/training.h"
+#include "engine/telemetry/probes.h"
+#include "engine/train/anticipation.h"
+#include "engine/train/data/data.h"
+#include "engine/train/optimizer.h"
+
+namespace vitrine {
+
+struct Scalar {
+    std::string name;            // "loss", "loss.addition", "grad_norm", "layers.3.max_vio"
+    double value;
+};
+struct TrainEvent {
+    int64_t step;
+    std::string kind, text;      // "change", "spike", "nonfinite", "rollback", "checkpoint", ...
+    std::string detail;          // JSON or empty (engine/telemetry/run_folder.h)
+};
+
+struct StepReport {
+    enum class Status { done, skipped, stopped, rolled_back } status = Status::done;
+    int64_t step = 0;            // that was run
+    double loss = 0, grad_norm = 0, lr = 0;
+    int64_t n_tokens = 0;
+    std::vector<Scalar> scalars; // of this step; loss, grad_norm and lr among them
+    std::vector<TrainEvent> events;
+};
+
+struct LossAndGradients {        // of one batch, nothing is updated; gradients lie in the masters' leaves
+    double loss = 0;             // mean cross-entropy of next tokens, no other term
+    double total = 0;            // with all that is asked for
+};
+
+class Trainer {
+  public:
+    // Widens every weight to a master in c.dtype. Error(bad_input) when config, data and model do not fit together.
+    Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads);
+    ~Trainer();
+
+    // Batch, forward, backward, clip, update, biases, scalars. skipped: not finite, the batch is left out; stopped: not finite,
+    // nothing has changed and the same call would stop again; rolled_back: a spike, and next_step() is smaller now. Throws
+    // Error(cancelled) when asked to stop in between; weights are untouched then.
+    StepReport step(std::stop_token stop = {});
+    int64_t next_step() const { return step_; }
+    bool is_done() const { return step_ >= config_.steps; }
+
+    // A live field, from the next step on. Error(bad_input) when it is unknown, out of range or not live.
+    void change(const std::string& key, const Json& value);
+    const TrainConfig& config() const { return config_; }
+    const ModelConfig& model() const { return model_; }
+    const ModelWeights& weights() const { return *weights_; }
+    Masters& masters() { return masters_; }
+    const DataSource& data() const { return *data_; }
+
+    // Mean losses on held-out batches: "eval.loss", "eval.loss.DOMAIN".
+    std::vector<Scalar> evaluate(std::stop_token stop = {});
+    LossAndGradients gradients(const TrainBatch& batch);
+
+    // Everything that the next step depends on, for checkpoints: tensors by name, the rest as JSON.
+    struct State {
+        struct Array {
+            std::string name;
+            DType dtype;
+            std::vector<int64_t> shape;
+            const void* data;
+            uint64_t bytes;
+        };
+        std::vector<Array> arrays;        // point into the trainer
+        Json rest;
+        std::vector<std::vector<std::byte>> owned;  // or into here
+    };
+    State state();
+    // Of a trainer made from the same model config and train config. Error(bad_input) naming `file` and what is missing.
+    void restore(const std::map<std::string, State::Array>& arrays, const Json& rest, const std::string& file);
+    std::string first_bad_weight();       // name of the first that is not finite, or ""
+
+  private:
+    struct Pass;
+    struct Snapshot;
+    TrainBatch batch_of(int64_t step) const;
+    bool is_noise(int64_t step) const;
+    void forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& pass);
+    std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
+    bool is_active(size_t leaf) const;
+    void bind_active();
+    void ask(TrainingStep& s) const;
+    StepReport not_finite(StepReport r, const std::string& what);
+    struct Norms;
+    bool saw_spike(StepReport& r, const TrainBatch& batch, const Norms& norms);
+    std::string spike_detail(const TrainBatch& batch, const Norms& norms) const;
+    void keep_snapshot();
+    void roll_back(StepReport& r);
+    void anticipate(Ctx& ctx);
+    std::vector<State::Array> weight_arrays();
+    Json counters() const;
+    void restore_counters(const Json& j, const std::string& file);
+    void check_fit() const;
+
+    TrainConfig config_;
+    ModelConfig model_;
+    std::unique_ptr<ModelWeights> weights_;
+    Masters masters_;
+    Optimizer optimizer_;
+    std::unique_ptr<DataSource> data_, noise_;
+    Pool pool_;
+    Arena arena_;
+    Tape tape_;
+    int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
+    std::vector<double> recent_losses_;   // the last spike_window
+    std::map<int64_t, ExpertChoices> anticipated_;  // by step
+    std::vector<Snapshot> snapshots_;     // at most two, for rolling back
+};
+
+}  // namespace vitrine
