@@ -34,7 +34,8 @@ void dump_gradients(const ModelArgs& m, const std::string& tokens, const std::st
     const ModelConfig config = read_config(folder).config;
     const bool is_f64 = dtype == "f64";
     const TrainConfig c = plain_loss(is_f64 ? TrainDType::f64 : TrainDType::f32, tokens);
-    const int n_threads = m.threads ? static_cast<int>(m.threads) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int n_threads = m.threads ? static_cast<int>(m.threads) : n_cores;
     Trainer trainer(config, load_weights(folder, config), c, n_threads);
     const LossAndGradients result = trainer.gradients(trainer.data().batch(0));
     const std::vector<NamedGradient> gradients = gradients_by_file_name(trainer);
@@ -61,7 +62,8 @@ int run_dump(const Args& args) {
         .choice("--mode", kModeNames, &mode, "mode of the rendered prompt (non-think)")
         .text("-sys, --system", "TEXT", &system, "system text of the rendered prompt")
         .flag("--raw", &is_raw, "the text as it is, after the begin-of-sentence token")
-        .flag("--gradients", &is_gradients, "instead: the gradient of the mean next-token loss, under the checkpoint's names, and `loss`")
+        .flag("--gradients", &is_gradients,
+              "instead: the gradient of the mean next-token loss, under the checkpoint's names, and `loss`")
         .choice("--dtype", {"f32", "f64"}, &dtype, "of the gradients and all arithmetic behind them (f32)")
         .text("-o, --out", "FILE", &out, "FILE.safetensors or FILE.npz");
     if (!o.parse(args)) return 0;

@@ -33,7 +33,8 @@ void print_keys() {
     const ConfigFields all = fields(c);
     const char* group = "";
     for (const ConfigField& f : all.all()) {
-        if (std::string(group) != f.group) std::printf("%s%s\n", *group ? "\n" : "", group = f.group);
+        if (std::string(group) != f.group) std::printf("%s%s\n", *group ? "\n" : "", f.group);
+        group = f.group;
         std::printf("  %-22s %-10s %s; %s%s\n", f.name, f.get().dump().c_str(), f.help, f.expected().c_str(),
                     f.is_live ? "; live" : "");
     }
@@ -106,7 +107,7 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
     if (a.resumes) return TrainingRun::resume(a.run, options);
     RunDescription d{a.experiment, a.arm, {}, a.command, "", 0};
     for (const std::string& s : a.sets)
-        if (const size_t equals = s.find('='); equals != std::string::npos) d.knobs[s.substr(0, equals)] = s.substr(equals + 1);
+        if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
     return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights),
@@ -165,7 +166,8 @@ int run_train(const Args& given) {
     Args args;
     for (size_t i = 0; i < given.size(); ++i) {  // --resume DIR is --run DIR --resume
         args.push_back(given[i]);
-        if (given[i] == "--resume" && i + 1 < given.size() && !given[i + 1].starts_with("-")) args.insert(args.end(), {"--run", given[++i]});
+        const bool has_folder = i + 1 < given.size() && !given[i + 1].starts_with("-");
+        if (given[i] == "--resume" && has_folder) args.insert(args.end(), {"--run", given[++i]});
     }
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
@@ -189,7 +191,8 @@ int run_train(const Args& given) {
         .integer("-t, --threads", 1, 1024, &a.threads, "threads; one per core when not given");
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;
-    const int n_threads = a.threads ? static_cast<int>(a.threads) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int n_threads = a.threads ? static_cast<int>(a.threads) : n_cores;
     if (a.run.empty() && (a.resumes || a.is_controlled || !a.rewind.empty())) throw UsageError("missing --run DIR");
     if (!a.rewind.empty() && a.at_step < 0) throw UsageError("--rewind needs --step N");
     if (a.run.empty()) return run_without_folder(a, n_threads);

@@ -1,4 +1,4 @@
-// Alarms.
+// Alarms: the lines that scalars may cross.
 #include "engine/train/alarms.h"
 
 #include <cstdio>

@@ -67,6 +67,21 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
         out.add("attention.window", window.mean()), out.add("attention.entries", entries.mean());
         out.add("attention.sink", sink.mean());
     }
+    Mean peak, clipped, kurtosis;
+    for (const ExpertStats& e : s.experts) {
+        peak.add(e.peak), clipped.add(e.clipped), kurtosis.add(e.kurtosis);
+        if (by_layer) out.add(layer_name(e.layer, "experts.peak"), e.peak);
+        if (by_layer) out.add(layer_name(e.layer, "experts.kurtosis"), e.kurtosis);
+    }
+    if (peak.n > 0) {
+        out.add("experts.peak", peak.max), out.add("experts.clipped", clipped.mean());
+        out.add("experts.kurtosis", kurtosis.mean());
+    }
+    auto share = [&](const char* name, const cpu::RoundingCount& c) {
+        if (c.n > 0) out.add(name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
+    };
+    share("fp8.saturated.weights", s.rounding.weights), share("fp8.saturated.activations", s.rounding.activations);
+    share("fp8.saturated.cache", s.rounding.cache);
     for (const IndexerStats& i : s.indexers) {
         if (std::isnan(i.recall)) continue;
         recall.add(i.recall);
@@ -133,8 +148,9 @@ void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {
     });
     std::map<std::string, double> largest;
     for (size_t i = 0; i < leaves.size(); ++i)
-        if (leaves[i].param->master.shape.rank == 2) largest[weight_group(leaves[i])] = std::max(largest[weight_group(leaves[i])], sigma[i]);
-    for (const auto& [group, s] : largest) out.add("spectral." + group, s);
+        if (double& most = largest[weight_group(leaves[i])]; sigma[i] > most) most = sigma[i];
+    for (const auto& [group, s] : largest)
+        if (s > 0) out.add("spectral." + group, s);
 }
 
 ProbeSet InternalsSink::wanted() const { return probe_bit(kAttnHcComb) | probe_bit(kMlpHcComb) | probe_bit(kRouterMargin); }

@@ -91,8 +91,9 @@ std::vector<UpdateSums> Optimizer::step(Ctx& ctx, const TrainConfig& c, double l
     };
     const auto by_adamw = adamw(ctx, {lr, c.beta1, c.beta2, c.eps, c.weight_decay, gradient_scale}, slices);
     for (size_t i = 0; i < slices.size(); ++i) add(slice_leaf[i], by_adamw[i]);
-    const auto by_muon = muon(ctx, {lr, c.muon_momentum, c.weight_decay, c.muon_scale, static_cast<int>(c.muon_steps), gradient_scale},
-                              matrices);
+    const auto n_steps = static_cast<int>(c.muon_steps);
+    const auto by_muon =
+        muon(ctx, {lr, c.muon_momentum, c.weight_decay, c.muon_scale, n_steps, gradient_scale}, matrices);
     for (size_t i = 0; i < matrices.size(); ++i) add(matrix_leaf[i], by_muon[i]);
     return sums;
 }

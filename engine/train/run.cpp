@@ -142,7 +142,9 @@ StepReport TrainingRun::step(std::stop_token stop) {
         for (const Scalar& s : trainer_->evaluate(stop)) r.scalars.push_back(s);
 
     if (is_done)
-        for (TrainEvent& e : alarms_of(r, c.metrics_every, [&](int64_t s, const std::string& n) { return folder_.scalar(s, n, 0); }))
+        for (TrainEvent& e : alarms_of(r, c.metrics_every, [&](int64_t s, const std::string& name) {
+                 return folder_.scalar(s, name, 0);
+             }))
             r.events.push_back(std::move(e));
 
     RunFolder::Commit commit{r.step, {}, unwritten_, {}};

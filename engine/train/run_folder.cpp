@@ -44,7 +44,8 @@ void RunFolder::describe(const std::string& folder, const RunDescription& d, con
     if (failed) throw Error(ErrorKind::io, escaped(folder, 512) + ": can't be created: " + failed.message());
     const std::string file = folder + "/" + run_folder::kRunJson;
     if (fs::exists(file, failed))
-        throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": holds a run already; go on with --resume, or choose another folder");
+        throw Error(ErrorKind::bad_input,
+                    escaped(folder, 512) + ": holds a run already; go on with --resume, or choose another folder");
     Json j = Json::object(), knobs = Json::object(), resolved = Json::object(), command = Json::array();
     for (const auto& [key, value] : d.knobs) knobs.set(key, value);
     for (const std::string& w : d.command) command.push(w);

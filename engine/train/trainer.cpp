@@ -146,7 +146,7 @@ StepReport Trainer::step(std::stop_token stop) {
 
     bind_active();
     Pass pass;
-    pass.asked.wants_attention_stats = is_measured;
+    pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
     pass.asked.wants_indexer_recall = is_measured && config_.metrics == MetricsLevel::all;
     forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
     ctx.watch = nullptr;
@@ -244,7 +244,8 @@ void Trainer::anticipate(Ctx& ctx) {
                        (config_.anticipatory == AnticipatoryMode::triggered && step_ < anticipating_until_);
     if (!is_on) return;
     const int64_t last = step_ + config_.anticipatory_delta;
-    const int64_t end = config_.anticipatory == AnticipatoryMode::always ? config_.steps : std::min(anticipating_until_, config_.steps);
+    const bool is_always = config_.anticipatory == AnticipatoryMode::always;
+    const int64_t end = is_always ? config_.steps : std::min(anticipating_until_, config_.steps);
     const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
     for (int64_t s = step_; s <= last && s < end; ++s)
         if (!anticipated_.contains(s)) anticipated_[s] = choose_experts(ctx, model_, *weights_, batch_of(s), has_mtp);
