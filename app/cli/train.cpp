@@ -110,8 +110,8 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
         if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
-    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights),
-                      options);
+    const ModelTexts texts = b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights);
+    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts, options);
 }
 
 // What the lines on stdin asked for, between two steps. False: stop.
