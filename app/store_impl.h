@@ -1,5 +1,6 @@
 // What store.cpp and store_load.cpp share.
 #pragma once
+#include "app/store.h"
 #include "engine/base/sqlite.h"
 
 namespace vitrine {
