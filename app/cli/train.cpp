@@ -63,7 +63,10 @@ Beginning beginning(const TrainArgs& a) {
         b.train = train_config_from_json(j.at("train"), a.config + ": train");
     }
     ConfigFields f = fields(b.train);
-    if (!a.tokens.empty()) b.train.data = "tokens", b.train.tokens = a.tokens;
+    if (!a.tokens.empty()) {
+        b.train.data = "tokens", b.train.tokens = a.tokens;
+        b.train.balance = BalanceKind::none, b.train.mtp_weight = b.train.mtp_weight_in_decay = 0;
+    }
     if (a.steps >= 0) b.train.steps = a.steps;
     if (a.seed >= 0) b.train.seed = a.seed;
     if (!a.dtype.empty()) f.set("dtype=" + a.dtype);
@@ -180,7 +183,7 @@ int run_train(const Args& given) {
         .flag("--resume", &a.resumes, "go on from the newest checkpoint of the run in DIR")
         .text("--rewind", "PARENT", &a.rewind, "leave another run at its checkpoint --step N, into --run DIR")
         .integer("--step", 0, INT64_MAX, &a.at_step, "which checkpoint of PARENT")
-        .text("--tokens", "FILE.json", &a.tokens, "train on this one sequence: data=tokens")
+        .text("--tokens", "FILE.json", &a.tokens, "train on this one sequence, on next tokens alone: data=tokens, balance=none, no MTP loss")
         .integer("--steps", 1, INT64_MAX, &a.steps, "how many; as --set steps=N")
         .integer("--seed", 0, INT64_MAX, &a.seed, "of data and weights; as --set seed=N")
         .choice("--dtype", {"f32", "f64"}, &a.dtype, "of weights, activations and gradients")
