@@ -66,6 +66,14 @@ std::string make_folder(const std::string& path) {
     return path;
 }
 
+std::string temporary_folder(const std::string& name) {
+    std::error_code failed;
+    std::string pattern = (fs::temp_directory_path(failed) / (name + "-XXXXXX")).string();
+    if (failed || !mkdtemp(pattern.data()))
+        throw Error(ErrorKind::io, escaped(pattern, 512) + ": can't create a temporary folder");
+    return pattern;
+}
+
 std::string asset(const std::string& relative) {
     std::string tried;
     for (const fs::path& root : asset_roots()) {

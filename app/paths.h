@@ -14,6 +14,9 @@ std::string cache_folder();   // deletable
 std::string make_folder(
     const std::string& path);  // with its parents, 0700; Error(io) with path and reason; returns path
 
+// A new folder of its own in $TMPDIR or /tmp; Error(io).
+std::string temporary_folder(const std::string& name);
+
 // The folder of the model that ships with the program: beside the executable (package, install) or in the source tree
 // it was built from. Error(io) listing the places that were tried.
 std::string shipped_model();

@@ -97,6 +97,12 @@ void Shell::note_text(const Update& u) {
         fonts_.note_text(n->text);
     } else if (const auto* m = std::get_if<ModelLoaded>(&u); m && m->info) {
         fonts_.note_text(m->info->folder);
+    } else if (const auto* lab = std::get_if<LabUpdate>(&u)) {
+        if (const auto* e = std::get_if<LabEventsAdded>(lab))
+            for (const LabEvent& event : e->events) fonts_.note_text(event.text), fonts_.note_text(event.detail);
+        if (const auto* listed = std::get_if<LabListed>(lab))
+            for (const LabInfo& i : listed->experiments) fonts_.note_text(i.question + i.claim + i.literature + i.readme);
+        if (const auto* v = std::get_if<LabVerdictMade>(lab)) fonts_.note_text(v->verdict.sentence);
     }
 }
 

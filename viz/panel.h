@@ -30,6 +30,9 @@ class Panel {
     virtual const char* name() const = 0;               // tab title, unique
     virtual const Help& help() const = 0;
     virtual ProbeSet probes() const { return 0; }       // wanted while visible, besides the base set
+    virtual bool needs_model() const { return true; }   // false: drawn without a model too
+    // What stands inside exported pictures; empty: model, token, layer, settings.
+    virtual std::vector<std::string> picture_lines(const Snapshot&) const { return {}; }
     virtual void draw(const Snapshot& s, View& view) = 0;
 };
 

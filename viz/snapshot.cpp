@@ -59,7 +59,8 @@ struct Applier {
     }
     void operator()(Idle&&) const { end_of_work(); }
     void operator()(LabUpdate&& u) const {
-        if (auto* problem = std::get_if<LabProblem>(&u)) (*this)(Notice{Notice::Level::error, std::move(problem->text)});
+        if (auto* problem = std::get_if<LabProblem>(&u))
+            (*this)(Notice{problem->is_error ? Notice::Level::error : Notice::Level::info, std::move(problem->text)});
         s.lab.apply(std::move(u));
     }
 

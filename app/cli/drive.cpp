@@ -172,7 +172,7 @@ class Drive {
 
 int run_drive(const Args& args) {
     ModelArgs model;
-    std::string script, size = "1600x1000";
+    std::string script, runs, size = "1600x1000";
     bool is_headless = false, is_forgetful = false;
     Options o("drive", "SCRIPT [OPTIONS]",
               "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
@@ -184,6 +184,7 @@ int run_drive(const Args& args) {
     o.positional("SCRIPT", &script, "the script; # begins a comment")
         .flag("--headless", &is_headless, "draw without a window; also where there is no display")
         .flag("--forget", &is_forgetful, "read and write neither conversations nor settings")
+        .text("--runs", "DIR", &runs, "folder of the lab's runs (the XDG data folder's)")
         .text("--size", "WxH", &size, "of the window (1600x1000)");
     add_model_options(o, model);
     if (!o.parse(args)) return 0;
@@ -197,6 +198,7 @@ int run_drive(const Args& args) {
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
     options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
     options.is_remembered = !is_forgetful;
+    if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();
     options.shell.has_window = !is_headless && has_display();
     options.shell.width = width;
     options.shell.height = height;

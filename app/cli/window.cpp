@@ -11,13 +11,14 @@ namespace vitrine::cli {
 
 int run_window(const Args& args) {
     ModelArgs model;
-    std::string folder;
+    std::string folder, runs;
     bool is_forgetful = false;
     Options o("", "[DIR] [OPTIONS]",
               "Opens the window. Without a display, talks in the terminal. vitrine --help lists the subcommands.");
     o.positional("DIR", &folder, "checkpoint folder, as -m", false);
     add_model_options(o, model);
-    o.flag("--forget", &is_forgetful, "save neither conversations nor settings");
+    o.flag("--forget", &is_forgetful, "save neither conversations nor settings")
+        .text("--runs", "DIR", &runs, "folder of the lab's runs (the XDG data folder's)");
     if (!o.parse(args)) return 0;
     if (!folder.empty() && !model.folder.empty()) throw UsageError("give the model's folder once");
     if (model.folder.empty()) model.folder = folder;
@@ -36,6 +37,7 @@ int run_window(const Args& args) {
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
     options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
     options.is_remembered = !is_forgetful;
+    if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();
     try {
         Workbench workbench(options);
         while (workbench.frame()) {

@@ -1,4 +1,5 @@
-// What the run manager needs to know of the experiments, as functions: the shipped ones (experiments/list.h), or a test's.
+// What the run manager needs to know of the experiments, as functions: the shipped ones (experiments/list.h), or a
+// test's.
 #pragma once
 #include <functional>
 #include <map>

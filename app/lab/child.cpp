@@ -35,8 +35,9 @@ Child::Child(const std::vector<std::string>& words, const std::string& console) 
     if (pipe2(ends, O_CLOEXEC) != 0) throw Error(ErrorKind::io, std::string("pipe: ") + std::strerror(errno));
     FileActions files;
     posix_spawn_file_actions_adddup2(&files.a, ends[0], 0);
-    posix_spawn_file_actions_addopen(&files.a, 1, console.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    posix_spawn_file_actions_adddup2(&files.a, 1, 2);
+    posix_spawn_file_actions_addopen(&files.a, 1, "/dev/null", O_WRONLY,
+                                     0);  // a line per step, which the folder has too
+    posix_spawn_file_actions_addopen(&files.a, 2, console.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     // A group of its own: Ctrl+C in the terminal of the window reaches the window, which asks its runs to stop.
     Attributes how;
     posix_spawnattr_setflags(&how.a, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
@@ -70,7 +71,8 @@ void Child::close_input() {
 
 bool Child::say(const std::string& line) {
     if (input_ < 0 || !is_running()) return false;
-    // Lines are shorter than PIPE_BUF: written whole or not at all. A reader that is gone raises SIGPIPE, which is held back here.
+    // Lines are shorter than PIPE_BUF: written whole or not at all. A reader that is gone raises SIGPIPE, which is held
+    // back here.
     sigset_t pipe_signal, before;
     sigemptyset(&pipe_signal);
     sigaddset(&pipe_signal, SIGPIPE);

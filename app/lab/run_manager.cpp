@@ -20,7 +20,8 @@ namespace {
 std::string as_name(const std::string& text) {
     std::string out;
     for (const char c : text.substr(0, 40)) {
-        const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+        const bool is_plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
         out += is_plain ? c : '-';
     }
     return out.empty() || out[0] == '.' ? "run" + out : out;
@@ -31,6 +32,7 @@ std::string as_name(const std::string& text) {
 RunManager::RunManager(RunManagerOptions options, LabCatalogue catalogue, std::function<void()> wake)
     : options_(std::move(options)), catalogue_(std::move(catalogue)), wake_(std::move(wake)) {
     make_folder(options_.folder);
+    n_at_once_ = options_.n_at_once;
     thread_ = std::jthread([this](std::stop_token stop) { work(stop); });
 }
 
@@ -86,8 +88,8 @@ const LabInfo& RunManager::info(const std::string& experiment) const {
         names.push_back(i.name);
     }
     const std::string near = nearest_name(experiment, names);
-    throw Error(ErrorKind::bad_input, "there is no experiment " + escaped(experiment) +
-                                          (near.empty() ? "" : "; did you mean " + near + "?"));
+    throw Error(ErrorKind::bad_input,
+                "there is no experiment " + escaped(experiment) + (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
 RunManager::Run& RunManager::need(const std::string& id) {
@@ -106,7 +108,8 @@ RunManager::Run& RunManager::add(const std::string& id) {
 std::string RunManager::new_id(const std::string& experiment, const std::string& arm, int64_t seed) {
     char number[24];
     std::snprintf(number, sizeof number, "%04lld", static_cast<long long>(++serial_));
-    return as_name(experiment.empty() ? "run" : experiment) + "-" + number + "-" + as_name(arm) + "-s" + std::to_string(seed);
+    return as_name(experiment.empty() ? "run" : experiment) + "-" + number + "-" + as_name(arm) + "-s" +
+           std::to_string(seed);
 }
 
 void RunManager::handle(StartRuns& c) {
@@ -139,8 +142,9 @@ void RunManager::handle(RewindRun& c) {
 
 void RunManager::tell_child(Run& r, const std::string& line) {
     if (!r.child || !r.child->say(line))
-        throw Error(ErrorKind::bad_input, r.reader.run().id + ": \"" + line + "\" was not taken: " +
-                                              (r.child && r.child->is_running() ? "the run doesn't listen" : "it is not running here"));
+        throw Error(ErrorKind::bad_input,
+                    r.reader.run().id + ": \"" + line + "\" was not taken: " +
+                        (r.child && r.child->is_running() ? "the run doesn't listen" : "it is not running here"));
 }
 
 void RunManager::handle(ControlRun& c) {
@@ -194,9 +198,10 @@ void RunManager::handle(WatchScalars& c) {
 }
 
 void RunManager::handle(ExportEvents& c) {
+    const std::string to = c.folder.empty() ? options_.folder + "/../tensorboard" : c.folder;
     for (const std::string& id : c.ids) {
         RunReader& reader = need(id).reader;
-        const std::string folder = c.folder + "/" + id;
+        const std::string folder = to + "/" + id;
         make_folder(folder);
         EventFile file(folder, id);
         for (const std::string& metric : reader.run().metrics) {
@@ -206,6 +211,14 @@ void RunManager::handle(ExportEvents& c) {
         }
         file.close();
     }
+    push(LabProblem{"Events of " + std::to_string(c.ids.size()) + " runs for tensorboard --logdir " +
+                        fs::path(to).lexically_normal().string(),
+                    false});
+}
+
+void RunManager::handle(RunsAtOnce& c) {
+    if (c.n < 1 || c.n > 64) throw Error(ErrorKind::bad_input, "runs at once: expected 1 to 64");
+    n_at_once_ = c.n;
 }
 
 void RunManager::start(Run& r) {

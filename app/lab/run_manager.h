@@ -1,9 +1,9 @@
 // Runs of the lab: starts them as child processes, steers them, and tells the window what their folders say.
 //
-// send() and take() are the UI thread's and never wait for a disk or a process; everything else happens on the manager's
-// thread, which looks at the folders ten times a second while something runs and every two seconds otherwise (runs that
-// were started elsewhere appear too). Points are read for what is watched only. When the window closes, runs are asked to
-// stop: they write a checkpoint and can be resumed.
+// send() and take() are the UI thread's and never wait for a disk or a process; everything else happens on the
+// manager's thread, which looks at the folders ten times a second while something runs and every two seconds otherwise
+// (runs that were started elsewhere appear too). Points are read for what is watched only. When the window closes, runs
+// are asked to stop: they write a checkpoint and can be resumed.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -24,11 +24,11 @@
 namespace vitrine {
 
 struct RunManagerOptions {
-    std::string folder;                // of the runs, one below it each; made when it is missing
-    std::string program;               // that has `train`
-    std::vector<std::string> extra;    // words after those that say which run: tests
+    std::string folder;              // of the runs, one below it each; made when it is missing
+    std::string program;             // that has `train`
+    std::vector<std::string> extra;  // words after those that say which run: tests
     int n_at_once = 1;
-    double stop_seconds = 5;           // that runs get to stop when the window closes
+    double stop_seconds = 5;  // that runs get to stop when the window closes
 };
 
 class RunManager {
@@ -40,8 +40,8 @@ class RunManager {
     RunManager(const RunManager&) = delete;
     RunManager& operator=(const RunManager&) = delete;
 
-    bool send(LabCommand c);                 // false: the queue is full
-    std::vector<LabUpdate> take();           // what changed since
+    bool send(LabCommand c);                          // false: the queue is full
+    std::vector<LabUpdate> take();                    // what changed since
     bool is_busy() const { return is_busy_.load(); }  // a run runs or waits
 
   private:
@@ -50,7 +50,7 @@ class RunManager {
         RunReader reader;
         std::unique_ptr<Child> child;
         bool is_queued = false, resumes = false, was_told = false, was_told_waiting = false;
-        std::string problem;                 // why its process could not be started
+        std::string problem;  // why its process could not be started
         int64_t generation = 0;
         std::map<std::string, double> read_to;  // of watched scalars: the last step that was told
     };
@@ -63,6 +63,7 @@ class RunManager {
     void handle(ForgetRun& c);
     void handle(WatchScalars& c);
     void handle(ExportEvents& c);
+    void handle(RunsAtOnce& c);
 
     Run& need(const std::string& id);
     Run& add(const std::string& id);
@@ -76,6 +77,7 @@ class RunManager {
     void tell_points(Run& r);
     void judge_finished(const std::string& experiment);
     LabRun with_scalars(Run& r, const LabInfo& info);
+    void leave_presets_out(LabRun& run) const;
     const LabInfo& info(const std::string& experiment) const;
     void push(LabUpdate u);
     bool has_room();
@@ -87,9 +89,10 @@ class RunManager {
     std::function<void()> wake_;
     // The manager's thread.
     std::map<std::string, std::unique_ptr<Run>> runs_;
-    std::vector<std::string> order_;         // oldest first
+    std::vector<std::string> order_;  // oldest first
     std::set<std::string> watched_runs_, watched_;
     std::set<std::string> to_judge_;
+    int n_at_once_ = 1;
     int64_t serial_ = 0;
     // Shared, each for moments only.
     std::mutex mutex_;
@@ -97,7 +100,7 @@ class RunManager {
     std::deque<LabCommand> commands_;
     std::vector<LabUpdate> updates_;
     std::atomic<bool> is_busy_{false};
-    std::jthread thread_;                    // last: it uses the rest
+    std::jthread thread_;  // last: it uses the rest
 };
 
 }  // namespace vitrine

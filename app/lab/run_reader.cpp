@@ -116,17 +116,25 @@ void RunReader::read_description() {
     std::error_code ignored;
     if (!has_request_ && fs::exists(folder_ + "/" + kRequest, ignored)) {
         const Json j = Json::parse(read_file(folder_ + "/" + kRequest, kMaxJson), kRequest, {kMaxJson});
-        request_ = {text_at(j, "experiment"), text_at(j, "arm"), integer_at(j, "seed", 1), texts_of(j.find("knobs")), "", 0, {}};
+        request_ = {text_at(j, "experiment"),
+                    text_at(j, "arm"),
+                    integer_at(j, "seed", 1),
+                    texts_of(j.find("knobs")),
+                    "",
+                    0,
+                    {}};
         if (const Json* parent = j.find("parent"); parent && parent->is_object()) {
             request_.parent = text_at(*parent, "id"), request_.parent_step = integer_at(*parent, "step", 0);
             request_.changes = texts_of(j.find("changes"));
         }
-        run_.experiment = request_.experiment, run_.arm = request_.arm, run_.seed = request_.seed, run_.knobs = request_.knobs;
+        run_.experiment = request_.experiment, run_.arm = request_.arm, run_.seed = request_.seed,
+        run_.knobs = request_.knobs;
         run_.parent = request_.parent, run_.parent_step = request_.parent_step;
         has_request_ = true;
     }
     if (has_description_ || !fs::exists(folder_ + "/" + run_folder::kRunJson, ignored)) return;
-    const Json j = Json::parse(read_file(folder_ + "/" + run_folder::kRunJson, kMaxJson), run_folder::kRunJson, {kMaxJson});
+    const Json j =
+        Json::parse(read_file(folder_ + "/" + run_folder::kRunJson, kMaxJson), run_folder::kRunJson, {kMaxJson});
     if (const int64_t version = integer_at(j, "version", 0); version != run_folder::kVersion)
         throw Error(ErrorKind::bad_input, std::string(run_folder::kRunJson) + ": version " + std::to_string(version) +
                                               ", this program reads " + std::to_string(run_folder::kVersion));
@@ -197,7 +205,8 @@ void RunReader::read_metrics() {
     std::error_code ignored;
     if (!db_ && !fs::exists(path, ignored)) return;
     if (!db_) db_ = std::make_unique<Database>(path);
-    if (db_->db.number("SELECT count(*) FROM sqlite_master WHERE name IN ('names','scalars','events','state')") < 4) return;
+    if (db_->db.number("SELECT count(*) FROM sqlite_master WHERE name IN ('names','scalars','events','state')") < 4)
+        return;
     read_names();
     read_events();
     read_state();

@@ -1,4 +1,5 @@
-// Reads one run's folder (engine/telemetry/run_folder.h) while another process writes it: what is new since the last look.
+// Reads one run's folder (engine/telemetry/run_folder.h) while another process writes it: what is new since the last
+// look.
 //
 // Nothing in the folder is trusted: a damaged file becomes the run's error. Not thread-safe: the run manager's thread.
 #pragma once
@@ -36,7 +37,7 @@ class RunReader {
     const LabRun& run() const { return run_; }
     const RunRequest& request() const { return request_; }
     std::vector<LabEvent> take_new_events();
-    std::string last_line() const;           // of what the process said
+    std::string last_line() const;  // of what the process said
 
     // Rows of `metric` after `after_step`, at most `limit`, ascending. Empty: there are none.
     LabSeries read(const std::string& metric, double after_step, int64_t limit);

@@ -58,9 +58,8 @@ void RunManager::find_folders() {
     std::error_code failed;
     for (const auto& entry : fs::directory_iterator(options_.folder, failed))
         if (!runs_.count(entry.path().filename().string()) && holds_a_run(entry.path())) found.push_back(entry.path());
-    std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) {
-        return std::pair(made_at(a), a) < std::pair(made_at(b), b);
-    });
+    std::sort(found.begin(), found.end(),
+              [](const fs::path& a, const fs::path& b) { return std::pair(made_at(a), a) < std::pair(made_at(b), b); });
     for (const fs::path& p : found) {
         const std::string id = p.filename().string();
         // Numbers go on after the highest one that was ever used here.
@@ -82,7 +81,7 @@ void RunManager::start_waiting() {
     for (const auto& [id, run] : runs_) n_running += run->child != nullptr;
     for (const std::string& id : order_) {
         Run& r = *runs_.at(id);
-        if (!r.is_queued || r.child || n_running >= options_.n_at_once) continue;
+        if (!r.is_queued || r.child || n_running >= n_at_once_) continue;
         r.reader.look();  // the request
         start(r);
         ++n_running;
@@ -109,8 +108,18 @@ void RunManager::look(Run& r) {
     tell_points(r);
 }
 
+// The same knobs read the same, whoever wrote them.
+void RunManager::leave_presets_out(LabRun& run) const {
+    for (const LabInfo& i : catalogue_.infos)
+        if (i.name == run.experiment)
+            for (const LabKnob& k : i.knobs)
+                if (const auto it = run.knobs.find(k.key); it != run.knobs.end() && it->second == k.value)
+                    run.knobs.erase(it);
+}
+
 void RunManager::tell(Run& r) {
     LabRun run = r.reader.run();
+    leave_presets_out(run);
     if (r.is_queued) {
         run.state = RunState::waiting, run.is_resumable = false, run.error.clear();
         if (r.was_told_waiting) return;
@@ -151,6 +160,7 @@ void RunManager::tell_points(Run& r) {
 
 LabRun RunManager::with_scalars(Run& r, const LabInfo& info) {
     LabRun run = r.reader.run();
+    leave_presets_out(run);
     for (const LabPlot& p : info.plots)
         for (const std::string& metric : p.metrics)
             if (!run.scalars.count(metric)) run.scalars[metric] = r.reader.read(metric, -1, kPointsOfVerdict);
@@ -168,7 +178,8 @@ void RunManager::judge_finished(const std::string& experiment) {
         const LabInfo& about = info(experiment);
         for (auto id = order_.rbegin(); id != order_.rend(); ++id) {
             Run& r = *runs_.at(*id);
-            const LabRun& run = r.reader.run();
+            LabRun run = r.reader.run();
+            leave_presets_out(run);
             const bool fits = run.experiment == experiment && run.state == RunState::finished && run.parent.empty() &&
                               (runs.empty() || run.knobs == runs[0].knobs);
             if (fits && seen.insert({run.arm, run.seed}).second) runs.push_back(with_scalars(r, about));

@@ -31,7 +31,8 @@ void put_varint(std::string& out, uint64_t v) {
     for (; v >= 0x80; v >>= 7) out += static_cast<char>((v & 0x7F) | 0x80);
     out += static_cast<char>(v);
 }
-// Protocol buffers: a field is its number and wire type (0 varint, 1 64 bits, 2 bytes with length, 5 32 bits), then the value.
+// Protocol buffers: a field is its number and wire type (0 varint, 1 64 bits, 2 bytes with length, 5 32 bits), then the
+// value.
 void put_key(std::string& out, int field, int wire) {
     put_varint(out, static_cast<uint64_t>(field << 3 | wire));
 }
@@ -94,7 +95,7 @@ void EventFile::scalar(int64_t step, std::string_view tag, float value) {
     put_bytes(v, 1, tag);  // Summary.Value.tag, .simple_value
     put_key(v, 2, 5);
     put_fixed(v, std::bit_cast<uint32_t>(value), 4);
-    put_bytes(summary, 1, v);    // Summary.value
+    put_bytes(summary, 1, v);      // Summary.value
     put_bytes(event, 5, summary);  // Event.summary
     write(event);
 }
@@ -102,7 +103,8 @@ void EventFile::scalar(int64_t step, std::string_view tag, float value) {
 void EventFile::close() {
     const bool has_closed = file_ && std::fclose(file_) == 0;
     file_ = nullptr;
-    if (!has_closed || has_failed_) throw Error(ErrorKind::io, escaped(path_, 512) + ": could not be written completely");
+    if (!has_closed || has_failed_)
+        throw Error(ErrorKind::io, escaped(path_, 512) + ": could not be written completely");
 }
 
 }  // namespace vitrine

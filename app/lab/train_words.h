@@ -8,7 +8,8 @@
 namespace vitrine {
 
 // runs_folder: where the parent of a rewound run lies.
-std::vector<std::string> train_words(const std::string& program, const std::string& runs_folder, const std::string& folder,
-                                     const RunRequest& request, bool resumes, const std::vector<std::string>& extra);
+std::vector<std::string> train_words(const std::string& program, const std::string& runs_folder,
+                                     const std::string& folder, const RunRequest& request, bool resumes,
+                                     const std::vector<std::string>& extra);
 
 }  // namespace vitrine

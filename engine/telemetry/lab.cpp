@@ -5,6 +5,7 @@
 #include <atomic>
 #include <limits>
 
+#include "engine/base/config/training_config.h"
 #include "engine/base/json.h"
 
 namespace vitrine {
@@ -94,11 +95,14 @@ const char* run_state_name(RunState s) {
 }
 
 const std::vector<LabLiveField>& lab_live_fields() {
-    static const std::vector<LabLiveField> all = {
-        {"lr", "learning rate", "the peak that warm-up and decay are relative to", 1e-8, 10, true},
-        {"clip", "clip", "largest gradient norm; larger ones are scaled down; 0: never", 0, 1e6, false},
-        {"weight_decay", "weight decay", "decoupled, times the learning rate", 0, 10, false},
-    };
+    static const std::vector<LabLiveField> all = [] {
+        TrainConfig defaults;
+        std::vector<LabLiveField> out;
+        for (const ConfigField& f : fields(defaults).all())
+            if (f.is_live && f.kind == ConfigField::Kind::real)
+                out.push_back({f.name, f.name, f.help, f.lowest, f.highest, f.lowest == 0 && f.highest > 1});
+        return out;
+    }();
     return all;
 }
 

@@ -40,8 +40,8 @@ struct LabInfo {
     std::string expected_time;         // of the preset on two cores
 };
 
-// What `vitrine train` takes in the middle of a run, and records in it: "set lr 1e-3".
-struct LabLiveField { const char *key, *label, *help; double min, max; bool is_logarithmic; };
+// What `vitrine train` takes in the middle of a run, and records in it: "set lr 1e-3". The live numbers of TrainConfig.
+struct LabLiveField { std::string key, label, help; double min, max; bool is_logarithmic; };
 const std::vector<LabLiveField>& lab_live_fields();
 
 // A table of results with a sentence about it: what was measured here beside what is claimed.
@@ -106,7 +106,7 @@ struct LabEventsAdded { std::string id; std::vector<LabEvent> events; bool is_fr
 struct LabPointsAdded { std::string id, metric; std::vector<double> step, value; bool is_from_start = false; };
 struct LabRunGone { std::string id; };
 struct LabVerdictMade { std::string experiment; LabVerdict verdict; };
-struct LabProblem { std::string text; };                        // something asked for could not be done
+struct LabProblem { std::string text; bool is_error = true; };  // something asked for could not be done; or a word about what was
 using LabUpdate = std::variant<LabListed, LabRunChanged, LabEventsAdded, LabPointsAdded, LabRunGone, LabVerdictMade, LabProblem>;
 
 struct LabSnapshot {
@@ -128,8 +128,9 @@ struct SetLive { std::string id, key, value; };                 // lr, clip and 
 struct RewindRun { std::string id; int64_t step; std::map<std::string, std::string> changes; };  // a new run from a checkpoint
 struct ForgetRun { std::string id; };                           // its folder is deleted
 struct WatchScalars { std::vector<std::string> ids, metrics; }; // what is drawn: read from now on, the rest is not
-struct ExportEvents { std::vector<std::string> ids; std::string folder; };  // TensorBoard
-using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents>;
+struct ExportEvents { std::vector<std::string> ids; std::string folder; };  // TensorBoard; folder empty: beside the runs'
+struct RunsAtOnce { int n; };                                   // the rest waits
+using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents, RunsAtOnce>;
 
 // Two values of configs that differ; empty: absent.
 struct ConfigDifference { std::string field, a, b; };

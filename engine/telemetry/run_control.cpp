@@ -33,13 +33,13 @@ double value_of(std::string_view line, std::string_view key, std::string_view te
     std::string keys;
     for (const LabLiveField& f : lab_live_fields()) {
         if (key == f.key) field = &f;
-        keys += (keys.empty() ? "" : ", ") + std::string(f.key);
+        keys += (keys.empty() ? "" : ", ") + f.key;
     }
     if (!field) fail(line, "a live field: " + keys);
     double v = 0;
     const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), v);
     char range[96];
-    std::snprintf(range, sizeof range, "%s to be a number in [%g, %g]", field->key, field->min, field->max);
+    std::snprintf(range, sizeof range, "%s to be a number in [%g, %g]", field->key.c_str(), field->min, field->max);
     if (failed != std::errc() || end != text.data() + text.size() || !(v >= field->min && v <= field->max))
         fail(line, range);
     return v;

@@ -1,4 +1,5 @@
-// Behaves like `vitrine train --run DIR --control`, without a model: a run's folder whose numbers are a formula of (seed, step, lr).
+// Behaves like `vitrine train --run DIR --control`, without a model: a run's folder whose numbers are a formula of
+// (seed, step, lr).
 //
 // Knobs: steps, ms (a step takes), crash_at (killed by itself), fail_at (says why and ends with 1).
 #include <fcntl.h>
@@ -49,7 +50,7 @@ Asked parse(int argc, char** argv) {
         if (word == "--rewind") a.rewind = next();
         if (word == "--step") a.step = std::stoll(next());
         if (word == "--resume") a.resumes = true;
-        if (word == "--set") {
+        if (word == "--set" || word == "--knob") {
             const std::string pair = next();
             a.knobs[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
         }
@@ -137,13 +138,15 @@ int run(Asked a) {
     if (a.resumes || !a.rewind.empty()) {
         read = Json::parse(read_file((a.resumes ? a.run : a.rewind) + "/" + run_folder::kRunJson, 1 << 20), "run.json");
         parent = &read;
-        a.experiment = read.at("experiment").as_string(), a.arm = read.at("arm").as_string(), a.seed = read.at("seed").as_int();
+        a.experiment = read.at("experiment").as_string(), a.arm = read.at("arm").as_string(),
+        a.seed = read.at("seed").as_int();
         for (const auto& [key, value] : read.at("knobs").members()) a.knobs.try_emplace(key, value.as_string());
         if (a.resumes) a.knobs["crash_at"] = "-1";
     }
     const auto n_steps = static_cast<int64_t>(a.number("steps", 20));
     Writer w(a.run);
     if (!parent || !a.resumes) describe(a, n_steps);
+    if (!a.resumes) w.checkpoint(a.step);
     w.state("state", "running");
     double lr = a.number("lr", 0.01);
     bool is_paused = false, stops = false;
@@ -169,8 +172,9 @@ int run(Asked a) {
         w.scalar(step, "gain", a.arm == "hc" ? std::exp(0.3 * static_cast<double>(step)) : 1.01);
         w.scalar(step, run_folder::kTokensPerSecond, 1000);
         if (step == 7)
-            w.event(step, run_folder::kSpike, "loss 3 is 4x the median",
-                    R"({"batch": {"step": 7, "domains": "bad"}, "layers": [{"layer": 2, "grad_norm": 9.5}], "matrices": []})");
+            w.event(
+                step, run_folder::kSpike, "loss 3 is 4x the median",
+                R"({"batch": {"step": 7, "domains": "bad"}, "layers": [{"layer": 2, "grad_norm": 9.5}], "matrices": []})");
         w.state("step", std::to_string(step));
         t.commit();
         if (step % 10 == 0) w.checkpoint(step), w.event(step, run_folder::kCheckpoint, "checkpoint");

@@ -36,11 +36,22 @@ class Sink : public CommandSink {
     }
     void cancel() override { ++n_cancelled; }
     void set_watch(ProbeSet probes) override { watched = probes; }
+    bool send_lab(LabCommand c) override {
+        lab.push_back(std::move(c));
+        return !is_full;
+    }
+    template <class T>
+    const T* last_lab() const {
+        for (auto c = lab.rbegin(); c != lab.rend(); ++c)
+            if (const T* found = std::get_if<T>(&*c)) return found;
+        return nullptr;
+    }
     template <class T>
     const T* last() const {
         return commands.empty() ? nullptr : std::get_if<T>(&commands.back());
     }
     std::vector<Command> commands;
+    std::vector<LabCommand> lab;
     int n_cancelled = 0;
     ProbeSet watched = 0;
     bool is_full = false;

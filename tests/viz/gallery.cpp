@@ -7,6 +7,7 @@
 #include "app/shell.h"
 #include "engine/base/error.h"
 #include "tests/viz/fake_feed.h"
+#include "tests/viz/fake_lab.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::viz {
@@ -25,6 +26,30 @@ struct Gallery {
     }
 };
 
+void make_lab_pictures(Gallery& g) {
+    Workspace& w = g.shell->workspace();
+    Driver driver(g.shell->input(), [&] { return g.shell->frame(); });
+    w.show_panel("Lab");
+    g.shell->snapshot().lab = fake::lab_without_runs();
+    g.shot("lab-first");
+    g.shell->snapshot().lab = fake::lab();
+    g.shot("lab");
+    w.desk().settings.is_chat_open = false;
+    driver.frames(2);
+    g.shot("lab-wide");
+    for (const ui::Widget* row = nullptr; const std::string& name : ui::widget_names("lab/events/"))
+        if (row = ui::find_widget(name); row && row->text.find("times the median") != std::string::npos) driver.click(name);
+    g.shot("lab-spike");
+    for (const char* tab : {"Verdict", "Difference", "README"}) {
+        driver.click(std::string("lab/tab/") + tab);
+        g.shot(std::string("lab-") + tab);
+    }
+    driver.click("lab/tab/Plots");
+    driver.click("lab/experiment/X08");
+    g.shot("lab-calculated");
+    w.desk().settings.is_chat_open = true;
+}
+
 void make_pictures(Gallery& g) {
     Workspace& w = g.shell->workspace();
     g.shell->snapshot() = fake::snapshot(fake::typical());
@@ -35,6 +60,7 @@ void make_pictures(Gallery& g) {
         w.show_panel(p->name());
         g.shot(p->name());
     }
+    make_lab_pictures(g);
     w.show_panel("Overview");
     driver.frames(3);
     driver.click("turn/1/thinking");

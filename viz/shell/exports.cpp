@@ -41,7 +41,9 @@ void Workspace::tend_exports() {
     const Snapshot& s = desk_.s;
     ui::ExportContext c;
     c.folder = desk_.export_folder;
-    if (s.model) {
+    const Panel& panel = *desk_.panels[static_cast<size_t>(desk_.panel)];
+    c.lines = panel.picture_lines(s);
+    if (c.lines.empty() && s.model) {
         c.lines.push_back(displayable(s.model->name) + kDot + numerics_name(s.model->numerics) + kDot +
                           s.model->device);
         std::string line = s.timeline.tokens.empty() ? "" : "prompt " + hash_of(s.timeline.prompt_text) + kDot;

@@ -246,7 +246,7 @@ void Workspace::draw_view_pane() {
     {
         ui::Region region("panel", {0, 0});
         ImGui::PushID(panel.name());
-        if (!desk_.s.model) {
+        if (!desk_.s.model && panel.needs_model()) {
             ui::empty_state("No model is loaded",
                             "Open a folder with a DeepSeek-V4 checkpoint, or drop one onto this window.");
         } else {

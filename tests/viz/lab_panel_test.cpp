@@ -1,0 +1,229 @@
+// The Lab, read from its drawn widgets: empty, typical, huge; form, runs, controls, events, replay.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/viz/fake_lab.h"
+#include "tests/viz/stage.h"
+#include "viz/imgui_compat.h"
+#include "viz/lab/curves.h"
+#include "viz/widgets/registry.h"
+
+namespace vitrine::viz::test {
+namespace {
+
+class Lab : public ::testing::Test {
+  protected:
+    Stage stage{1800, 1900};
+    Snapshot s;
+    void draw(int n = 3) { stage.draw("Lab", s, n); }
+    bool click(const std::string& name) { return stage.click("Lab", s, name); }
+    void type(const std::string& field, const std::string& text) {
+        ASSERT_TRUE(click(field)) << field;
+        feed_mods(kCtrl), feed_key(Key::kA, true), draw(1), feed_key(Key::kA, false), feed_mods(0), draw(1);
+        for (const char c : text) ImGui::GetIO().AddInputCharacter(static_cast<unsigned>(c)), draw(1);
+        draw(1);
+    }
+    template <class T>
+    const T& last() {
+        const T* found = stage.sink.last_lab<T>();
+        if (!found) throw std::runtime_error("nothing like it was asked for");
+        return *found;
+    }
+};
+
+TEST_F(Lab, without_anything_it_says_what_to_do) {
+    draw();
+    EXPECT_TRUE(ui::is_text_shown("No experiments here"));
+    s.lab = fake::lab_without_runs();
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/hint"));
+    EXPECT_TRUE(ui::is_text_shown("No runs are drawn"));
+    EXPECT_EQ(stage.number("lab/experiment/X01"), 1);
+    EXPECT_EQ(stage.text("lab/experiment/X01/badge"), "provoked");
+    EXPECT_TRUE(click("lab/hint/Close"));
+    draw();
+    EXPECT_FALSE(stage.is_drawn("lab/hint"));
+}
+
+TEST_F(Lab, the_form_marks_what_differs_and_run_sends_it) {
+    s.lab = fake::lab_without_runs();
+    draw();
+    EXPECT_EQ(stage.text("lab/knob/depth"), "8");
+    EXPECT_FALSE(stage.is_drawn("lab/knob/depth/reset"));
+    type("lab/knob/depth", "16");
+    EXPECT_EQ(stage.number("lab/knob/depth/label"), 1);
+    EXPECT_TRUE(stage.is_drawn("lab/knob/depth/reset"));
+    ASSERT_TRUE(click("lab/seeds/1"));
+    ASSERT_TRUE(click("lab/Run"));
+    EXPECT_EQ(last<StartRuns>().experiment, "X01");
+    EXPECT_EQ(last<StartRuns>().n_seeds, 1);
+    EXPECT_EQ(last<StartRuns>().knobs, (std::map<std::string, std::string>{{"depth", "16"}}));
+    type("lab/knob/depth", "99");
+    EXPECT_NE(stage.text("lab/knob/depth/problem").find("expected 1 to 48"), std::string::npos);
+    const size_t n = stage.sink.lab.size();
+    click("lab/Run");
+    EXPECT_EQ(stage.sink.lab.size(), n) << "a wrong value is not run";
+    ASSERT_TRUE(click("lab/knob/depth/reset"));
+    draw();
+    EXPECT_EQ(stage.text("lab/knob/depth"), "8");
+    EXPECT_FALSE(stage.is_drawn("lab/knob/depth/problem"));
+}
+
+TEST_F(Lab, a_full_queue_is_told) {
+    s.lab = fake::lab_without_runs();
+    stage.sink.is_full = true;
+    draw();
+    ASSERT_TRUE(click("lab/Run"));
+    EXPECT_TRUE(stage.is_drawn("lab/problem"));
+    stage.sink.is_full = false;
+    ASSERT_TRUE(click("lab/Run"));
+    EXPECT_FALSE(stage.is_drawn("lab/problem"));
+}
+
+TEST_F(Lab, draws_the_newest_runs_and_watches_what_it_draws) {
+    s.lab = fake::lab();
+    draw();
+    EXPECT_EQ(stage.number("lab/runs"), 8);
+    EXPECT_EQ(stage.number("lab/run/X01-0001-hc-s1/shown"), 1);
+    EXPECT_EQ(stage.number("lab/run/X01-0008-mhc-s4/shown"), 0) << "other knobs than the newest run";
+    EXPECT_EQ(last<WatchScalars>().metrics, (std::vector<std::string>{"grad_norm", "hyper.gain.max", "loss"}));
+    EXPECT_EQ(last<WatchScalars>().ids.size(), 7u);
+    EXPECT_EQ(stage.number("lab/plot/Composite gain/legend/hc (3 seeds)"), 1);
+    EXPECT_EQ(stage.number("lab/plot/Composite gain/legend/mhc (3 seeds)"), 1);
+    EXPECT_EQ(stage.number("lab/plot/Loss/x_hi"), 200);
+    const size_t n = stage.sink.lab.size();
+    draw();
+    EXPECT_EQ(stage.sink.lab.size(), n) << "asked once";
+    ASSERT_TRUE(click("lab/run/X01-0001-hc-s1/shown"));
+    draw();
+    EXPECT_EQ(last<WatchScalars>().ids.size(), 6u);
+    EXPECT_EQ(stage.number("lab/plot/Composite gain/legend/hc (2 seeds)"), 1);
+}
+
+TEST_F(Lab, controls_steer_the_run_in_focus) {
+    s.lab = fake::lab();
+    draw();
+    EXPECT_NE(stage.text("lab/focus").find("mhc, seed 3"), std::string::npos) << "the one that runs";
+    ASSERT_TRUE(click("lab/control/Pause"));
+    EXPECT_EQ(last<ControlRun>().id, "X01-0006-mhc-s3");
+    EXPECT_EQ(last<ControlRun>().what, ControlRun::Do::pause);
+    const size_t n = stage.sink.lab.size();
+    click("lab/control/Step");
+    EXPECT_EQ(stage.sink.lab.size(), n) << "only a paused run steps";
+    type("lab/live/lr", "1e-3");
+    ASSERT_TRUE(click("lab/live/lr/Set"));
+    EXPECT_EQ(last<SetLive>().key, "lr");
+    EXPECT_EQ(last<SetLive>().value, "1e-3");
+    ASSERT_TRUE(click("lab/rewind/Replay"));
+    EXPECT_EQ(last<RewindRun>().step, 100);
+    EXPECT_TRUE(last<RewindRun>().changes.empty());
+    ASSERT_TRUE(click("lab/run/X01-0008-mhc-s4"));
+    draw();
+    EXPECT_NE(stage.text("lab/error").find("killed by signal 9"), std::string::npos);
+    EXPECT_NE(stage.text("lab/last line").find("loss 2.211"), std::string::npos);
+    ASSERT_TRUE(click("lab/control/Resume"));
+    EXPECT_EQ(last<ControlRun>().what, ControlRun::Do::resume);
+    ASSERT_TRUE(click("lab/control/Forget"));
+    EXPECT_EQ(stage.sink.last_lab<ForgetRun>(), nullptr) << "asks first";
+    draw();
+    ASSERT_TRUE(click("lab/control/Delete"));
+    EXPECT_EQ(last<ForgetRun>().id, "X01-0008-mhc-s4");
+}
+
+TEST_F(Lab, a_spike_leads_to_its_batch_layers_and_matrices) {
+    s.lab = fake::lab();
+    draw();
+    const auto names = ui::widget_names("lab/events/");
+    std::string spike;
+    for (const std::string& name : names)
+        if (stage.text(name).find("1.8 times the median") != std::string::npos) spike = name;
+    ASSERT_FALSE(spike.empty());
+    ASSERT_TRUE(click(spike));
+    draw();
+    EXPECT_NE(stage.text("lab/event/title").find("spike at step 120"), std::string::npos);
+    EXPECT_EQ(stage.text("lab/event/domains"), "random tokens 3 of 16 rows");
+    EXPECT_TRUE(ui::is_text_shown("zqxv kwpf jjht"));
+    EXPECT_EQ(stage.number("lab/event/layers/0/grad_norm"), 9.41);
+    EXPECT_TRUE(ui::is_text_shown("layers.7.mlp.experts.3.w2") || ui::is_text_shown("mlp.experts.3.w2"));
+    // The cursor of every plot stands on its step.
+    bool is_there = false;
+    for (const std::string& name : ui::widget_names("lab/plot/Loss/"))
+        is_there |= name == "lab/plot/Loss/hc (3 seeds)/119";
+    EXPECT_TRUE(is_there);
+}
+
+TEST_F(Lab, verdict_difference_and_replay) {
+    s.lab = fake::lab();
+    draw();
+    ASSERT_TRUE(click("lab/tab/Verdict"));
+    draw();
+    EXPECT_NE(stage.text("lab/outcome").find("mixed"), std::string::npos);
+    EXPECT_EQ(stage.text("lab/table/0/0/seed 1"), "550");
+    EXPECT_NE(stage.text("lab/literature").find("2512.24880"), std::string::npos);
+    ASSERT_TRUE(click("lab/run/X01-0007-hc-s1"));
+    ASSERT_TRUE(click("lab/tab/Difference"));
+    draw();
+    EXPECT_NE(stage.text("lab/difference/b").find("X01-0001-hc-s1"), std::string::npos)
+        << "a rewound run is compared with its parent";
+    EXPECT_EQ(stage.number("lab/difference/n"), 0);
+    EXPECT_NE(stage.text("lab/replay/grad_norm").find("equal bit for bit over 100 shared steps"), std::string::npos);
+    EXPECT_NE(stage.text("lab/replay/loss").find("differs from step 150 on"), std::string::npos)
+        << stage.text("lab/replay/loss");
+}
+
+TEST_F(Lab, what_is_calculated_has_charts_and_no_runs) {
+    s.lab = fake::lab();
+    draw();
+    ASSERT_TRUE(click("lab/experiment/X08"));
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/chart/Cache against length/title"));
+    EXPECT_FALSE(stage.is_drawn("lab/seeds/3"));
+    ASSERT_TRUE(click("lab/Run"));
+    EXPECT_EQ(last<StartRuns>().experiment, "X08");
+}
+
+TEST_F(Lab, a_hundred_long_runs_are_drawn) {
+    s.lab = fake::huge_lab(100, 20000, 50);
+    draw(2);
+    EXPECT_EQ(stage.number("lab/runs"), 100);
+    EXPECT_EQ(stage.number("lab/plot/plot 0/legend/hc (50 seeds)"), 1);
+    draw(3);
+    EXPECT_EQ(stage.number("lab/plot/plot 0/x_hi"), 19999);
+}
+
+TEST(GroupCurve, mean_band_and_strays) {
+    LabSeries a{{1, 2, 3}, {1, 2, 3}, 11}, b{{1, 2}, {3, 6}, 12}, odd{{5, 10}, {7, 7}, 13};
+    lab::GroupCurve c;
+    c.update({&a, &b, &odd});
+    EXPECT_EQ(c.strays(), (std::vector<size_t>{2}));
+    EXPECT_EQ(c.n_seeds(), 2u);
+    ui::Series s = c.series("x", 1, false);
+    EXPECT_EQ(std::vector<double>(s.y.begin(), s.y.end()), (std::vector<double>{2, 4, 3}));
+    EXPECT_EQ(std::vector<double>(s.band_lo.begin(), s.band_lo.end()), (std::vector<double>{1, 2, 3}));
+    EXPECT_EQ(std::vector<double>(s.band_hi.begin(), s.band_hi.end()), (std::vector<double>{3, 6, 3}));
+    const uint64_t revision = s.revision;
+    a.step.push_back(4), a.value.push_back(5);
+    c.update({&a, &b, &odd});
+    EXPECT_EQ(c.series("x", 1, false).revision, revision) << "appended only";
+    b.step.push_back(3), b.value.push_back(5);
+    c.update({&a, &b, &odd});
+    s = c.series("x", 1, false);
+    EXPECT_NE(s.revision, revision) << "a mean inside changed";
+    EXPECT_EQ(s.y[2], 4);
+    a.revision = 99;
+    a.value[0] = 5;
+    c.update({&a, &b, &odd});
+    EXPECT_EQ(c.series("x", 1, false).y[0], 4);
+}
+
+TEST(CompareSeries, equal_until_where) {
+    const LabSeries a{{1, 2, 3, 4}, {1, 2, 3, 4}}, b{{2, 3, 5}, {2, 3.5, 9}};
+    const lab::Comparison c = lab::compare_series(a, b);
+    EXPECT_EQ(c.n_shared, 2);
+    EXPECT_EQ(c.first_difference, 3);
+    EXPECT_EQ(lab::compare_series(a, a).first_difference, -1);
+}
+
+}  // namespace
+}  // namespace vitrine::viz::test

@@ -1,0 +1,156 @@
+// What the Lab's parts share.
+#include "viz/lab/state.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "viz/theme.h"
+#include "viz/widgets/number.h"
+
+namespace vitrine::viz::lab {
+namespace {
+
+constexpr size_t kMaxShown = 128;
+std::string last_problem;
+
+Values differing(const LabRun& run, const LabInfo* info) {
+    Values out;
+    for (const auto& [key, value] : run.knobs) {
+        const LabKnob* knob = nullptr;
+        if (info)
+            for (const LabKnob& k : info->knobs)
+                if (k.key == key) knob = &k;
+        if (!knob || knob->value != value) out[key] = value;
+    }
+    return out;
+}
+
+// Without a choice of the user's: the runs that were started like the newest one.
+void choose_runs(State& s, const LabSnapshot& lab) {
+    const auto runs = runs_of(lab, s.experiment);
+    if (s.has_own_choice) {
+        std::erase_if(s.shown, [&](const std::string& id) {
+            const LabRun* r = lab.find(id);
+            return !r || r->experiment != s.experiment;
+        });
+        return;
+    }
+    s.shown.clear();
+    if (runs.empty()) return;
+    const LabRun& newest = *runs.back();
+    for (auto r = runs.rbegin(); r != runs.rend() && s.shown.size() < kMaxShown; ++r)
+        if ((*r)->knobs == newest.knobs || (*r)->id == newest.parent) s.shown.insert((*r)->id);
+}
+
+void watch(State& s, const LabSnapshot& lab, View& view) {
+    WatchScalars wanted;
+    wanted.ids.assign(s.shown.begin(), s.shown.end());
+    if (const LabInfo* info = lab.experiment(s.experiment))
+        for (const LabPlot& p : info->plots)
+            wanted.metrics.insert(wanted.metrics.end(), p.metrics.begin(), p.metrics.end());
+    wanted.metrics.insert(wanted.metrics.end(), s.extra.begin(), s.extra.end());
+    std::sort(wanted.metrics.begin(), wanted.metrics.end());
+    wanted.metrics.erase(std::unique(wanted.metrics.begin(), wanted.metrics.end()), wanted.metrics.end());
+    if (wanted.ids == s.watched.ids && wanted.metrics == s.watched.metrics) return;
+    if (view.commands.send_lab(wanted)) s.watched = std::move(wanted);
+}
+
+}  // namespace
+
+void tend(State& s, const LabSnapshot& lab, View& view) {
+    if (!lab.experiment(s.experiment)) {
+        const bool has_orphans = !s.experiment.empty() && !runs_of(lab, s.experiment).empty();
+        if (!has_orphans) s.experiment = lab.experiments.empty() ? "" : lab.experiments.front().name;
+        s.has_own_choice = false;
+    }
+    choose_runs(s, lab);
+    const LabRun* focused = lab.find(s.focus);
+    if (!focused || focused->experiment != s.experiment) {
+        const auto runs = runs_of(lab, s.experiment);
+        // The one that runs, else the newest.
+        const auto live =
+            std::find_if(runs.begin(), runs.end(), [](const LabRun* r) { return r->state == RunState::running; });
+        s.focus = live != runs.end() ? (*live)->id : runs.empty() ? "" : runs.back()->id;
+        s.rewind_step = -1;
+    }
+    watch(s, lab, view);
+}
+
+bool ask(State&, View& view, LabCommand c) {
+    const bool is_taken = view.commands.send_lab(std::move(c));
+    last_problem = is_taken ? "" : "The lab doesn't take requests now: no run manager, or its queue is full.";
+    return is_taken;
+}
+
+const std::string& problem() {
+    return last_problem;
+}
+
+std::vector<const LabRun*> runs_of(const LabSnapshot& lab, const std::string& experiment) {
+    std::vector<const LabRun*> out;
+    for (const LabRun& r : lab.runs)
+        if (r.experiment == experiment) out.push_back(&r);
+    return out;
+}
+
+std::string group_of(const LabRun& run, const LabInfo* info) {
+    std::string out = run.arm.empty() ? run.id : run.arm;
+    for (const auto& [key, value] : differing(run, info)) out += ", " + key + " " + value;
+    if (!run.parent.empty()) out += ", from step " + std::to_string(run.parent_step) + " (" + run.id + ")";
+    return out;
+}
+
+std::string run_title(const LabRun& run, const LabInfo* info) {
+    return group_of(run, info) + ", seed " + std::to_string(run.seed);
+}
+
+// Arms in the order of their first run, then groups that differ from the preset: hues of the theme, then their
+// mixtures.
+ImU32 group_color(const LabSnapshot& lab, const std::string& experiment, const std::string& group) {
+    const LabInfo* info = lab.experiment(experiment);
+    static uint64_t version = ~0ull;
+    static std::string of;
+    static std::vector<std::string> groups;
+    if (version != lab.version || of != experiment) {
+        groups.clear();
+        for (const LabRun* r : runs_of(lab, experiment))
+            if (const std::string g = group_of(*r, info); std::find(groups.begin(), groups.end(), g) == groups.end())
+                groups.push_back(g);
+        version = lab.version, of = experiment;
+    }
+    const Theme& t = theme();
+    const ImU32 hues[] = {t.csa, t.window, t.hca, t.index_key, t.compressor_state, t.thinking};
+    const auto at = static_cast<size_t>(std::find(groups.begin(), groups.end(), group) - groups.begin());
+    const ImU32 hue = hues[at % 6];
+    return at < 6 ? hue : mix(hue, t.text, std::min(0.75f, 0.25f * static_cast<float>(at / 6)));
+}
+
+std::string range_text(double lo, double hi) {
+    char out[80];
+    std::snprintf(out, sizeof out, "expected %.9g to %.9g", lo, hi);
+    return out;
+}
+
+std::string knob_text(const State& s, const LabInfo& info, const LabKnob& knob) {
+    const auto form = s.forms.find(info.name);
+    if (form == s.forms.end()) return knob.value;
+    const auto it = form->second.find(knob.key);
+    return it == form->second.end() ? knob.value : it->second;
+}
+
+std::string knob_problem(const LabKnob& knob, const std::string& value) {
+    if (!knob.choices.empty()) {
+        const bool is_one = std::find(knob.choices.begin(), knob.choices.end(), value) != knob.choices.end();
+        return is_one ? "" : "not one of the choices";
+    }
+    if (knob.min == knob.max) return "";
+    double v = 0;
+    const auto [end, failed] = std::from_chars(value.data(), value.data() + value.size(), v);
+    if (failed != std::errc() || end != value.data() + value.size() || !std::isfinite(v)) return "expected a number";
+    if (v < knob.min || v > knob.max)
+        return range_text(knob.min, knob.max);
+    return "";
+}
+
+}  // namespace vitrine::viz::lab

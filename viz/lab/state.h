@@ -1,0 +1,82 @@
+// What the Lab's parts share: the chosen experiment, the runs that are drawn, the one cursor on the time axis, the
+// form.
+#pragma once
+#include <imgui.h>
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/telemetry/lab.h"
+#include "viz/panel.h"
+
+namespace vitrine::viz::lab {
+
+using Values = std::map<std::string, std::string>;
+
+enum class Tab { plots, verdict, difference, readme };
+
+struct State {
+    std::string experiment;                     // chosen on the left
+    std::string focus;                          // the run whose controls, config and events are shown; may be empty
+    std::map<std::string, Values> forms;        // by experiment: knobs that differ from the preset
+    std::map<std::string, std::string> drafts;  // fields being typed, by "experiment/knob"
+    int n_seeds = 3, n_at_once = 1;
+    int tab = 0;
+    std::set<std::string> shown;  // ids of the runs that are drawn
+    bool has_own_choice = false;  // the user chose them; else: those with the newest run's knobs
+    double cursor = -1;           // step; -1: none
+    std::string event_run;        // the event that is shown in full
+    size_t event = 0;
+    std::vector<std::string> extra;  // metrics plotted besides the experiment's
+    std::string compared;            // the other run of the difference
+    bool is_hint_closed = false, shows_all_events = false;
+    // The rows of the events, kept while nothing changes: indices of runs and of their events.
+    struct EventRow {
+        size_t run, event;
+    };
+    std::vector<EventRow> rows;
+    struct {
+        uint64_t version = ~0ull;
+        std::string experiment;
+        std::set<std::string> shown;
+        bool has_all = false;
+    } rows_of;
+    // Of the focused run.
+    std::map<std::string, std::string> live;  // live fields being typed
+    int64_t rewind_step = -1;
+    std::string rewind_key, rewind_value, forget;
+    WatchScalars watched;  // what was asked for last
+};
+
+// Once a frame, before drawing: choices that no longer exist are replaced, and what is drawn is watched.
+void tend(State& s, const LabSnapshot& lab, View& view);
+// Sends, and says so when it could not be sent.
+bool ask(State& s, View& view, LabCommand c);
+const std::string& problem();  // why the last request was not taken; empty: it was
+
+// The runs of the experiment, oldest first.
+std::vector<const LabRun*> runs_of(const LabSnapshot& lab, const std::string& experiment);
+// "mhc, depth 16": the arm and what differs from the preset; the same for all seeds.
+std::string group_of(const LabRun& run, const LabInfo* info);
+std::string run_title(const LabRun& run, const LabInfo* info);  // the group and the seed
+// Groups keep their colour while the experiment's runs stay.
+ImU32 group_color(const LabSnapshot& lab, const std::string& experiment, const std::string& group);
+std::string knob_text(const State& s, const LabInfo& info, const LabKnob& knob);  // edited, or the preset's
+std::string range_text(double lo, double hi);  // "expected 1 to 48"
+// "" or what is wrong with a knob's value.
+std::string knob_problem(const LabKnob& knob, const std::string& value);
+
+// ---- the parts; each draws into what is left of its pane
+void draw_experiments(State& s, const LabSnapshot& lab);
+void draw_experiment_combo(State& s, const LabSnapshot& lab);  // the same where there is little room
+void draw_form(State& s, const LabSnapshot& lab, View& view);
+void draw_runs(State& s, const LabSnapshot& lab, View& view);
+void draw_controls(State& s, const LabSnapshot& lab, View& view);
+void draw_verdict(State& s, const LabSnapshot& lab);
+void draw_difference(State& s, const LabSnapshot& lab);
+void draw_readme(const State& s, const LabSnapshot& lab);
+void draw_events(State& s, const LabSnapshot& lab);
+
+}  // namespace vitrine::viz::lab
