@@ -46,7 +46,7 @@ LabRun run(const std::string& arm, int64_t seed, int64_t n, int number) {
     LabRun r;
     char id[64];
     std::snprintf(id, sizeof id, "X01-%04d-%s-s%d", number, arm.c_str(), static_cast<int>(seed));
-    r.id = id, r.folder = std::string("/home/somebody/.local/share/vitrine/runs/") + id;
+    r.id = id, r.folder = std::string("somewhere/vitrine/runs/") + id;
     r.experiment = "X01", r.arm = arm, r.seed = seed, r.step = n, r.n_steps = 200;
     r.state = n < 200 ? RunState::running : RunState::finished;
     r.tokens_per_s = 8123;
