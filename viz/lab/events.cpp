@@ -33,7 +33,7 @@ void collect_rows(State& s, const LabSnapshot& lab) {
 
 const char* sign_of(const std::string& kind) {
     if (kind == "spike") return "\xE2\x96\xB2";
-    if (kind == "alarm") return "\xE2\x9A\xA0";
+    if (kind == "alarm") return "!";
     if (kind == "skipped") return "\xE2\x9C\x95";
     if (kind == "change") return "\xE2\x97\x8F";
     return "\xC2\xB7";

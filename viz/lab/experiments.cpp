@@ -122,7 +122,7 @@ void draw_field(State& s, const LabInfo& info, const LabKnob& knob, const std::s
     ui::mark("lab/knob/" + knob.key, draft);
 }
 
-bool draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
+void draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
     ImGui::PushID(knob.key.c_str());
     const std::string value = knob_text(s, info, knob);
     const bool is_changed = value != knob.value;
@@ -153,10 +153,17 @@ bool draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
     if (!problem.empty()) {
         ui::FontScope small(Font::small);
         ui::Color c(theme().error);
-        ui::text_wrapped("\xE2\x9A\xA0 " + problem, ("lab/knob/" + knob.key + "/problem").c_str());
+        ui::text_wrapped("! " + problem, ("lab/knob/" + knob.key + "/problem").c_str());
     }
     ImGui::PopID();
-    return problem.empty();
+}
+
+// What is typed in any field is a value.
+bool is_valid(const State& s, const LabInfo& info) {
+    return std::all_of(info.knobs.begin(), info.knobs.end(), [&](const LabKnob& knob) {
+        const auto draft = s.drafts.find(info.name + "/" + knob.key);
+        return draft == s.drafts.end() || knob_problem(knob, draft->second).empty();
+    });
 }
 
 void draw_at_once(State& s, View& view) {
@@ -197,7 +204,6 @@ void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
         ask(s, view, StartRuns{info.name, form == s.forms.end() ? Values{} : form->second, s.n_seeds, 1});
     }
     ImGui::EndDisabled();
-    if (!is_analytic) draw_at_once(s, view);
     if (!info.expected_time.empty()) ui::text_dim("The preset takes " + info.expected_time, "lab/expected");
     if (!problem().empty()) {
         ui::Color c(theme().error);
@@ -243,14 +249,14 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
     }
     ui::section((info->name + " \xC2\xB7 " + info->title).c_str());
     draw_badge(*info, "lab/form/badge");
+    draw_start(s, *info, view, is_valid(s, *info));
     if (!info->claim.empty()) {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
         ui::text_wrapped(info->question, "lab/question");
         ui::text_wrapped("Claim: " + info->claim, "lab/claim");
     }
-    bool is_valid = true;
-    for (const LabKnob& knob : info->knobs) is_valid &= draw_knob(s, *info, knob);
+    for (const LabKnob& knob : info->knobs) draw_knob(s, *info, knob);
     if (const auto form = s.forms.find(info->name); form != s.forms.end() && !form->second.empty()) {
         ui::FontScope small(Font::small);
         ui::text_dim("\xE2\x97\x8F differs from the preset");
@@ -260,7 +266,7 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
             std::erase_if(s.drafts, [&](const auto& d) { return d.first.rfind(info->name + "/", 0) == 0; });
         }
     }
-    draw_start(s, *info, view, is_valid);
+    if (info->badge != LabBadge::analytic) draw_at_once(s, view);
 }
 
 }  // namespace vitrine::viz::lab

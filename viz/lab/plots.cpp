@@ -177,7 +177,7 @@ void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
     const float gap = ImGui::GetStyle().ItemSpacing.y,
                 room = ImGui::GetContentRegionAvail().y - ImGui::GetFrameHeight() - gap;
     const float each =
-        std::max(px(150), std::floor(room / static_cast<float>(std::max<size_t>(1, std::min<size_t>(n, 3))) - gap));
+        std::max(px(180), std::floor(room / static_cast<float>(std::max<size_t>(1, std::min<size_t>(n, 3))) - gap));
     for (const LabPlot& p : plots) draw_metrics(s, p, groups, each);
     for (const LabChart& c : charts) draw_chart(c, each);
     if (groups.size() > kMaxGroups)
