@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/config/model_config.h"
+#include "engine/base/config/training_config.h"
 #include "engine/telemetry/lab.h"
 
 namespace vitrine::lab {
@@ -23,10 +25,22 @@ class Knobs {
     std::map<std::string, std::string> values_;
 };
 
+struct Arm {
+    std::string label;  // words and numbers: "hc 8 layers lr 0.01"
+    ModelConfig model;
+    TrainConfig train;  // its seed is the run's
+};
+
+// Either analyse, or arms and judge. A training experiment has the knob "size": quick (the preset: <= 3 minutes on two
+// cores with one seed) or full.
 struct Experiment {
     LabInfo info;
     std::string folder;                             // below experiments/
     LabVerdict (*analyse)(const Knobs&) = nullptr;  // no training: seconds
+    std::vector<Arm> (*arms)(const Knobs&) = nullptr;
+    // Of finished runs of these arms, any number of seeds each; their scalars are those of info.plots. Runs that are
+    // missing are told, not guessed.
+    LabVerdict (*judge)(const Knobs&, const std::vector<LabRun>&) = nullptr;
 };
 
 // ---- words and numbers of verdicts

@@ -5,16 +5,22 @@
 
 namespace vitrine::lab {
 
+Experiment x01_hyper_connections();
 Experiment x02_sinkhorn();
+Experiment x03_logits();
+Experiment x04_balancing();
+Experiment x05_clamp();
+Experiment x06_anticipatory();
+Experiment x07_muon();
 Experiment x08_cost();
 Experiment x33_arithmetic();
+Experiment x34_spikes();
 
 namespace {
 
 constexpr Experiment (*kExperiments[])() = {
-    x08_cost,
-    x02_sinkhorn,
-    x33_arithmetic,
+    x08_cost, x01_hyper_connections, x04_balancing, x06_anticipatory, x03_logits,
+    x07_muon, x02_sinkhorn,          x05_clamp,     x33_arithmetic,   x34_spikes,
 };
 
 std::vector<Experiment> make_all() {

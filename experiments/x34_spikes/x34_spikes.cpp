@@ -1,0 +1,130 @@
+// X34: a loss spike from three batches of random tokens, and what clipping and beta_2 make of it.
+#include <algorithm>
+#include <cmath>
+
+#include "experiments/experiment.h"
+#include "experiments/runs.h"
+
+namespace vitrine::lab {
+namespace {
+
+constexpr const char *kLoss = "loss/next", *kNorm = "grad_norm";
+
+struct Cell {
+    double beta2;
+    bool clips;
+    bool is_quick;
+    std::string label() const { return "beta2 " + significant(beta2, 3) + (clips ? " clip" : " no clip"); }
+};
+constexpr Cell kCells[] = {{0.95, true, true},  {0.95, false, true},  {0.9, true, false},
+                           {0.99, true, false}, {0.999, true, false}, {0.999, false, false}};
+
+LabInfo describe() {
+    LabInfo i;
+    i.name = "X34";
+    i.title = "Spikes from data";
+    i.question = "What do three batches of random tokens do to a run, and what do clipping and beta_2 change?";
+    i.claim = "Not claimed of V4; its report says that its spikes are not understood.";
+    i.literature =
+        "Spikes are tied to stale second moments (arXiv 2304.13013, 2304.09871). These here are transient, unlike "
+        "V4's.";
+    i.badge = LabBadge::provoked;
+    i.provoked_by = "batches";
+    i.knobs = {size_knob("other beta_2"),
+               number_knob("batches", "Random batches", "3", 1, 100, "from step noise_at on"),
+               number_knob("noise_at", "At step", "200", 20, 100000, ""),
+               number_knob("lr", "Learning rate", "0.003", 1e-4, 0.3, "AdamW", true),
+               number_knob("layers", "Layers", "4", 1, 32, ""),
+               number_knob("steps", "Steps", "300", 40, 100000, "of 1,024 tokens", true)};
+    i.plots = {{"Loss", "step", "nats", {kLoss}, false, false},
+               {"Gradient norm before clipping", "step", "norm", {kNorm}, false, true}};
+    i.expected_time = "half a minute";
+    return i;
+}
+
+std::vector<Cell> cells(const Knobs& knobs) {
+    std::vector<Cell> chosen;
+    for (const Cell& c : kCells)
+        if (c.is_quick || is_full(knobs)) chosen.push_back(c);
+    return chosen;
+}
+
+std::vector<Arm> arms(const Knobs& knobs) {
+    std::vector<Arm> all;
+    for (const Cell& c : cells(knobs)) {
+        Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
+              micro_training(knobs.integer("steps"), knobs.number("lr"))};
+        a.train.beta2 = c.beta2, a.train.clip = c.clips ? 1 : 0;
+        a.train.noise_step = knobs.integer("noise_at"), a.train.noise_batches = knobs.integer("batches");
+        all.push_back(std::move(a));
+    }
+    return all;
+}
+
+struct Spike {
+    double before = NAN, peak = NAN,
+           steps = NAN;  // mean loss of the 20 steps before; largest of the 20 after; until it is back
+};
+Spike spike(const LabSeries& s, double first, double n_batches) {
+    double sum = 0, top = -INFINITY;
+    int n = 0;
+    Spike out;
+    for (size_t i = 0; i < s.step.size(); ++i)
+        if (s.step[i] >= first - 20 && s.step[i] < first) sum += s.value[i], top = std::max(top, s.value[i]), ++n;
+    if (n == 0) return out;
+    out.before = sum / n;
+    const double end = first + n_batches;
+    for (size_t i = 0; i < s.step.size(); ++i) {
+        if (s.step[i] < end || s.step[i] >= end + 20) continue;
+        out.peak = std::isnan(out.peak) ? s.value[i] : std::max(out.peak, s.value[i]);
+        if (std::isnan(out.steps) && s.value[i] <= top) out.steps = s.step[i] - end;
+    }
+    return out;
+}
+
+LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
+    const Results r(arms(knobs), runs);
+    const double first = knobs.number("noise_at"), batches = knobs.number("batches");
+    const auto part = [&](const std::string& arm, double Spike::*member) {
+        return r.values(arm, kLoss, [&](const LabSeries& s) { return spike(s, first, batches).*member; });
+    };
+    LabVerdict v;
+    LabTable t{
+        "Ordinary batches before and after the random ones, each seed",
+        {"arm", "loss before", "largest after", "calibration", "steps until back", "largest gradient", "last loss"},
+        {}};
+    int n_risen = 0, n_runs = 0;
+    for (const Cell& c : cells(knobs)) {
+        const auto before = part(c.label(), &Spike::before), peak = part(c.label(), &Spike::peak);
+        n_risen += count_pairs(before, peak, [](double a, double b) { return b > a + 0.1; });
+        n_runs += static_cast<int>(peak.size());
+        const std::string claim = c.beta2 == 0.95 ? c.clips ? "1.89 to 2.20, back in 4" : "1.89 to 2.79" : "";
+        t.rows.push_back({c.label(), each_fixed(before, 2), each_fixed(peak, 2), claim,
+                          each(part(c.label(), &Spike::steps), 2), each(r.values(c.label(), kNorm, largest), 2),
+                          each_fixed(r.values(c.label(), kLoss, [](const LabSeries& s) { return last_mean(s); }), 2)});
+    }
+    v.tables = {t};
+    if (!r.missing().empty()) {
+        v.sentence = r.missing();
+        return v;
+    }
+    const auto clipped = part(kCells[0].label(), &Spike::peak), free = part(kCells[1].label(), &Spike::peak);
+    const int n_higher = count_pairs(clipped, free, [](double a, double b) { return b > a; }),
+              n = static_cast<int>(std::min(clipped.size(), free.size()));
+    v.outcome = n_risen == 0    ? LabVerdict::Outcome::not_visible
+                : n_higher == n ? LabVerdict::Outcome::holds
+                                : LabVerdict::Outcome::mixed;
+    v.sentence = "The loss on ordinary batches rose by more than 0.1 after the random ones in " +
+                 std::to_string(n_risen) + " of " + std::to_string(n_runs) +
+                 " runs; without clipping the peak was higher in " + of_seeds(n_higher, n) +
+                 " (calibration: 2.79 against 2.20). Provoked, and transient: nothing that V4's report speaks of.";
+    return v;
+}
+
+}  // namespace
+
+Experiment x34_spikes() {
+    return {describe(), "x34_spikes", nullptr, arms, judge};
+}
+
+}  // namespace vitrine::lab
