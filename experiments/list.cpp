@@ -55,4 +55,16 @@ const Experiment& experiment(const std::string& name) {
     throw Error(ErrorKind::internal, "unreachable");
 }
 
+Arm arm_of(const Experiment& e, const std::map<std::string, std::string>& knobs, const std::string& label) {
+    std::string list;
+    if (e.arms)
+        for (Arm& a : e.arms(Knobs(e.info, knobs))) {
+            if (a.label == label) return a;
+            list += (list.empty() ? "" : ", ") + a.label;
+        }
+    throw_if_any({{e.info.name, "arm", label,
+                   list.empty() ? "expected none: it needs no training" : "expected one of " + list, ""}});
+    throw Error(ErrorKind::internal, "unreachable");
+}
+
 }  // namespace vitrine::lab

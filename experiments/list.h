@@ -12,6 +12,9 @@ namespace vitrine::lab {
 const std::vector<Experiment>& experiments();
 const Experiment& experiment(const std::string& name);  // Error(bad_input) listing the names
 
+// The arm of that label. Error(bad_input) lists the labels, or wrong knobs.
+Arm arm_of(const Experiment& e, const std::map<std::string, std::string>& knobs, const std::string& label);
+
 // README.md by folder; written by experiments/readmes.cmake at build time.
 const std::map<std::string, std::string>& readmes();
 

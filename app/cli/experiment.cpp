@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <thread>
 
+#include "app/cli/common.h"
+#include "app/lab/experiment_runs.h"
 #include "engine/base/error.h"
 #include "experiments/list.h"
 #include "experiments/report.h"
@@ -18,16 +21,35 @@ int print_list() {
     return 0;
 }
 
-std::map<std::string, std::string> knobs_from(const std::vector<std::string>& words) {
+struct ExperimentArgs {
+    std::string name, size, folder, readme;
+    std::vector<std::string> knobs;
+    int64_t n_seeds = 1, n_at_once = 0;
+    bool lists = false, tells_knobs = false;
+};
+
+std::map<std::string, std::string> knobs_from(const ExperimentArgs& a) {
     std::map<std::string, std::string> knobs;
-    for (const std::string& w : words) {
+    for (const std::string& w : a.knobs) {
         const size_t equals = w.find('=');
         if (equals == std::string::npos || equals == 0)
             throw UsageError("--knob " + escaped(w) + ": expected KEY=VALUE");
         if (!knobs.emplace(w.substr(0, equals), w.substr(equals + 1)).second)
             throw UsageError("--knob " + escaped(w.substr(0, equals)) + ": given twice");
     }
+    if (!a.size.empty()) knobs["size"] = a.size;
     return knobs;
+}
+
+LabVerdict trained(const lab::Experiment& e, const ExperimentArgs& a) {
+    ExperimentRequest request;
+    request.knobs = knobs_from(a), request.n_seeds = static_cast<int>(a.n_seeds), request.folder = a.folder;
+    request.n_at_once = a.n_at_once ? static_cast<int>(a.n_at_once)
+                                    : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    Interrupt interrupt;
+    const auto runs = run_experiment_arms(e, request, interrupt.begin(),
+                                          [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
+    return e.judge(lab::Knobs(e.info, request.knobs), runs);
 }
 
 void print_knobs(const lab::Experiment& e) {
@@ -37,31 +59,35 @@ void print_knobs(const lab::Experiment& e) {
 
 }  // namespace
 
+// One run of the lab, `--arm`, is run_train's business.
 bool asks_for_experiment(const Args& args) {
-    return std::any_of(args.begin(), args.end(), [](const std::string& a) {
-        return a == "--list" || a == "--experiment" || a.rfind("--experiment=", 0) == 0;
-    });
+    const auto has = [&](const std::string& name) {
+        return std::any_of(args.begin(), args.end(),
+                           [&](const std::string& a) { return a == name || a.rfind(name + "=", 0) == 0; });
+    };
+    return has("--list") || (has("--experiment") && !has("--arm"));
 }
 
 int run_experiment(const Args& args) {
-    std::string name, readme;
-    std::vector<std::string> knob_words;
-    bool lists = false, tells_knobs = false;
+    ExperimentArgs a;
     Options options("train", "--experiment NAME [OPTIONS]",
-                    "Runs an experiment of the lab and prints what was measured beside what is claimed.");
-    options.flag("--list", &lists, "the experiments");
-    options.text("--experiment", "NAME", &name, "which one: X01, X08, ...");
-    options.flag("--knobs", &tells_knobs, "its knobs with their preset values, and nothing else");
-    options.list("--knob", "KEY=VALUE", &knob_words, "sets one");
-    options.text("--update", "FILE", &readme, "writes the result between the marks of a README.md");
+                    "Runs an experiment of the lab and prints what was measured here beside what is claimed.");
+    options.flag("--list", &a.lists, "the experiments")
+        .text("--experiment", "NAME", &a.name, "which one: X01, X08, ...")
+        .flag("--knobs", &a.tells_knobs, "its knobs with their preset values, and nothing else")
+        .list("--knob", "KEY=VALUE", &a.knobs, "sets one; may be repeated")
+        .choice("--size", {"quick", "full"}, &a.size, "as --knob size=...")
+        .integer("--seeds", 1, 1000, &a.n_seeds, "runs of each arm, with seeds from 1 on")
+        .integer("--at-once", 1, 1024, &a.n_at_once, "runs side by side; one per core when not given")
+        .text("--run", "DIR", &a.folder, "a folder for run folders, one a run, which the window shows too")
+        .text("--update", "FILE", &a.readme, "writes the result between the marks of a README.md");
     if (!options.parse(args)) return 0;
-    if (lists) return print_list();
-    const lab::Experiment& e = lab::experiment(name);
-    if (tells_knobs) return print_knobs(e), 0;
-    const lab::Knobs knobs(e.info, knobs_from(knob_words));
-    const LabVerdict v = e.analyse(knobs);
+    if (a.lists) return print_list();
+    const lab::Experiment& e = lab::experiment(a.name);
+    if (a.tells_knobs) return print_knobs(e), 0;
+    const LabVerdict v = e.analyse ? e.analyse(lab::Knobs(e.info, knobs_from(a))) : trained(e, a);
     std::printf("%s\n", lab::to_text(v).c_str());
-    if (!readme.empty()) lab::update_readme(readme, lab::to_markdown(v));
+    if (!a.readme.empty()) lab::update_readme(a.readme, lab::to_markdown(v));
     return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "engine/train/fresh.h"
 #include "engine/train/presets.h"
 #include "engine/train/run.h"
+#include "experiments/list.h"
 
 namespace vitrine::cli {
 namespace {
@@ -47,10 +48,27 @@ struct Beginning {
     std::string weights;  // folder; empty: from nothing
 };
 
+// One run of the lab: --set sets knobs.
+Beginning arm_of(const TrainArgs& a) {
+    std::map<std::string, std::string> knobs;
+    for (const std::string& s : a.sets) {
+        const size_t equals = s.find('=');
+        if (equals == std::string::npos) throw UsageError("--set " + escaped(s) + ": expected KNOB=VALUE");
+        knobs[s.substr(0, equals)] = s.substr(equals + 1);
+    }
+    const lab::Arm arm = lab::arm_of(lab::experiment(a.experiment), knobs, a.arm);
+    Beginning b{arm.model, arm.train, ""};
+    if (a.steps >= 0) b.train.steps = a.steps;
+    if (a.seed >= 0) b.train.seed = a.seed;
+    throw_if_any(validate(b.train, ""));
+    return b;
+}
+
 Beginning beginning(const TrainArgs& a) {
     Beginning b;
-    const int n_given = !a.from.empty() + !a.preset.empty() + !a.config.empty();
-    if (n_given != 1) throw UsageError("give one of --from DIR, --preset NAME and --config FILE");
+    const int n_given = !a.from.empty() + !a.preset.empty() + !a.config.empty() + !a.experiment.empty();
+    if (n_given != 1) throw UsageError("give one of --from DIR, --preset NAME, --config FILE and --experiment NAME");
+    if (!a.experiment.empty()) return arm_of(a);
     if (!a.from.empty()) {
         b.model = read_config(a.from).config, b.weights = a.from;
     } else if (!a.preset.empty()) {
@@ -190,7 +208,8 @@ int run_train(const Args& given) {
         .list("--set", "KEY=VALUE", &a.sets, "any key of the configuration; may be repeated")
         .flag("--keys", &a.lists_keys, "the keys, their defaults and ranges, and nothing else")
         .flag("--control", &a.is_controlled, "take pause, resume, step, stop, checkpoint and set KEY VALUE from stdin")
-        .text("--arm", "NAME", &a.arm, "recorded in the run")
+        .text("--experiment", "NAME", &a.experiment, "with --arm: one run of the lab; --set sets its knobs")
+        .text("--arm", "NAME", &a.arm, "which arm of it; recorded in the run")
         .integer("-t, --threads", 1, 1024, &a.threads, "threads; one per core when not given");
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;

@@ -63,6 +63,7 @@ std::vector<Arm> arms(const Knobs& knobs) {
                       micro_training(knobs.integer("steps"), lr)};
                 a.model.variants.q_norm = a.model.variants.kv_norm = has_norm;
                 a.train.optimizer = optimizer;
+                a.train.metrics = MetricsLevel::layers, a.train.metrics_every = 2;
                 all.push_back(std::move(a));
             }
     return all;

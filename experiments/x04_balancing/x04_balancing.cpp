@@ -8,7 +8,7 @@
 namespace vitrine::lab {
 namespace {
 
-constexpr const char *kViolation = "max_vio", *kDead = "dead_experts", *kLoss = "loss/next";
+constexpr const char *kViolation = "max_vio", *kDead = "dead_experts", *kLoss = "loss.next";
 
 struct Way {
     const char* label;

@@ -8,7 +8,7 @@
 namespace vitrine::lab {
 namespace {
 
-constexpr const char *kPeak = "experts.peak", *kClipped = "experts.clipped", *kLoss = "loss/next";
+constexpr const char *kPeak = "experts.peak", *kClipped = "experts.clipped", *kLoss = "loss.next";
 constexpr double kNoLimit = 1e6, kLimit = 10;
 
 struct Cell {

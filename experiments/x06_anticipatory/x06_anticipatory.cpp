@@ -8,7 +8,7 @@
 namespace vitrine::lab {
 namespace {
 
-constexpr const char *kPeak = "experts.peak", *kLoss = "loss/next";
+constexpr const char *kPeak = "experts.peak", *kLoss = "loss.next";
 // Calibration at delta 20, learning rate 0.01, 300 steps, seeds by seed: peaks off and on, and losses.
 constexpr const char *kClaimOff = "327 / 168 / 182", *kClaimOn = "75 / 83 / 65";
 constexpr double kLowOff = 168, kHighOff = 327, kLowOn = 65, kHighOn = 83;

@@ -8,7 +8,7 @@
 namespace vitrine::lab {
 namespace {
 
-constexpr const char *kLoss = "loss/next", *kNorm = "grad_norm";
+constexpr const char *kLoss = "loss.next", *kNorm = "grad_norm";
 
 struct Cell {
     double beta2;

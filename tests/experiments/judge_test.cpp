@@ -23,7 +23,8 @@ std::vector<LabRun> made_up(const Experiment& e, const Knobs& knobs, int n_seeds
             for (const LabPlot& p : e.info.plots)
                 for (const std::string& metric : p.metrics)
                     for (int step = 0; step < a.train.steps; step += 1)
-                        r.scalars[metric].step.push_back(step), r.scalars[metric].value.push_back(value(a, seed, metric, step));
+                        r.scalars[metric].step.push_back(step),
+                            r.scalars[metric].value.push_back(value(a, seed, metric, step));
             runs.push_back(std::move(r));
         }
     return runs;
@@ -112,7 +113,8 @@ TEST(Judgement, a_loss_that_is_not_finite_is_told) {
         const bool is_free = a.model.variants.residual == ResidualKind::hc;
         return metric == "loss" && is_free ? NAN : is_free ? 1000.0 : 1.0;
     };
-    EXPECT_NE(judged("X01", "quick", broken).sentence.find("3 runs ended with a loss that is not finite"), std::string::npos);
+    EXPECT_NE(judged("X01", "quick", broken).sentence.find("3 runs ended with a loss that is not finite"),
+              std::string::npos);
 }
 
 TEST(Judgement, logits) {
