@@ -96,6 +96,12 @@ std::string significant(double value, int digits) {
     return fixed(std::round(value / unit) * unit, std::max(0, digits - 1 - magnitude));
 }
 
+std::string shortest(double value) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%g", value);
+    return text;
+}
+
 std::string percent(double share, int digits) {
     return fixed(100 * share, digits) + " %";
 }

@@ -46,6 +46,7 @@ struct Experiment {
 // ---- words and numbers of verdicts
 std::string fixed(double value, int digits);        // "1.64"
 std::string significant(double value, int digits);  // "16400", "0.0123"; exponent only beyond 1e6 or below 1e-4
+std::string shortest(double value);                     // "%g": "0.95", "25"
 std::string percent(double share, int digits = 1);  // "10.5 %"
 bool is_within_factor(double measured, double claimed, double factor);  // both of one sign, |log ratio| <= log factor
 

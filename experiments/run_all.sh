@@ -12,7 +12,10 @@ for readme in */README.md; do
     echo "$name" >&2
     case $name in
     X02 | X33) "$program" train --experiment "$name" --update "$readme" >/dev/null ;;
-    X08) "$program" train --experiment X08 --knob measure=../assets/models/seedling --knob measure_to=65536 --update "$readme" >/dev/null ;;
+    X08)
+        "$program" train --experiment X08 --knob measure=../assets/models/seedling --knob measure_to=65536 \
+            --update "$readme" >/dev/null
+        ;;
     *) "$program" train --experiment "$name" --size full --seeds 3 --update "$readme" >/dev/null ;;
     esac
 done

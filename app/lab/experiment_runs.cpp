@@ -42,7 +42,7 @@ class OneRun {
         }
         out_.id = folder_name(e.info.name, arm.label, out.seed), out_.folder = request.folder + "/" + out_.id;
         const RunDescription described{e.info.name, arm.label, lab::Knobs(e.info, request.knobs).values(), {}, "", 0};
-        run_ = Run::start(out_.folder, arm.model, fresh_weights(arm.model, train), train, described, {}, {});
+        run_ = TrainingRun::start(out_.folder, arm.model, fresh_weights(arm.model, train), train, described, {}, {});
     }
     void go(std::stop_token stop) {
         Trainer& trainer = run_ ? run_->trainer() : *trainer_;
@@ -74,7 +74,7 @@ class OneRun {
     LabRun& out_;
     std::set<std::string> metrics_;
     std::unique_ptr<Trainer> trainer_;
-    std::unique_ptr<Run> run_;
+    std::unique_ptr<TrainingRun> run_;
 };
 
 std::string line_of(const LabRun& r, double seconds, size_t n_done, size_t n_all) {

@@ -101,7 +101,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                 knobs.integer("steps") == 250) {
                 const double claim = kClaimedLogit[rate - std::begin(kRates)];
                 const bool fits = is_within_factor(mean(logits), claim, 3);
-                claimed = significant(claim, 4), inside = fits ? "yes" : "no";
+                claimed = shortest(claim), inside = fits ? "yes" : "no";
                 n_bands += !logits.empty(), n_inside += fits;
             }
             n_grown += count_pairs(bounded, logits, [](double a, double b) { return b > a; });

@@ -33,6 +33,9 @@ LabInfo describe() {
                number_knob("lr", "Learning rate", "0.01", 1e-4, 0.3, "AdamW", true),
                number_knob("layers", "Layers", "3", 1, 16, ""),
                number_knob("experts", "Experts", "16", 4, 256, "of which two and a shared one are active"),
+               choice_knob("balance", "Balancing", {"bias", "none"}, "bias: moved by 0.01 a step"),
+               number_knob("init_std", "Initial deviation", "0.02", 0.001, 1,
+                           "of matrices; 0.125 is one over the root of the width", true),
                number_knob("steps", "Steps", "300", 10, 100000, "of 1,024 tokens", true)};
     i.plots = {{"Largest |silu(gate) up|", "step", "of all layers", {kPeak}, false, true},
                {"Loss", "step", "nats", {kLoss}, false, false},
@@ -58,7 +61,8 @@ std::vector<Arm> arms(const Knobs& knobs) {
         return c;
     }();
     TrainConfig train = micro_training(knobs.integer("steps"), knobs.number("lr"));
-    train.balance = BalanceKind::bias, train.bias_speed = 0.01;
+    train.balance = knobs.text("balance") == "bias" ? BalanceKind::bias : BalanceKind::none;
+    train.bias_speed = 0.01, train.init_std = knobs.number("init_std");
     train.metrics = MetricsLevel::layers, train.metrics_every = 1;
     std::vector<Arm> all = {{"off", model, train}};
     for (const int64_t delta : deltas(knobs)) {

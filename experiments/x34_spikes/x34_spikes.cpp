@@ -14,7 +14,7 @@ struct Cell {
     double beta2;
     bool clips;
     bool is_quick;
-    std::string label() const { return "beta2 " + significant(beta2, 3) + (clips ? " clip" : " no clip"); }
+    std::string label() const { return "beta2 " + shortest(beta2) + (clips ? " clip" : " no clip"); }
 };
 constexpr Cell kCells[] = {{0.95, true, true},  {0.95, false, true},  {0.9, true, false},
                            {0.99, true, false}, {0.999, true, false}, {0.999, false, false}};
