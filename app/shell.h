@@ -42,6 +42,8 @@ class Shell {
 
     bool frame();             // false: closed
     virtual void wake() = 0;  // any thread: a report waits; at most 10 times a second reaches the system
+    // Waits until the last frame is really drawn (OpenGL only queues it): for measurements.
+    virtual void finish() {}
     void close() { workspace_->desk().wants_quit = true; }
 
     viz::Workspace& workspace() { return *workspace_; }

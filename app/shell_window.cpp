@@ -72,6 +72,8 @@ class WindowShell : public Shell {
         if (woken_at_.compare_exchange_strong(last, now)) glfwPostEmptyEvent();
     }
 
+    void finish() override { glFinish(); }
+
   protected:
     bool wait_for_work(bool is_animating) override {
         if (options_.time_step > 0) {  // a script drives: never wait

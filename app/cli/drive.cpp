@@ -1,4 +1,5 @@
 // vitrine drive: the real program, run from a script.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -38,6 +39,7 @@ class Drive {
         if (s.verb == "open")
             return w_.worker().send(LoadModel{s.rest}) ? wait_idle() : "the queue of commands is full";
         if (s.verb == "set") return set(s);
+        if (s.verb == "frames") return measure(static_cast<int>(s.number));
         if (s.verb == "wait") return s.number < 0 ? wait_idle() : wait_seconds(s.number);
         if (s.verb == "expect") return expect(s.rest);
         if (s.verb == "expect-value") return expect_value(s);
@@ -49,6 +51,27 @@ class Drive {
         // Without a display nothing else slows the loop down.
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
         return w_.frame();
+    }
+
+    // Times n frames of the view that is shown, each until its pixels are there, and prints the figures.
+    std::string measure(int n) {
+        driver_.frames(5);
+        ui::registry_enable(false);  // a script's bookkeeping is not the window's
+        std::vector<double> ms;
+        for (int i = 0; i < n; ++i) {
+            const auto begin = Clock::now();
+            if (!w_.frame()) return "the window was closed";
+            w_.shell().finish();
+            ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+        }
+        ui::registry_enable(true);
+        if (ms.empty()) return "";
+        std::sort(ms.begin(), ms.end());
+        const auto at = [&](double q) { return ms[static_cast<size_t>(q * static_cast<double>(ms.size() - 1))]; };
+        std::printf("%-10s %4d frames: p50 %.1f ms, p95 %.1f ms, longest %.1f ms\n",
+                    w_.shell().workspace().desk().panels[w_.shell().workspace().desk().panel]->name(), n, at(0.5), at(0.95), ms.back());
+        std::fflush(stdout);
+        return "";
     }
 
     std::string type(const std::string& text) {
@@ -178,6 +201,7 @@ int run_drive(const Args& args) {
               "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
               "token N,\n"
               "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE,\n"
+              "frames N (draws N frames of this view and prints how long they took),\n"
               "set NAME VALUE (mode, temperature, top-k, top-p, min-p, repetition-penalty, seed, max-new-tokens).\n"
               "A LABEL may be given by its last part: Think High for mode/Think High.\n"
               "Ends with 1 at the first step that fails, naming its line.");

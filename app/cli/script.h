@@ -14,7 +14,7 @@ struct Step {
     double value = 0, tolerance = 0;
     // of "set NAME VALUE": the name is `label`, a number also `number`
     std::string text;
-    // of "token N", "layer N" and "wait SECONDS" (-1: idle)
+    // of "token N", "layer N", "frames N" and "wait SECONDS" (-1: idle)
     double number = 0;
 };
 
