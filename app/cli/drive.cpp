@@ -68,8 +68,9 @@ class Drive {
         if (ms.empty()) return "";
         std::sort(ms.begin(), ms.end());
         const auto at = [&](double q) { return ms[static_cast<size_t>(q * static_cast<double>(ms.size() - 1))]; };
-        std::printf("%-10s %4d frames: p50 %.1f ms, p95 %.1f ms, longest %.1f ms\n",
-                    w_.shell().workspace().desk().panels[w_.shell().workspace().desk().panel]->name(), n, at(0.5), at(0.95), ms.back());
+        const viz::Desk& desk = w_.shell().workspace().desk();
+        std::printf("%-10s %4d frames: p50 %.1f ms, p95 %.1f ms, longest %.1f ms\n", desk.panels[desk.panel]->name(), n,
+                    at(0.5), at(0.95), ms.back());
         std::fflush(stdout);
         return "";
     }

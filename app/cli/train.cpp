@@ -201,7 +201,8 @@ int run_train(const Args& given) {
         .flag("--resume", &a.resumes, "go on from the newest checkpoint of the run in DIR")
         .text("--rewind", "PARENT", &a.rewind, "leave another run at its checkpoint --step N, into --run DIR")
         .integer("--step", 0, INT64_MAX, &a.at_step, "which checkpoint of PARENT")
-        .text("--tokens", "FILE.json", &a.tokens, "train on this one sequence, on next tokens alone: data=tokens, balance=none, no MTP loss")
+        .text("--tokens", "FILE.json", &a.tokens,
+              "train on this one sequence, on next tokens alone: data=tokens, balance=none, no MTP loss")
         .integer("--steps", 1, INT64_MAX, &a.steps, "how many; as --set steps=N")
         .integer("--seed", 0, INT64_MAX, &a.seed, "of data and weights; as --set seed=N")
         .choice("--dtype", {"f32", "f64"}, &a.dtype, "of weights, activations and gradients")

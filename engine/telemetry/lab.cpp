@@ -98,7 +98,8 @@ const std::vector<LabLiveField>& lab_live_fields() {
     static const std::vector<LabLiveField> all = [] {
         TrainConfig defaults;
         std::vector<LabLiveField> out;
-        for (const ConfigField& f : fields(defaults).all())
+        const ConfigFields keys = fields(defaults);  // must outlive the loop over its list
+        for (const ConfigField& f : keys.all())
             if (f.is_live && f.kind == ConfigField::Kind::real)
                 out.push_back({f.name, f.name, f.help, f.lowest, f.highest, f.lowest == 0 && f.highest > 1});
         return out;
