@@ -124,6 +124,8 @@ TrainConfig micro_training(int64_t steps, double lr) {
     TrainConfig t;
     t.data = "mix3", t.batch = 16, t.sequence_length = 64;
     t.steps = steps, t.lr = lr;
+    t.init_std =
+        0.125;  // 1 / sqrt(d): V4's 0.02 is for widths of thousands; here AdamW would hardly learn in 300 steps
     t.balance = BalanceKind::none;
     t.checkpoint_every = 0;
     return t;

@@ -46,7 +46,7 @@ struct MicroShape {
 };
 // d 64, 4 heads of 16 (8 rotary), a window that sees all of a sample, vocabulary of mix3.
 ModelConfig micro_model(const MicroShape& s);
-// mix3, 16 sequences of 64 tokens a step, AdamW (0.9, 0.95), decay 0.1, clip 1, no balancing.
+// mix3, 16 sequences of 64 tokens a step, AdamW (0.9, 0.95), decay 0.1, clip 1, no balancing, matrices of deviation 1 / sqrt(d).
 TrainConfig micro_training(int64_t steps, double lr);
 
 LabKnob size_knob(const std::string& what_full_adds);

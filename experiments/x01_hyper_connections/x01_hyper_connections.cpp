@@ -55,6 +55,7 @@ LabInfo describe() {
                number_knob("steps", "Steps", "200", 10, 100000, "of 1,024 tokens", true),
                number_knob("alpha", "Dynamic share", "0.01", 0, 1,
                            "scale of what the mixing takes from the token, at the start"),
+               number_knob("init_std", "Initial deviation", "0.125", 0.001, 1, "of matrices", true),
                number_knob("clip", "Clip", "1", 0, 1e6, "largest gradient norm; 0: never")};
     i.plots = {{"Composite gain, largest of all tokens", "step", "gain", {kGain, kMeanGain}, false, true},
                {"Composite gain, backward", "step", "gain", {kBackward}, false, true},
@@ -80,6 +81,7 @@ std::vector<Arm> arms(const Knobs& knobs) {
         Arm a{c.label(), micro_model({c.layers, c.residual}), micro_training(knobs.integer("steps"), c.lr)};
         a.train.init_alpha = knobs.number("alpha");
         a.train.clip = knobs.number("clip");
+        a.train.init_std = knobs.number("init_std");
         a.train.init_identity = 4;  // both start near the identity
         a.train.metrics = MetricsLevel::layers;
         all.push_back(std::move(a));
@@ -104,7 +106,8 @@ std::vector<double> gains_of(const Results& r, const std::string& arm) {
 
 // Seeds of `larger` whose gain exceeds that of the same seed of `smaller`.
 int grows(const Results& r, const Cell& smaller, const Cell& larger) {
-    return count_pairs(gains_of(r, smaller.label()), gains_of(r, larger.label()), [](double a, double b) { return b > a; });
+    return count_pairs(gains_of(r, smaller.label()), gains_of(r, larger.label()),
+                       [](double a, double b) { return b > a; });
 }
 
 struct Trend {

@@ -34,8 +34,8 @@ LabInfo describe() {
                number_knob("layers", "Layers", "3", 1, 16, ""),
                number_knob("experts", "Experts", "16", 4, 256, "of which two and a shared one are active"),
                choice_knob("balance", "Balancing", {"bias", "none"}, "bias: moved by 0.01 a step"),
-               number_knob("init_std", "Initial deviation", "0.02", 0.001, 1,
-                           "of matrices; 0.125 is one over the root of the width", true),
+               number_knob("init_std", "Initial deviation", "0.125", 0.001, 1,
+                           "of matrices; V4's 0.02 is for widths of thousands", true),
                number_knob("steps", "Steps", "300", 10, 100000, "of 1,024 tokens", true)};
     i.plots = {{"Largest |silu(gate) up|", "step", "of all layers", {kPeak}, false, true},
                {"Loss", "step", "nats", {kLoss}, false, false},
