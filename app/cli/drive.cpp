@@ -8,6 +8,7 @@
 
 #include "app/cli/common.h"
 #include "app/cli/script.h"
+#include "app/lab/shipped.h"
 #include "app/paths.h"
 #include "app/workbench.h"
 #include "engine/base/error.h"
@@ -223,6 +224,7 @@ int run_drive(const Args& args) {
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
     options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
     options.is_remembered = !is_forgetful;
+    options.experiments = shipped_catalogue();
     if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();
     options.shell.has_window = !is_headless && has_display();
     options.shell.width = width;

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "app/cli/common.h"
+#include "app/lab/shipped.h"
 #include "app/paths.h"
 #include "app/workbench.h"
 #include "engine/base/error.h"
@@ -37,6 +38,7 @@ int run_window(const Args& args) {
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
     options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
     options.is_remembered = !is_forgetful;
+    options.experiments = shipped_catalogue();
     if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();
     try {
         Workbench workbench(options);

@@ -91,7 +91,7 @@ void RunManager::start_waiting() {
 void RunManager::look(Run& r) {
     if (!has_room()) return;  // the window stands still: what is new waits in the folder
     const RunState before = r.reader.run().state;
-    if (before == RunState::finished && r.was_told) {  // nothing comes any more
+    if (before == RunState::finished && r.was_told && !r.child) {  // nothing comes any more
         tell_points(r);
         return;
     }

@@ -7,6 +7,7 @@
 #include "tests/viz/stage.h"
 #include "viz/imgui_compat.h"
 #include "viz/lab/curves.h"
+#include "viz/widgets/curve.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::viz::test {
@@ -215,6 +216,17 @@ TEST(GroupCurve, mean_band_and_strays) {
     a.value[0] = 5;
     c.update({&a, &b, &odd});
     EXPECT_EQ(c.series("x", 1, false).y[0], 4);
+}
+
+TEST(MinMaxPyramid, grown_one_by_one_keeps_its_first_values) {
+    std::vector<double> y;
+    ui::MinMaxPyramid p;
+    for (int i = 0; i < 700; ++i) {
+        y.push_back(1000 - i);
+        p.append(y);
+        ASSERT_EQ(p.query(y, 0, y.size()).max, 1000) << i;
+        ASSERT_EQ(p.query(y, 0, y.size()).n, y.size()) << i;
+    }
 }
 
 TEST(CompareSeries, equal_until_where) {

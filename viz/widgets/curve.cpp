@@ -42,7 +42,7 @@ void MinMaxPyramid::append(std::span<const double> y) {
     // The last node of each level may have been incomplete: it is made again.
     size_t first = n_ / kFactor, n_nodes = (y.size() + kFactor - 1) / kFactor;
     for (size_t k = 0; n_nodes > 1 || k == 0; ++k) {
-        if (levels_.size() <= k) levels_.emplace_back();
+        if (levels_.size() <= k) levels_.emplace_back(), first = 0;  // a new level covers what came before it
         levels_[k].resize(n_nodes);
         for (size_t i = first; i < n_nodes; ++i) {
             if (k == 0) {
