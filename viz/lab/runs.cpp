@@ -166,7 +166,11 @@ void draw_live(State& s, const LabRun& r, View& view) {
 void draw_rewind(State& s, const LabRun& r, View& view) {
     ui::text_dim("Rewind: a new run from a checkpoint, with one change");
     const bool is_known = s.rewind_step == 0 || std::count(r.checkpoints.begin(), r.checkpoints.end(), s.rewind_step);
-    if (!is_known) s.rewind_step = r.checkpoints.empty() ? 0 : r.checkpoints.back();
+    if (!is_known) {  // the newest one that something comes after
+        s.rewind_step = 0;
+        for (const int64_t c : r.checkpoints)
+            if (c < r.step) s.rewind_step = c;
+    }
     const auto label = [](int64_t step) {
         return step == 0 ? std::string("the beginning") : "step " + ui::format_count(step);
     };
