@@ -109,6 +109,7 @@ ModelConfig micro_model(const MicroShape& s) {
     c.vocab_size = 48, c.hidden_size = 64;
     c.n_heads = 4, c.head_dim = 16, c.rope_dim = 8, c.q_lora_rank = 64, c.o_groups = 1, c.o_lora_rank = 64;
     c.sliding_window = 64;
+    c.index_n_heads = 1, c.index_head_dim = 16, c.index_topk = 1;  // of no layer here; a checkpoint's config is checked
     c.n_experts = s.n_experts, c.n_shared_experts = 1, c.n_experts_per_tok = s.top_k, c.expert_width = s.width;
     c.hc_mult = s.residual == ResidualKind::plain ? 1 : 4, c.hc_sinkhorn_iters = 20;
     c.hc_eps = 1e-6, c.rms_norm_eps = 1e-6, c.routed_scaling_factor = 1, c.swiglu_limit = 10;
@@ -127,7 +128,7 @@ TrainConfig micro_training(int64_t steps, double lr) {
     t.init_std =
         0.125;  // 1 / sqrt(d): V4's 0.02 is for widths of thousands; here AdamW would hardly learn in 300 steps
     t.balance = BalanceKind::none;
-    t.checkpoint_every = 0;
+    t.checkpoint_every = 50;  // to rewind to
     return t;
 }
 
