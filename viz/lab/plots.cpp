@@ -178,13 +178,13 @@ void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
                 room = ImGui::GetContentRegionAvail().y - ImGui::GetFrameHeight() - gap;
     const float each =
         std::max(px(180), std::floor(room / static_cast<float>(std::max<size_t>(1, std::min<size_t>(n, 3))) - gap));
+    draw_add(s, lab);
+    draw_export(s, view);
     for (const LabPlot& p : plots) draw_metrics(s, p, groups, each);
     for (const LabChart& c : charts) draw_chart(c, each);
     if (groups.size() > kMaxGroups)
         ui::text_dim("The first " + std::to_string(kMaxGroups) + " of " + std::to_string(groups.size()) +
                      " groups are drawn: leave some runs out.");
-    draw_add(s, lab);
-    draw_export(s, view);
 }
 
 }  // namespace vitrine::viz::lab

@@ -155,8 +155,7 @@ void draw_live(State& s, const LabRun& r, View& view) {
         ImGui::BeginDisabled(!is_valid);
         const bool is_set = ui::button("Set", ("lab/live/" + f.key + "/Set").c_str());
         ImGui::EndDisabled();
-        if (!is_valid && !text.empty())
-            ui::tooltip(range_text(f.min, f.max));
+        if (!is_valid && !text.empty()) ui::tooltip(range_text(f.min, f.max));
         if (is_valid && (is_set || is_entered)) ask(s, view, SetLive{r.id, f.key, text});
         ImGui::PopID();
     }
