@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "app/cli/bench_report.h"
+#include "app/cli/bench_train.h"
 #include "app/cli/common.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
@@ -202,17 +203,24 @@ double measure_check_ns() {
 int run_bench(const Args& args) {
     ModelArgs model;
     int64_t context = 512, n_prefill = 512, n_decode = 256;
-    bool is_json = false;
+    bool is_json = false, is_training = false;
+    std::string preset = "mix3-t1";
+    int64_t n_steps = 20;
     Options o("bench", "[OPTIONS]",
-              "Measures prefill, decoding at a context, memory bandwidth and the cost of watching, in one run.");
+              "Measures prefill, decoding at a context, memory bandwidth and the cost of watching, in one run.\n"
+              "With --train: training of a preset, as tokens per second, bytes by kind and time by op.");
     add_model_options(o, model);
     o.integer("--context", 1, 1048000, &context, "tokens in the cache when decoding begins (512)")
         .integer("--prefill", 1, 65536, &n_prefill, "tokens of the prefill measurement (512)")
         .integer("-n, --tokens", 256, 65536, &n_decode, "tokens decoded, from a seeded order of the vocabulary (256)")
+        .flag("--train", &is_training, "measure training instead")
+        .text("--preset", "NAME", &preset, "of vitrine train, with --train (mix3-t1)")
+        .integer("--steps", 1, 100000, &n_steps, "training steps that are timed, with --train (20)")
         .flag("--json", &is_json, "one JSON object");
     if (!o.parse(args)) return 0;
 
     Interrupt interrupt;
+    if (is_training) return bench_train(preset, n_steps, model.threads, is_json, interrupt.begin()), 0;
     const auto engine = load_engine(model);
     const std::stop_token stop = interrupt.begin();
     BenchReport r;

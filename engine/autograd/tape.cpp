@@ -1,6 +1,7 @@
 // The tape: gradients by address, nodes in reverse.
 #include "engine/autograd/tape.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "engine/ops/ctx.h"
@@ -27,16 +28,25 @@ Tensor Tape::grad(const Tensor& x) {
 }
 
 void Tape::record(std::function<void(Ctx&)> backward) {
-    if (is_recording_) nodes_.push_back(std::move(backward));
+    if (is_recording_) nodes_.push_back({std::move(backward), label});
 }
 
 void Tape::backward(Ctx& ctx) {
+    OpTimes* const times = ctx.times && ctx.times->is_on ? ctx.times : nullptr;
+    ctx.times = nullptr;  // a node's time is taken here, once
     for (size_t i = nodes_.size(); i-- > 0;) {
         ctx.check_stop();
         const Arena::Scope scratch(ctx.arena);
-        nodes_[i](ctx);
-        nodes_[i] = nullptr;
+        const auto start = times ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+        nodes_[i].backward(ctx);
+        if (times) {
+            const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - start;
+            const Label& l = nodes_[i].label;
+            times->ms[l.op < 0 ? static_cast<int>(OpKind::other) : l.op][l.op < 0 ? OpTimes::kMaxLayers : l.layer] += ms.count();
+        }
+        nodes_[i].backward = nullptr;
     }
+    ctx.times = times;
     nodes_.clear();
 }
 

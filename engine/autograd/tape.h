@@ -39,6 +39,9 @@ class Tape {
 
     // Called in backward, in reverse order of recording. What it allocates from ctx.arena is released after it.
     void record(std::function<void(Ctx&)> backward);
+    // What nodes recorded from now on belong to, an OpKind and a layer, for the times of backward. Set by OpTimer.
+    struct Label { int op = -1, layer = 0; };
+    Label label;
     void backward(Ctx& ctx);
 
     size_t gradient_bytes() const { return used_bytes_; }  // of activations
@@ -47,7 +50,11 @@ class Tape {
 
   private:
     bool is_recording_;
-    std::vector<std::function<void(Ctx&)>> nodes_;
+    struct Node {
+        std::function<void(Ctx&)> backward;
+        Label label;
+    };
+    std::vector<Node> nodes_;
     std::unordered_map<const void*, Tensor> grads_, bound_;
     Arena arena_;
     size_t used_bytes_ = 0;

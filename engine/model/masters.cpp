@@ -82,6 +82,4 @@ void Masters::bind(Tape& tape) const {
 
 void Masters::clear_gradients() { std::memset(gradients_, 0, gradient_bytes_); }
 
-uint64_t Masters::bytes() const { return master_bytes_ + gradient_bytes_; }
-
 }  // namespace vitrine

@@ -37,7 +37,8 @@ class Masters {
     const std::vector<Leaf>& leaves() const { return leaves_; }
     void bind(Tape& tape) const;   // all gradients
     void clear_gradients();
-    uint64_t bytes() const;        // of masters and gradients together
+    uint64_t master_bytes() const { return master_bytes_; }
+    uint64_t gradient_bytes() const { return gradient_bytes_; }
 
   private:
     std::vector<Leaf> leaves_;

@@ -9,7 +9,7 @@ namespace vitrine {
 
 const char* op_kind_name(OpKind k) {
     static const char* const names[] = {"embed", "hyper-connections", "norm",   "linear", "rope", "compress",
-                                        "index", "attend",            "router", "moe",    "head", "other"};
+                                        "index", "attend",            "router", "moe",    "head", "other", "optimizer"};
     return names[static_cast<int>(k)];
 }
 

@@ -14,7 +14,7 @@ namespace vitrine {
 struct TrainingStep;  // engine/ops/training.h
 
 // Time spent per kind of op and layer during a forward pass, for the Model view and `bench`. Owner: the engine thread.
-enum class OpKind : uint8_t { embed, hyper, norm, linear, rope, compress, index, attend, route, moe, head, other, count };
+enum class OpKind : uint8_t { embed, hyper, norm, linear, rope, compress, index, attend, route, moe, head, other, optimize, count };
 const char* op_kind_name(OpKind k);
 
 struct OpTimes {
@@ -55,13 +55,16 @@ struct Ctx {
     void publish(Probe p, const Tensor& x, int rows, int cols) const;
 };
 
-// Adds the time until the end of the scope to ctx.times.
+// Adds the time until the end of the scope to ctx.times; what is recorded on the tape in between is known by the same kind.
 class OpTimer {
   public:
-    OpTimer(Ctx& ctx, OpKind kind) : times_(ctx.times && ctx.times->is_on ? ctx.times : nullptr) {
-        if (times_) kind_ = kind, layer_ = ctx.layer < 0 ? OpTimes::kMaxLayers : ctx.layer, start_ = Clock::now();
+    OpTimer(Ctx& ctx, OpKind kind) : times_(ctx.times && ctx.times->is_on ? ctx.times : nullptr), tape_(ctx.tape) {
+        const int layer = ctx.layer < 0 ? OpTimes::kMaxLayers : ctx.layer;
+        if (tape_) outer_ = tape_->label, tape_->label = {static_cast<int>(kind), layer};
+        if (times_) kind_ = kind, layer_ = layer, start_ = Clock::now();
     }
     ~OpTimer() {
+        if (tape_) tape_->label = outer_;
         if (times_)
             times_->ms[static_cast<int>(kind_)][layer_] +=
                 std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
@@ -72,6 +75,8 @@ class OpTimer {
   private:
     using Clock = std::chrono::steady_clock;
     OpTimes* times_;
+    Tape* tape_;
+    Tape::Label outer_;
     OpKind kind_{};
     int layer_ = 0;
     Clock::time_point start_;

@@ -130,6 +130,7 @@ StepReport Trainer::step(std::stop_token stop) {
     arena_.clear(), tape_.clear();
     Ctx ctx{arena_, pool_};
     ctx.stop = stop, ctx.dtype = dtype_of(config_), ctx.tape = &tape_;
+    ctx.times = &forward_times_;
     keep_snapshot();
     anticipate(ctx);
 
@@ -152,8 +153,10 @@ StepReport Trainer::step(std::stop_token stop) {
     ctx.watch = nullptr;
     r.loss = pass.total;
     if (!std::isfinite(pass.total)) return not_finite(std::move(r), "loss");
-    const size_t activation_bytes = arena_.used_bytes();
+    activation_bytes_ = arena_.used_bytes();
+    ctx.times = &backward_times_;
     tape_.backward(ctx);
+    ctx.times = &forward_times_;
 
     const std::vector<double> squares = gradient_squares(ctx);
     double sum = 0;
@@ -163,7 +166,10 @@ StepReport Trainer::step(std::stop_token stop) {
 
     const double scale = config_.clip > 0 && r.grad_norm > config_.clip ? config_.clip / r.grad_norm : 1;
     r.lr = learning_rate(config_, step_);
-    const auto sums = optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
+    const auto sums = [&] {
+        const OpTimer timer(ctx, OpKind::optimize);
+        return optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
+    }();
     const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
     if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
 
@@ -178,7 +184,7 @@ StepReport Trainer::step(std::stop_token stop) {
     const bool by_layer = config_.metrics != MetricsLevel::few;
     add_training_step(pass.asked, by_layer, out);
     add_updates(masters_, sums, squares, model_.n_layers(), by_layer, out);
-    out.add("bytes.activations", static_cast<double>(activation_bytes));
+    out.add("bytes.activations", static_cast<double>(activation_bytes_));
     out.add("bytes.activation_gradients", static_cast<double>(tape_.gradient_bytes()));
     if (is_measured && chosen != anticipated_.end())
         out.add("routing_churn", churn(chosen->second, choose_experts(ctx, model_, *weights_, batch, false)));
@@ -189,6 +195,10 @@ StepReport Trainer::step(std::stop_token stop) {
     if (saw_spike(r, batch, {squares, sums})) return r;
     ++step_;
     return r;
+}
+
+Trainer::Bytes Trainer::bytes() const {
+    return {masters_.master_bytes(), masters_.gradient_bytes(), optimizer_.bytes(), activation_bytes_, tape_.gradient_bytes()};
 }
 
 // Nothing was updated. skip: on to the next batch; stop: the caller decides.

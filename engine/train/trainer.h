@@ -84,6 +84,14 @@ class Trainer {
     State state();
     // Of a trainer made from the same model config and train config. Error(bad_input) naming `file` and what is missing.
     void restore(const std::map<std::string, State::Array>& arrays, const Json& rest, const std::string& file);
+    // Times by op of the steps from now on; nothing that is computed depends on them.
+    void time_ops(bool is_on) { forward_times_.is_on = backward_times_.is_on = is_on; }
+    const OpTimes& forward_times() const { return forward_times_; }   // the optimizer's too
+    const OpTimes& backward_times() const { return backward_times_; }
+    struct Bytes {                        // held by kind, after a step
+        uint64_t weights = 0, gradients = 0, moments = 0, activations = 0, activation_gradients = 0;
+    };
+    Bytes bytes() const;
     std::string first_bad_weight();       // name of the first that is not finite, or ""
 
   private:
@@ -117,6 +125,8 @@ class Trainer {
     Pool pool_;
     Arena arena_;
     Tape tape_;
+    OpTimes forward_times_, backward_times_;
+    size_t activation_bytes_ = 0;
     int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
     std::vector<double> recent_losses_;   // the last spike_window
     std::map<int64_t, ExpertChoices> anticipated_;  // by step

@@ -2,9 +2,12 @@
 // elsewhere).
 #include "engine/device/cpu/peak.h"
 
-#include <immintrin.h>
+#include <cstddef>
 
 #include "engine/device/cpu/support.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace vitrine::cpu {
 namespace {
@@ -17,6 +20,16 @@ void keep(const void* sums, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) (void)p[i];
 }
 
+double fma_plain(int64_t rounds) {
+    float s[kSums];
+    for (int i = 0; i < kSums; ++i) s[i] = 0.01f * static_cast<float>(i);
+    for (int64_t r = 0; r < rounds; ++r)
+        for (int i = 0; i < kSums; ++i) s[i] = s[i] * 0.999f + 0.001f;
+    keep(s, sizeof(s));
+    return kSums * 2;
+}
+
+#if defined(__x86_64__)
 [[gnu::target("avx512f")]] double fma_512(int64_t rounds) {
     __m512 s[kSums];
     for (int i = 0; i < kSums; ++i) s[i] = _mm512_set1_ps(0.01f * static_cast<float>(i));
@@ -54,10 +67,13 @@ void keep(const void* sums, size_t bytes) {
     return kSums * 32 * 2;
 }
 
+#endif
+
 }  // namespace
 
+#if defined(__x86_64__)
 double fma_work(int64_t rounds) {
-    return features().avx512 ? fma_512(rounds) : fma_256(rounds);
+    return features().avx512 ? fma_512(rounds) : features().avx2 ? fma_256(rounds) : fma_plain(rounds);
 }
 double bf16_dot_work(int64_t rounds) {
     return dot_512(rounds);
@@ -65,5 +81,16 @@ double bf16_dot_work(int64_t rounds) {
 bool has_bf16_work() {
     return features().avx512_bf16;
 }
+#else
+double fma_work(int64_t rounds) {
+    return fma_plain(rounds);
+}
+double bf16_dot_work(int64_t) {
+    return 0;
+}
+bool has_bf16_work() {
+    return false;
+}
+#endif
 
 }  // namespace vitrine::cpu

@@ -368,7 +368,6 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
         ctx.tape->record([op, master](Ctx& c) {
             if (!c.tape->has_grad(op->o)) return;
             const auto grad = [&](const Tensor& x) { return x.empty() ? Tensor{} : c.tape->grad(x); };
-            const OpTimer timed(c, OpKind::attend);
             op->backward(c, c.tape->grad(op->o), grad(op->q), grad(op->keys.keys_TGC),
                          op->is_shared ? Tensor{} : grad(op->keys.values_TGV), grad(op->keys.entries_SC), grad(master));
         });

@@ -115,7 +115,6 @@ Tensor pool_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Param& ape
         const Tensor master = is_trained(ctx, ape) ? ape.master : Tensor{};
         ctx.tape->record([op, master](Ctx& c) {
             if (!c.tape->has_grad(op->e)) return;
-            const OpTimer timed(c, OpKind::compress);
             op->backward(c, c.tape->grad(op->e), c.tape->grad(op->k), c.tape->grad(op->s),
                          master.empty() ? Tensor{} : c.tape->grad(master));
         });
