@@ -5,6 +5,7 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/base/config/numerics.h"
+#include "engine/device/cuda/device.h"
 #include "engine/device/pool.h"
 #include "engine/telemetry/probes.h"
 #include "engine/tensor/arena.h"
@@ -43,6 +44,12 @@ struct Ctx {
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
     int active_experts = 0;           // fewer routed experts per token than the model was trained with; 0: as trained
 
+    // Set: ops run on this GPU. Tensors and weights lie in its memory, `arena` hands it out, and tokens and positions come from
+    // cuda->step. Inference only.
+    cuda::Device* cuda = nullptr;
+    // On a GPU: what op outputs are kept in. Everything that `reference` rounds to BF16 is held as BF16.
+    DType activation() const { return is_reference() ? DType::bf16 : DType::f32; }
+
     bool wants(Probe p) const { return watch && watch->wants(p); }
     void count(OpKind kind, double multiply_adds) const {
         if (times && times->is_on) times->multiply_adds[static_cast<int>(kind)] += multiply_adds;
@@ -53,6 +60,9 @@ struct Ctx {
     }
     // Publishes each row of x [T, ...] as one array of rows x cols per token (call only if wanted).
     void publish(Probe p, const Tensor& x, int rows, int cols) const;
+
+  private:
+    void publish_later(Probe p, const Tensor& x, int rows, int cols) const;  // from a GPU
 };
 
 // Adds the time until the end of the scope to ctx.times; what is recorded on the tape in between is known by the same kind.

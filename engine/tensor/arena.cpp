@@ -5,19 +5,22 @@
 
 namespace vitrine {
 
+Arena::~Arena() {
+    for (const Block& b : blocks_) memory_.give(b.base);
+}
+
 Tensor Arena::make(DType t, Shape s) {
     return {bytes((static_cast<size_t>(s.count()) * dtype_bits(t) + 7) / 8), t, s};
 }
 
 void* Arena::bytes(size_t n) {
-    constexpr size_t kAlign = 64, kBlock = size_t{4} << 20;
-    n = (n + kAlign - 1) / kAlign * kAlign;
+    constexpr size_t kBlock = size_t{4} << 20;
+    n = (n + align_ - 1) / align_ * align_;
     while (block_ < blocks_.size() && used_ + n > blocks_[block_].size) ++block_, used_ = 0;
     if (block_ == blocks_.size()) {
         const size_t size = std::max(n, kBlock);
-        Block b{std::unique_ptr<std::byte[]>(new std::byte[size + kAlign]), nullptr, size};
-        b.base = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(b.memory.get()) + kAlign - 1) / kAlign * kAlign);
-        blocks_.push_back(std::move(b));
+        blocks_.reserve(blocks_.size() + 1);
+        blocks_.push_back({static_cast<std::byte*>(memory_.take(size)), size});
         used_ = 0;
     }
     void* p = blocks_[block_].base + used_;

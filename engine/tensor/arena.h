@@ -1,17 +1,21 @@
 // Per-step scratch: activations are bump-allocated and released all at once.
 #pragma once
 #include <cstddef>
-#include <memory>
 #include <vector>
 
+#include "engine/device/memory.h"
 #include "engine/tensor/tensor.h"
 
 namespace vitrine {
 
-// Bump allocator of 64-byte aligned blocks. Grows by blocks, never shrinks before `reset` merges them into one. Owner: the
-// engine thread.
+// Bump allocator in blocks of the host's or a GPU's memory. Grows by blocks, never shrinks. What is made is aligned to 64 bytes,
+// and to 256 on a GPU. Owner: the engine thread.
 class Arena {
   public:
+    explicit Arena(Memory& memory = host_memory(), size_t align = 64) : memory_(memory), align_(align) {}
+    ~Arena();
+    Arena(const Arena&) = delete;
+    Arena& operator=(const Arena&) = delete;
     Tensor make(DType t, Shape s);                   // uninitialised
     template <class T>
     Tensor make(Shape s) { return make(dtype_of<T>(), s); }
@@ -35,10 +39,11 @@ class Arena {
 
   private:
     struct Block {
-        std::unique_ptr<std::byte[]> memory;
         std::byte* base;
         size_t size;
     };
+    Memory& memory_;
+    size_t align_;
     std::vector<Block> blocks_;
     size_t block_ = 0, used_ = 0;
 };

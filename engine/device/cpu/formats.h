@@ -7,6 +7,13 @@
 
 #include "engine/device/cpu/kernels.h"
 
+// What GPU kernels call too.
+#ifdef __CUDACC__
+#define VITRINE_BOTH __host__ __device__
+#else
+#define VITRINE_BOTH
+#endif
+
 namespace vitrine::cpu {
 
 constexpr float kFp8Max = 448.0f;
@@ -15,20 +22,20 @@ constexpr float kFp4MinAmax = 0x1.8p-124f;  // 6 * 2^-126
 constexpr int kEntryBlock = 64, kIndexKeyBlock = 32;
 
 // BF16: the upper half of an FP32. NaN stays NaN (quiet).
-static inline float bf16_to_f32(uint16_t b) {
+VITRINE_BOTH static inline float bf16_to_f32(uint16_t b) {
     return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16);
 }
-static inline uint16_t f32_to_bf16(float x) {
+VITRINE_BOTH static inline uint16_t f32_to_bf16(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x);
     if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(u >> 16 | 0x40u);
     return static_cast<uint16_t>((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
-static inline float round_bf16(float x) {
+VITRINE_BOTH static inline float round_bf16(float x) {
     return bf16_to_f32(f32_to_bf16(x));
 }
 
 // F16 (IEEE binary16), subnormals kept, overflow to infinity.
-static inline float f16_to_f32(uint16_t h) {
+VITRINE_BOTH static inline float f16_to_f32(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, e = h >> 10 & 31u, m = h & 1023u;
     if (e == 31) return __builtin_bit_cast(float, sign | 0x7f800000u | m << 13);
     if (e == 0) {
@@ -37,7 +44,7 @@ static inline float f16_to_f32(uint16_t h) {
     }
     return __builtin_bit_cast(float, sign | (e + 112u) << 23 | m << 13);
 }
-static inline uint16_t f32_to_f16(float x) {
+VITRINE_BOTH static inline uint16_t f32_to_f16(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
     if (a >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
@@ -49,27 +56,27 @@ static inline uint16_t f32_to_f16(float x) {
 }
 
 // E8M0: 2^(b-127), 255 is NaN.
-static inline float e8m0_to_f32(uint8_t b) {
+VITRINE_BOTH static inline float e8m0_to_f32(uint8_t b) {
     if (b == 255) return __builtin_bit_cast(float, 0x7fc00000u);
     return b == 0 ? 0x1p-127f : __builtin_bit_cast(float, static_cast<uint32_t>(b) << 23);
 }
 // The E8M0 code of 2^ceil(log2(t)), read off the bits of t > 0; NaN gives 255, too large saturates at 254.
-static inline uint8_t e8m0_ceil(float t) {
+VITRINE_BOTH static inline uint8_t e8m0_ceil(float t) {
     const uint32_t u = __builtin_bit_cast(uint32_t, t);
     if (u > 0x7f800000u) return 255;
     const uint32_t e = (u >> 23) + ((u & 0x7fffffu) != 0);
     return static_cast<uint8_t>(e > 254 ? 254 : e);
 }
 // Scale codes of a block whose largest magnitude is `amax` (the caller applies the floor): 2^ceil(log2(amax/448)), /6.
-static inline uint8_t fp8_scale(float amax) {
+VITRINE_BOTH static inline uint8_t fp8_scale(float amax) {
     return e8m0_ceil(amax * (1.0f / 448.0f));
 }
-static inline uint8_t fp4_scale(float amax) {
+VITRINE_BOTH static inline uint8_t fp4_scale(float amax) {
     return e8m0_ceil(amax * (1.0f / 6.0f));
 }
 
 // E4M3 "fn": bias 7, subnormals k*2^-9, largest 448, 0x7f/0xff NaN, no infinities. Encoding saturates.
-static inline float fp8_decode(uint8_t b) {
+VITRINE_BOTH static inline float fp8_decode(uint8_t b) {
     const uint32_t a = b & 0x7fu, sign = static_cast<uint32_t>(b & 0x80u) << 24;
     if (a == 0x7f) return __builtin_bit_cast(float, sign | 0x7fc00000u);
     if (a < 8) {
@@ -78,7 +85,7 @@ static inline float fp8_decode(uint8_t b) {
     }
     return __builtin_bit_cast(float, sign | ((a << 20) + (120u << 23)));
 }
-static inline uint8_t fp8_encode(float x) {
+VITRINE_BOTH static inline uint8_t fp8_encode(float x) {
     const uint32_t u = __builtin_bit_cast(uint32_t, x), sign = u >> 24 & 0x80u, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return static_cast<uint8_t>(sign | 0x7fu);
     if (a >= 0x43e00000u) return static_cast<uint8_t>(sign | 0x7eu);  // >= 448
@@ -91,11 +98,11 @@ static inline uint8_t fp8_encode(float x) {
 }
 
 // E2M1: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and a sign. No NaN: the caller marks a block with NaN by the scale 255.
-static inline float fp4_decode(uint8_t code) {
+VITRINE_BOTH static inline float fp4_decode(uint8_t code) {
     constexpr float kValue[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
     return code & 8u ? -kValue[code & 7u] : kValue[code & 7u];
 }
-static inline uint8_t fp4_encode(float x) {
+VITRINE_BOTH static inline uint8_t fp4_encode(float x) {
     const uint32_t sign = __builtin_bit_cast(uint32_t, x) >> 28 & 8u;
     const float a = __builtin_fabsf(x);
     // Between two neighbours the tie goes to the even code.

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/model/kv_cache.h"
+#include "engine/model/param.h"
 #include "engine/ops/ctx.h"
 
 namespace vitrine {
@@ -18,5 +19,13 @@ struct KeyList {
 // The sink only enlarges the denominator. `row0`: batch row of the first token, for probes.
 Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, const cpu::EntryFormat& format,
               const Tensor& sinks_H, int64_t row0);
+
+// The GPU's twins, for all tokens of the step and the cache of layer ctx.layer.
+namespace cuda {
+// Window rows kv [T, C] to the rings, in the cache's format.
+void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim);
+// ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete.
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio, const Tensor& chosen_Tk = {});
+}  // namespace cuda
 
 }  // namespace vitrine

@@ -21,4 +21,13 @@ NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const Compre
                     const std::vector<double>& frequencies, double eps, RowRing& ring,
                     bool is_normed = true);
 
+// The GPU's twin, for all tokens of the step: writes the K | S rows to the rings of layer ctx.layer, and every entry that a token
+// completes to the cache, in its format: a main entry, or an index key (Hadamard-transformed first in `reference`).
+// Publishes kEntry and kEntryWeights of main entries, on the tokens that completed them.
+namespace cuda {
+enum class EntryKind { main, index_key };
+void compress(Ctx& ctx, const Tensor& x_TD, const CompressorWeights& w, int ratio, int entry_size, int rope_dim,
+              const std::vector<double>& frequencies, double eps, EntryKind kind, bool is_normed = true);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -27,4 +27,11 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
 void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
                 float* left_out);
 
+// The GPU's twin, for all tokens of the step and the index keys of layer ctx.layer: i32 [T, index_topk], ascending, -1 after the
+// last. Publishes what the CPU's does.
+namespace cuda {
+Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWeights& w, const ModelConfig& c,
+                      const RopeAngles& angles, const Tensor& forced_TK = {});
+}  // namespace cuda
+
 }  // namespace vitrine

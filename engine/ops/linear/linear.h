@@ -33,4 +33,12 @@ void will_use(const Ctx& ctx, const Param& w);
 // x as the FP8 linear sees it (a copy in the arena), or x itself when nothing is quantised.
 Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w);
 
+// The GPU's twins. x: f32 or bf16. Outputs: ctx.activation() where they are rounded, else f32. Up to kFewRows rows are multiplied
+// by own kernels, each row in an order that depends on the matrix alone: its bits don't depend on the other rows.
+namespace cuda {
+inline constexpr int kFewRows = 16;
+Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options = {});
+Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -10,4 +10,9 @@ namespace vitrine {
 // shared expert last, so the result does not depend on threads. h = w * silu(min(g, limit)) * clamp(u, +-limit) before w2.
 Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c);
 
+// The GPU's twin: x and the result are ctx.activation(). The experts of a layer lie at equal distances in its memory.
+namespace cuda {
+Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c);
+}  // namespace cuda
+
 }  // namespace vitrine

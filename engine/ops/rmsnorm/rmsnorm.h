@@ -12,4 +12,10 @@ Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
 // rounding at the end.
 Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
 
+// The GPU's twins; rmsnorm gives a new tensor of ctx.activation(), rmsnorm_heads works in place.
+namespace cuda {
+Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
+Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
+}  // namespace cuda
+
 }  // namespace vitrine

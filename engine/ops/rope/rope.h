@@ -25,4 +25,10 @@ RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::
 // `reference`: result rounded.
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
 
+// The GPU's twins: angles (f32) of the step's tokens, and rotation in place of f32 or bf16 rows.
+namespace cuda {
+RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies);
+Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -26,4 +26,10 @@ Routing route(Ctx& ctx, const Tensor& x_TD, std::span<const int32_t> ids, const 
 // sqrt(ln(1 + e^z)), stable for large |z|.
 float sqrt_softplus(float z);
 
+// The GPU's twin; token ids are those of the step. Variants of the router other than topk_bias and topk: Error(bad_input).
+namespace cuda {
+Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed,
+              const Tensor& forced_TK = {});
+}  // namespace cuda
+
 }  // namespace vitrine
