@@ -190,11 +190,11 @@ __device__ inline void add_products(const cpu::PackedMatrix& w, const int64_t (&
     }
 }
 
-// Sums of every thread's N values over the block, into total[N]: lanes first, then warps in order. scratch: [32][N].
-// The caller synchronises before it reads `total`.
+// Sums of N values over the threads of the block's first n_warps warps, into total[N]: lanes first, then warps in order.
+// scratch: [32][N]. The caller synchronises before another thread than `i` reads total[i].
 template <int N>
-__device__ inline void block_totals(const float (&value)[N], float* scratch, float* total) {
-    const int warp = threadIdx.x / kWarp, n_warps = blockDim.x / kWarp;
+__device__ inline void block_totals(const float (&value)[N], int n_warps, float* scratch, float* total) {
+    const int warp = threadIdx.x / kWarp;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const float s = warp_sum(value[i]);

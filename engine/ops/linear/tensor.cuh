@@ -123,9 +123,10 @@ __device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t r
         }
     }
 }
-// As above for the weights' format, all that fits_tensor_cores.
+// As above for the weights' format, all that fits_tensor_cores; kIsBf16: it is known, which takes fewer registers.
+template <bool kIsBf16>
 __device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step, float (&sum)[4]) {
-    if (w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
+    if (kIsBf16 || w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
     else if (w.dtype == DType::f8_e4m3) add_tensor_products<DType::f8_e4m3>(w, row0, x, first, step, sum);
     else add_tensor_products<DType::fp4_e2m1>(w, row0, x, first, step, sum);
 }
