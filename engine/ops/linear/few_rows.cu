@@ -82,9 +82,15 @@ void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows
         Product& p = a.product[i];
         VITRINE_ASSERT(takes_few_rows(f.w, f.groups) && f.w.in * f.groups == a.ldx && (!f.is_quantised || f.groups == 1));
         if (f.is_quantised && !is_staged && quantised.empty()) quantised = fp8_rows(ctx, x, f.w.in);
-        p = {f.w, f.y, static_cast<const bf16*>(f.is_quantised && !is_staged ? quantised.data : x.data), f.w.out / f.groups, n_blocks,
-             ceil_div(f.w.out / f.groups, kTileOut), tensor_warps(f.w, f.w.out <= 4096 ? kMaxWarps : kMaxWarps / 2),
-             f.dtype == DType::bf16, f.is_quantised && is_staged};
+        p = {f.w,
+             f.y,
+             static_cast<const bf16*>(f.is_quantised && !is_staged ? quantised.data : x.data),
+             f.w.out / f.groups,
+             n_blocks,
+             ceil_div(f.w.out / f.groups, kTileOut),
+             tensor_warps(f.w, f.w.out <= 4096 ? kMaxWarps : kMaxWarps / 2),
+             f.dtype == DType::bf16,
+             f.is_quantised && is_staged};
         n_blocks += p.blocks_per_group * static_cast<unsigned>(f.groups);
         n_warps = std::max(n_warps, p.n_warps);
         needs_staging |= p.is_staged, is_bf16 &= f.w.dtype == DType::bf16;

@@ -23,7 +23,7 @@ struct Products {
 
 // R rows of one W times M rows of x per block, whose threads share the columns. grid: (blocks of all matrices, rows of x / M).
 template <DType D, class X, int R, int M>
-__global__ void multiply(const __grid_constant__ Products a, const X* x) {
+__global__ void __launch_bounds__(512) multiply(const __grid_constant__ Products a, const X* x) {
     __shared__ float scratch[kWarp * R * M], total[R * M];
     int which = 0;
     while (which + 1 < a.n && blockIdx.x >= a.product[which + 1].first_block) ++which;
@@ -53,7 +53,7 @@ __global__ void multiply(const __grid_constant__ Products a, const X* x) {
 // Two chunks each, a function of the matrix alone, so that a row's sum is too.
 int threads_for(const cpu::PackedMatrix& w) {
     const int64_t n_chunks = (w.in + chunk_of(w.dtype) - 1) / chunk_of(w.dtype);
-    const int64_t most = w.out <= 64 ? 32 : 8;
+    const int64_t most = w.out <= 64 ? 16 : 8;  // a block has registers for 512 threads
     return kWarp * static_cast<int>(std::clamp<int64_t>((n_chunks + 2 * kWarp - 1) / (2 * kWarp), 1, most));
 }
 
@@ -65,11 +65,19 @@ void launch(Ctx& ctx, Products& a, std::span<const FewRows> products, const Tens
         const FewRows& f = products[i];
         Product& p = a.product[i];
         const int64_t group_out = f.w.out / f.groups;
-        p = {f.w, f.y, group_out, n_blocks, ceil_div(group_out, R), threads_for(f.w), f.dtype == DType::bf16, has_whole_chunks(f.w)};
+        p = {f.w,
+             f.y,
+             group_out,
+             n_blocks,
+             ceil_div(group_out, R),
+             threads_for(f.w),
+             f.dtype == DType::bf16,
+             has_whole_chunks(f.w)};
         n_blocks += p.blocks_per_group * static_cast<unsigned>(f.groups);
         n_threads = std::max(n_threads, p.n_threads);
     }
-    multiply<D, X, R, M><<<dim3(n_blocks, ceil_div(a.n_rows, M)), n_threads, 0, ctx.cuda->stream()>>>(a, static_cast<const X*>(x.data));
+    multiply<D, X, R, M>
+        <<<dim3(n_blocks, ceil_div(a.n_rows, M)), n_threads, 0, ctx.cuda->stream()>>>(a, static_cast<const X*>(x.data));
     check_launch(ctx, "linear layers of few rows");
 }
 

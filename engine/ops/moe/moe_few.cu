@@ -67,8 +67,9 @@ void few_rows(const Job& job, const Tensor& y) {
                 using X = decltype(type);
                 const cpu::PackedMatrix& w = kind.w1.first;
                 const dim3 grid(ceil_div(w.out, 2), static_cast<unsigned>(kind.n_slots));
-                few_up<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(
-                    kind, static_cast<const X*>(job.x.data), static_cast<X*>(h.data), job.width, job.limit, ctx.is_reference(), has_whole_chunks(w));
+                few_up<decltype(format)::value>
+                    <<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(job.x.data), static_cast<X*>(h.data),
+                                                          job.width, job.limit, ctx.is_reference(), has_whole_chunks(w));
             });
         });
     check_launch(ctx, "experts of few rows, up");
@@ -79,8 +80,9 @@ void few_rows(const Job& job, const Tensor& y) {
                 using X = decltype(type);
                 const cpu::PackedMatrix& w = kind.w2.first;
                 const dim3 grid(ceil_div(w.out, 4), static_cast<unsigned>(kind.n_slots));
-                few_down<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(h.data), job.width, y.f32(),
-                                                                                     has_whole_chunks(w) && (job.width * dtype_bits(h.dtype)) % 128 == 0);
+                few_down<decltype(format)::value>
+                    <<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(h.data), job.width, y.f32(),
+                                                          has_whole_chunks(w) && (job.width * dtype_bits(h.dtype)) % 128 == 0);
             });
         });
     check_launch(ctx, "experts of few rows, down");
