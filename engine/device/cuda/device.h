@@ -101,6 +101,12 @@ class Device {
     void deliver(const Tensor& x, Deliver put);
     Deliveries& deliveries();               // engine/ops/deliveries.h
 
+    std::shared_ptr<Deliveries> exchange_deliveries(std::shared_ptr<Deliveries> d) {
+        deliveries_.swap(d);
+        return d;
+    }
+    std::function<void()> after_block;      // set: a block's watched values must go before its memory is used again
+
     // cuBLAS, opened at first use (engine/device/cuda/blas.h).
     struct Blas;
     Blas& blas();

@@ -51,6 +51,11 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
     kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
     if (ctx.tape) return cache_rows(ctx, kv_TC, c.rope_dim);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            cuda::store_window(ctx, kv_TC, c.rope_dim);
+            return kv_TC;
+        }
     for (const Segment& s : in.segments)
         for (int64_t t = s.begin; t < s.end; ++t)
             s.cache->store_entry(kv_TC.row<float>(t), s.cache->layers[in.layer].window.row(s.position + t - s.begin));
@@ -81,6 +86,12 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
         if (ctx.wants(kEntry)) ctx.probes->put(token, kEntry, in.layer, e.entries_ND.row<float>(i), 1, in.c.head_dim);
         if (ctx.wants(kEntryWeights)) ctx.probes->put(token, kEntryWeights, in.layer, e.weights_NS.row<float>(i), 1, n_slots);
     }
+}
+
+void append_main_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    if constexpr (kHasCuda)
+        cuda::compress(ctx, x_TD, in.w.compressor, in.c.layers[in.layer].ratio, in.c.head_dim, in.c.rope_dim, in.frequencies,
+                       in.c.rms_norm_eps, cuda::EntryKind::main, in.c.variants.kv_norm);
 }
 
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,

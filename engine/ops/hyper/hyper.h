@@ -33,4 +33,14 @@ Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);
 template <class T>
 void sinkhorn(T* comb, int n, int iters, T eps);
 
+// The GPU's twins: streams, f and u are ctx.activation(), coefficients f32. The head's site has pre and u alone.
+namespace cuda {
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps);
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
+struct StreamMeasures {
+    Tensor norms_TN, cosines_TNN;  // cosine similarity; 0 beside a stream of zeros
+};
+StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND);
+}  // namespace cuda
+
 }  // namespace vitrine
