@@ -28,13 +28,11 @@ struct ChatFormat;
 struct OpTimes;
 class Session;
 
-inline constexpr int kCpu = -1;
-
 struct EngineOptions {
     Numerics numerics = Numerics::exact;
     int n_threads = 0;        // 0: one per core
-    int gpu = kCpu;           // index of an NVIDIA GPU
     int64_t max_context = 0;  // [tokens]; 0: the config's max_position_embeddings, at most 1,048,576
+    int gpu = kCpu;           // or the number of an NVIDIA GPU
 };
 
 class Engine {

@@ -46,6 +46,8 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     i.n_threads = e.pool.n_threads();
     i.kernels = cpu::kernels().name;
     i.device = device_name(e);
+    i.gpu = e.info.gpu;
+    for (const cuda::Gpu& g : cuda::gpus().found) i.gpus.push_back(g.name);
     i.tensors = e.weights.tensors;
     i.warnings = e.weights.warnings;
     i.n_params = e.weights.n_params;
@@ -123,6 +125,7 @@ void Engine::set_device(int gpu) {
         throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);
     }
     e.info.device = device_name(e);
+    e.info.gpu = gpu;
 }
 
 int Engine::device() const {

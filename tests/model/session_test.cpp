@@ -6,6 +6,7 @@
 
 #include "engine/base/error.h"
 #include "engine/engine.h"
+#include "tests/support/device.h"
 #include "tests/support/vectors.h"
 
 namespace vitrine {
@@ -13,7 +14,7 @@ namespace {
 
 // flashlike: windows of 16, CSA and HCA with interpolated frequencies.
 struct Fixture {
-    std::unique_ptr<Engine> engine = Engine::load(test::golden_path("flashlike"), {});
+    std::unique_ptr<Engine> engine = Engine::load(test::golden_path("flashlike"), test::on_test_device());
     std::vector<int32_t> ids;
     std::vector<std::vector<float>> whole;  // logits at every position, token by token
 
@@ -134,7 +135,7 @@ TEST(Session, ThreadsDoNotChangeTheBits) {
     Fixture& f = fixture();
     std::vector<std::vector<float>> logits;
     for (int threads : {1, 2, 3}) {
-        auto engine = Engine::load(test::golden_path("flashlike"), {.n_threads = threads});
+        auto engine = Engine::load(test::golden_path("flashlike"), test::on_test_device({.n_threads = threads}));
         auto s = engine->new_session();
         s->append(f.part(0, 333));
         s->append(f.part(333, 334));
@@ -146,7 +147,7 @@ TEST(Session, ThreadsDoNotChangeTheBits) {
 
 TEST(Session, CacheBytesEqualTheFormulaAndGrowWithUse) {
     for (Numerics n : {Numerics::exact, Numerics::reference}) {
-        auto engine = Engine::load(test::golden_path("flashlike"), {.numerics = n});
+        auto engine = Engine::load(test::golden_path("flashlike"), test::on_test_device({.numerics = n}));
         auto s = engine->new_session();
         uint64_t before = s->cache_report().total();
         for (int i = 0; i < 3; ++i) {
@@ -160,7 +161,7 @@ TEST(Session, CacheBytesEqualTheFormulaAndGrowWithUse) {
 }
 
 TEST(Session, BadIdsAndFullContextAreRefusedBeforeAnythingIsFed) {
-    auto engine = Engine::load(test::golden_path("flashlike"), {.max_context = 100});
+    auto engine = Engine::load(test::golden_path("flashlike"), test::on_test_device({.max_context = 100}));
     auto s = engine->new_session();
     const std::vector<int32_t> bad{1, 2, 257};
     EXPECT_THROW(s->append(bad), Error);

@@ -40,6 +40,8 @@ struct Gpus {
     std::string why_none;
 };
 Gpus gpus();                                // in every build
+// Bytes read and written per second, in units of 1e9, by copies within the GPU's memory of 2 GiB: the best of five.
+double copy_gb_per_s(int gpu);
 
 // A token of the batch.
 struct TokenAt {
