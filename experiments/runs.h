@@ -51,5 +51,13 @@ TrainConfig micro_training(int64_t steps, double lr);
 
 LabKnob size_knob(const std::string& what_full_adds);
 bool is_full(const Knobs& knobs);
+// The rows of an experiment's table that its size runs: all, or those marked is_quick.
+template <class Cell, size_t N>
+std::vector<Cell> cells_of_size(const Cell (&all)[N], const Knobs& knobs) {
+    std::vector<Cell> chosen;
+    for (const Cell& c : all)
+        if (c.is_quick || is_full(knobs)) chosen.push_back(c);
+    return chosen;
+}
 
 }  // namespace vitrine::lab

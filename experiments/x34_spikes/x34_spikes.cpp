@@ -42,12 +42,7 @@ LabInfo describe() {
     return i;
 }
 
-std::vector<Cell> cells(const Knobs& knobs) {
-    std::vector<Cell> chosen;
-    for (const Cell& c : kCells)
-        if (c.is_quick || is_full(knobs)) chosen.push_back(c);
-    return chosen;
-}
+std::vector<Cell> cells(const Knobs& knobs) { return cells_of_size(kCells, knobs); }
 
 std::vector<Arm> arms(const Knobs& knobs) {
     std::vector<Arm> all;

@@ -17,6 +17,14 @@ const Residual& residual_for(const ModelConfig& c) {
     assertion_failed("residual kind is in the table", __FILE__, __LINE__);
 }
 
+HyperSite Residual::site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const {
+    return form ? hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps) : plain_site(ctx, x_TND);
+}
+
+Tensor Residual::head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const {
+    return form ? hyper_head(ctx, x_TND, w, form(c, true), c.rms_norm_eps) : x_TND.reshaped({x_TND.dim(0), x_TND.dim(2)});
+}
+
 bool start_hyper_weight(const ModelConfig& c, const std::string& name, double alpha, double identity, std::span<float> values) {
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
     if (!has("hc_")) return false;
