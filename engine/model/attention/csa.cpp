@@ -77,9 +77,10 @@ Tensor csa_on_gpu(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Attentio
     append_main_entries(ctx, x_TD, in);
     cuda::compress(ctx, x_TD, in.w.indexer.compressor, 4, in.c.index_head_dim, in.c.rope_dim, in.frequencies, in.c.rms_norm_eps,
                    cuda::EntryKind::index_key);
+    Tensor places_Tk;
     const Tensor chosen_Tk =
-        cuda::select_entries(ctx, q.qr_TQ, x_TD, in.w.indexer, in.c, in.angles, in.forced_entries_Tk);
-    return output_path(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk), in);
+        cuda::select_entries(ctx, q.qr_TQ, x_TD, in.w.indexer, in.c, in.angles, in.forced_entries_Tk, &places_Tk);
+    return output_path(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk, places_Tk), in);
 }
 
 }  // namespace

@@ -24,8 +24,10 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
 namespace cuda {
 // Window rows kv [T, C] to the rings, in the cache's format.
 void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim);
-// ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete.
-Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio, const Tensor& chosen_Tk = {});
+// ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete. places [T, k]:
+// columns of the chosen entries for probes (from select_entries); empty: ascending.
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio, const Tensor& chosen_Tk = {},
+              const Tensor& places_Tk = {});
 }  // namespace cuda
 
 }  // namespace vitrine
