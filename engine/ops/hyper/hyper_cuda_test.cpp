@@ -1,4 +1,6 @@
 // Hyper-connections and embedding rows on a GPU against the CPU's twins.
+#include <cmath>
+
 #include "engine/ops/embed/embed.h"
 #include "engine/ops/hyper/hyper.h"
 #include "tests/support/cuda_fixture.h"
