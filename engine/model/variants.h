@@ -19,9 +19,9 @@ Json variants_to_json(const ModelConfig& c);
 // What does not fit together, by key "vitrine....".
 std::vector<Issue> validate_variants(const ModelConfig& c, const std::string& file);
 // Whether token-by-token inference knows it all: full, mla, gqa and soft-capped logits train and evaluate whole sequences only.
+std::vector<Issue> validate_session(const ModelConfig& c, const std::string& file);
 // What only the CPU has: the plain residual and the top_p router.
 std::vector<Issue> validate_gpu(const ModelConfig& c, const std::string& file);
-std::vector<Issue> validate_session(const ModelConfig& c, const std::string& file);
 
 const char* attention_name(AttentionOverride a);
 

@@ -5,6 +5,7 @@
 
 #include "engine/device/cuda/blas.h"
 #include "engine/ops/linear/convert.h"
+#include "engine/ops/linear/few_rows.h"
 #include "engine/ops/linear/packed.cuh"
 
 namespace vitrine::cuda {
@@ -95,16 +96,32 @@ void multiply_many(Ctx& ctx, const Product& p, const Tensor& x, const Tensor& y)
     round_to_bf16(ctx, wide, y);
 }
 
+bool is_quantised(const Ctx& ctx, const cpu::PackedMatrix& w, LinearOptions options) {
+    return ctx.is_reference() && options.quantise_input && (w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1);
+}
+bool is_for_tensor_cores(const Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, int groups) {
+    return ctx.is_reference() && n_rows <= kFewRows && takes_few_rows(w, groups);
+}
+
+Tensor output(Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, LinearOptions options) {
+    ctx.count(OpKind::linear, static_cast<double>(n_rows * w.in) * static_cast<double>(w.out));
+    return ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {n_rows, w.out});
+}
+
 Tensor multiply(Ctx& ctx, const Tensor& x_any, const Param& weight, int groups, LinearOptions options) {
     const cpu::PackedMatrix& w = weight.view;
     const Product p{w, groups, w.out / groups, x_any.count() / (w.in * groups), w.in * groups};
     VITRINE_ASSERT(p.group_out * groups == w.out && p.n_rows * p.ldx == x_any.count());
-    ctx.count(OpKind::linear, static_cast<double>(p.n_rows * w.in) * static_cast<double>(w.out));
-    const Tensor y = ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {p.n_rows, w.out});
+    VITRINE_ASSERT(reinterpret_cast<uintptr_t>(x_any.data) % 16 == 0);
+    const Tensor y = output(ctx, w, p.n_rows, options);
     if (p.n_rows == 0) return y;
     const Arena::Scope scratch(ctx.arena);
-    const bool is_quantised = ctx.is_reference() && options.quantise_input && (w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1);
-    const Tensor x = is_quantised ? fp8_rows(ctx, x_any, w.in) : x_any;
+    if (is_for_tensor_cores(ctx, w, p.n_rows, groups)) {
+        const FewRows few{w, y.data, y.dtype, groups, is_quantised(ctx, w, options)};
+        multiply_few_rows(ctx, as_dtype(ctx, x_any, DType::bf16), {&few, 1});
+        return y;
+    }
+    const Tensor x = is_quantised(ctx, w, options) ? fp8_rows(ctx, x_any, w.in) : x_any;
     (p.n_rows <= kFewRows ? multiply_few : multiply_many)(ctx, p, x, y);
     return y;
 }
@@ -117,6 +134,22 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
 
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups) {
     return multiply(ctx, x_TGI, w_GOI, groups, {.quantise_input = false});
+}
+
+std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items) {
+    std::vector<Tensor> y;
+    std::vector<FewRows> together;
+    for (const LinearItem& item : items) {
+        const cpu::PackedMatrix& w = item.w->view;
+        const int64_t n_rows = x_TI.count() / w.in;
+        const bool is_together = n_rows > 0 && together.size() < kMaxFewRows && is_for_tensor_cores(ctx, w, n_rows, 1);
+        y.push_back(is_together ? output(ctx, w, n_rows, item.options) : cuda::linear(ctx, x_TI, *item.w, item.options));
+        if (is_together) together.push_back({w, y.back().data, y.back().dtype, 1, is_quantised(ctx, w, item.options)});
+    }
+    if (together.empty()) return y;
+    const Arena::Scope scratch(ctx.arena);
+    multiply_few_rows(ctx, as_dtype(ctx, x_TI, DType::bf16), together);
+    return y;
 }
 
 }  // namespace vitrine::cuda
