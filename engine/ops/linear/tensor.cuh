@@ -142,23 +142,13 @@ __device__ inline void store_sums(const float (&sum)[4], float* to) {
     to[2 * t * 16 + g + 8] = sum[2], to[(2 * t + 1) * 16 + g + 8] = sum[3];
 }
 
-// 128 columns of a row from `b` after the FP8 simulation, by one warp: x [width] to `to` [width] in shared memory. NaN makes them
-// NaN. The same bits as fp8_rows.
+// 128 columns of a row from `b` after the FP8 simulation, by one warp: x [width], a multiple of 4, to `to` in shared memory. The same
+// bits as fp8_rows.
 __device__ inline void stage_fp8_block(const bf16* x, int64_t width, int64_t b, bf16* to) {
-    const int64_t first = b + threadIdx.x % kWarp * 4;
-    float v[4], amax = 0;
-    bool has_nan = false;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        v[i] = first + i < width ? widen(x[first + i]) : 0;
-        amax = fmaxf(amax, fabsf(v[i])), has_nan |= v[i] != v[i];
-    }
-    amax = fmaxf(warp_max(amax), cpu::kFp8MinAmax);
-    const uint8_t code = __any_sync(~0u, has_nan) ? 255 : cpu::fp8_scale(amax);
-    const float scale = cpu::e8m0_to_f32(code), inverse = 1.0f / scale;
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (first + i < width) to[first + i] = narrow<bf16>(cpu::fp8_decode(cpu::fp8_encode(v[i] * inverse)) * scale);
+    const int64_t col = b + threadIdx.x % kWarp * 4;
+    const float4 v = col < width ? load_four(x + col, width - col, true) : float4{0, 0, 0, 0};
+    const Fp8Scale s = fp8_scale_of(v);
+    if (col < width) store_four(to + col, {through_fp8(v.x, s), through_fp8(v.y, s), through_fp8(v.z, s), through_fp8(v.w, s)}, 4, true);
 }
 // Rows [0, n_rows) by the whole block: row(i) is where row i lies (null: left out), width(i) its columns, at most `widest`; they
 // are `pitch` apart at `to`.
