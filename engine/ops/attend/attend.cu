@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kScratchFloats = int64_t{16} << 20;  // of scores kept for probes, at a time
 constexpr int kThreads = 256, kHeads = kThreads / kWarp;  // a warp per head
+constexpr int kChunk = kWarp;                            // a lane per key
 
 // One block per token. Shared memory: c floats.
 template <class T>
@@ -33,7 +34,7 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     float *qs = shared, *rows = qs + kHeads * c, *p = rows + kChunk * c, *alphas = p + kHeads * kChunk;
     const TokenKeys keys(a.keys, t);
-    const int size = a.n_splits > 1 ? keys.split_size() : keys.n;
+    const int size = a.n_splits > 1 ? keys.split_size(a.chunk) : keys.n;
     const int begin = blockIdx.x * size, end = min(begin + size, keys.n);
     if (a.n_splits > 1 && keys.ends_at(begin)) return;  // nor does `combine` look
 
@@ -111,7 +112,7 @@ __global__ void combine(const Attention a, T* out) {
     const int c = a.keys.format.c, head = blockIdx.x;
     const int64_t t = a.t0 + blockIdx.y, first = static_cast<int64_t>(blockIdx.y) * a.n_splits * a.n_heads + head;
     const TokenKeys keys(a.keys, t);
-    const int size = keys.split_size(), n_splits = (keys.n + size - 1) / size;
+    const int size = keys.split_size(a.chunk), n_splits = (keys.n + size - 1) / size;
     if (threadIdx.x < kWarp) {
         float top = -INFINITY, z = 0;
         float2 stats[kMaxSplits / kWarp];
@@ -142,7 +143,7 @@ __global__ void combine(const Attention a, T* out) {
 }
 
 template <class T>
-void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
+void run_split(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
     const int c = a.keys.format.c;
     const size_t bytes = ((kHeads + kChunk) * c + kHeads * kChunk + kHeads) * sizeof(float);
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kHeads), static_cast<unsigned>(n_tokens));
@@ -150,8 +151,17 @@ void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
     ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attend");
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend");
+}
+
+template <class T>
+void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
+    bool is_done = false;
+    if constexpr (sizeof(T) == sizeof(bf16))
+        if (has_tensor_kernel(a)) attend_by_tensor_cores(ctx, a, n_tokens, q, out), is_done = true;
+    if (!is_done) run_split(ctx, a, n_tokens, q, out);
     if (a.n_splits == 1) return;
-    combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), std::min((c + 31) / 32 * 32, 256), 0, ctx.cuda->stream()>>>(a, out);
+    const int threads = std::min((a.keys.format.c + 31) / 32 * 32, 256);
+    combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), threads, 0, ctx.cuda->stream()>>>(a, out);
     check_launch(ctx, "attend: combine");
 }
 
@@ -189,9 +199,11 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
     a.n_heads = static_cast<int>(n_heads);
     a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c)));
     a.is_rounded = ctx.is_reference();
-    a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + kChunk - 1) / kChunk, kMaxSplits)) : 1;
+    a.chunk = has_tensor_kernel(a) ? kTensorChunk : kChunk;
+    a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + a.chunk - 1) / a.chunk, kMaxSplits)) : 1;
     a.n_columns = n_keys;
-    const MassProbes probes = is_watched ? make_mass_probes(ctx, n_tokens, n_heads, config.sliding_window, n_entries) : MassProbes{};
+    MassProbes probes;
+    if (is_watched) probes = make_mass_probes(ctx, n_tokens, n_heads, config.sliding_window, n_entries);
 
     const Arena::Scope scratch(ctx.arena);
     // Scores are kept only for the probes, of groups of tokens.
