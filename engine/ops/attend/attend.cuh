@@ -68,6 +68,8 @@ struct Attention {
     int64_t n_columns;        // at least as many as any token has keys
     float* partials;          // [tokens, n_splits, H, c] sums of values
     float2* partial_stats;    // [tokens, n_splits, H] largest score, sum of e^(score - largest)
+    const float *cosines, *sines;  // [T, half] to rotate the output back by, or null
+    int half;
     float* scores;            // [tokens, H, n_columns], or null: nobody asks
     float2* stats;            // [T, H] the same over all keys, the sink in the sum; or null
 };

@@ -2,6 +2,7 @@
 #include "engine/device/cuda/kernel.cuh"
 #include "engine/device/cuda/mma.cuh"
 #include "engine/ops/attend/attend.cuh"
+#include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
 namespace {
@@ -169,6 +170,16 @@ __device__ void add_values(const Pieces& at, int c, float (&sum)[kM][kTiles][4])
     }
 }
 
+// Two neighbouring columns (from an even one) of a head's output; rotated back, if it is asked for, after a rounding.
+__device__ inline void write_pair(const Attention& a, int64_t t, int column, float x, float y, bf16* row) {
+    const int pair = (column - (a.keys.format.c - 2 * a.half)) / 2;
+    if (a.cosines && column >= a.keys.format.c - 2 * a.half) {
+        x = round_bf16(x), y = round_bf16(y);
+        rotate_pair(x, y, a.cosines[t * a.half + pair], -a.sines[t * a.half + pair]);
+    }
+    *reinterpret_cast<__nv_bfloat162*>(row + column) = __floats2bfloat162_rn(x, y);
+}
+
 // One block per split of a token's keys (x), group of kTile * kM heads (y) and token (z).
 template <int kM, int kTiles>
 __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const Attention a, const bf16* q, bf16* out) {
@@ -239,9 +250,7 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
                 if (is_partial) {
                     *reinterpret_cast<float2*>(a.partials + (first + head) * c + column) = {x, y};
                 } else {
-                    const float total = at.factors[head];
-                    *reinterpret_cast<__nv_bfloat162*>(out + (t * a.n_heads + head0 + head) * c + column) =
-                        __floats2bfloat162_rn(x / total, y / total);
+                    write_pair(a, t, column, x / at.factors[head], y / at.factors[head], out + (t * a.n_heads + head0 + head) * c);
                 }
             }
         }
