@@ -5,22 +5,64 @@
 #include "engine/device/cuda/kernel.cuh"
 #include "engine/ops/attend/attend.h"
 #include "engine/ops/attend/attend.cuh"
+#include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
 namespace {
 
 constexpr int64_t kScratchFloats = int64_t{16} << 20;  // of scores kept for probes, at a time
 constexpr int kThreads = 256, kHeads = kThreads / kWarp;  // a warp per head
+constexpr int kChunk = kWarp;                            // a lane per key
+
+// What happens to a window row before it is stored.
+struct RowSteps {
+    bool is_normed, is_rounded;
+    cpu::PackedMatrix norm;
+    float eps;
+    const float *cosines, *sines;  // [T, half], or null: rotated already
+    int half;
+};
 
 // One block per token. Shared memory: c floats.
 template <class T>
-__global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format) {
+__global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format, RowSteps steps) {
     extern __shared__ float row[];
-    for (int i = threadIdx.x; i < format.c; i += blockDim.x) row[i] = widen(kv[static_cast<int64_t>(blockIdx.x) * format.c + i]);
+    __shared__ float scratch[kWarp];
+    const int64_t t = blockIdx.x;
+    float sum = 0;
+    for (int i = threadIdx.x; i < format.c; i += blockDim.x) {
+        row[i] = widen(kv[t * format.c + i]);
+        sum += row[i] * row[i];
+    }
+    if (steps.is_normed) {
+        sum = block_sum(sum, scratch);
+        const float factor = 1.0f / sqrtf(sum / static_cast<float>(format.c) + steps.eps);
+        for (int i = threadIdx.x; i < format.c; i += blockDim.x) {
+            const float v = row[i] * factor * element(steps.norm, 0, i);
+            row[i] = steps.is_rounded ? round_bf16(v) : v;
+        }
+    }
+    __syncthreads();
+    if (steps.cosines)
+        rotate_row(row, format.c, steps.cosines + t * steps.half, steps.sines + t * steps.half, steps.half, 1, steps.is_rounded,
+                   threadIdx.x, blockDim.x);
     __syncthreads();
     const TokenAt at = tokens[blockIdx.x];
     const LayerView& view = views[at.sequence];
     write_entry(format, row, view.window + at.position % view.window_capacity * format.bytes);
+}
+
+// A head's output, complete in shared memory, to where it belongs. Every step is rounded as on the CPU.
+template <class T, class Sync>
+__device__ void write_output(const Attention& a, int64_t t, int head, float* row, T* out, int thread, int n_threads, Sync sync) {
+    const int c = a.keys.format.c;
+    if (a.cosines) {
+        for (int i = thread; i < c && a.is_rounded; i += n_threads) row[i] = round_bf16(row[i]);
+        sync();
+        rotate_row(row, c, a.cosines + t * a.half, a.sines + t * a.half, a.half, -1, a.is_rounded, thread, n_threads);
+        sync();
+    }
+    for (int i = thread; i < c; i += n_threads) out[(t * a.n_heads + head) * c + i] = narrow<T>(row[i]);
 }
 
 // One block per split of a token's keys (x), group of kHeads heads (y) and token (z), online softmax in chunks of kChunk keys.
@@ -33,7 +75,7 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     float *qs = shared, *rows = qs + kHeads * c, *p = rows + kChunk * c, *alphas = p + kHeads * kChunk;
     const TokenKeys keys(a.keys, t);
-    const int size = a.n_splits > 1 ? keys.split_size() : keys.n;
+    const int size = a.n_splits > 1 ? keys.split_size(a.chunk) : keys.n;
     const int begin = blockIdx.x * size, end = min(begin + size, keys.n);
     if (a.n_splits > 1 && keys.ends_at(begin)) return;  // nor does `combine` look
 
@@ -100,18 +142,20 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
     }
     __syncthreads();
     for (int i = 0; i < kCols; ++i)
-        for (int h = 0, col = threadIdx.x + i * kThreads; h < n_heads && col < c; ++h)
-            out[(t * a.n_heads + head0 + h) * c + col] = narrow<T>(sums[i][h] / alphas[h]);
+        for (int h = 0, col = threadIdx.x + i * kThreads; h < n_heads && col < c; ++h) rows[h * c + col] = sums[i][h] / alphas[h];
+    __syncthreads();
+    if (warp < n_heads) write_output(a, t, head0 + warp, rows + warp * c, out, lane, kWarp, [] { __syncwarp(); });
 }
 
-// One block per head (x) and token (y): the splits' sums to one, in their order.
+// One block per head (x) and token (y): the splits' sums to one, in their order. Shared memory: c floats.
 template <class T>
 __global__ void combine(const Attention a, T* out) {
+    extern __shared__ float row[];
     __shared__ float weights[kMaxSplits], total;
     const int c = a.keys.format.c, head = blockIdx.x;
     const int64_t t = a.t0 + blockIdx.y, first = static_cast<int64_t>(blockIdx.y) * a.n_splits * a.n_heads + head;
     const TokenKeys keys(a.keys, t);
-    const int size = keys.split_size(), n_splits = (keys.n + size - 1) / size;
+    const int size = keys.split_size(a.chunk), n_splits = (keys.n + size - 1) / size;
     if (threadIdx.x < kWarp) {
         float top = -INFINITY, z = 0;
         float2 stats[kMaxSplits / kWarp];
@@ -137,12 +181,14 @@ __global__ void combine(const Attention a, T* out) {
         float sum = 0;
         for (int i = 0; i < n_splits; ++i)
             if (weights[i] != 0) sum += weights[i] * a.partials[(first + static_cast<int64_t>(i) * a.n_heads) * c + col];
-        out[(t * a.n_heads + head) * c + col] = narrow<T>(sum / total);
+        row[col] = sum / total;
     }
+    __syncthreads();
+    write_output(a, t, head, row, out, threadIdx.x, blockDim.x, [] { __syncthreads(); });
 }
 
 template <class T>
-void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
+void run_split(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
     const int c = a.keys.format.c;
     const size_t bytes = ((kHeads + kChunk) * c + kHeads * kChunk + kHeads) * sizeof(float);
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kHeads), static_cast<unsigned>(n_tokens));
@@ -150,28 +196,49 @@ void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
     ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attend");
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend");
+}
+
+template <class T>
+void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
+    bool is_done = false;
+    if constexpr (sizeof(T) == sizeof(bf16))
+        if (has_tensor_kernel(a)) attend_by_tensor_cores(ctx, a, n_tokens, q, out), is_done = true;
+    if (!is_done) run_split(ctx, a, n_tokens, q, out);
     if (a.n_splits == 1) return;
-    combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), std::min((c + 31) / 32 * 32, 256), 0, ctx.cuda->stream()>>>(a, out);
+    const int threads = std::min((a.keys.format.c + 31) / 32 * 32, 256);
+    combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), threads, a.keys.format.c * sizeof(float),
+              ctx.cuda->stream()>>>(a, out);
     check_launch(ctx, "attend: combine");
 }
 
-}  // namespace
-
-void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim) {
-    const OpTimer timer(ctx, OpKind::attend);
+void store(Ctx& ctx, const Tensor& kv_TC, int rope_dim, const RowSteps& steps) {
     const Step& step = ctx.cuda->step;
     const int64_t c = kv_TC.dim(1);
     VITRINE_ASSERT(kv_TC.dim(0) == step.n_tokens);
     with_activation(kv_TC.dtype, [&](auto t) {
         using T = decltype(t);
         store_rows<<<step.n_tokens, 256, c * sizeof(float), ctx.cuda->stream()>>>(
-            static_cast<const T*>(kv_TC.data), step.tokens, step.layer(ctx.layer), entry_rows(ctx, c, rope_dim));
+            static_cast<const T*>(kv_TC.data), step.tokens, step.layer(ctx.layer), entry_rows(ctx, c, rope_dim), steps);
     });
     check_launch(ctx, "store window rows");
 }
 
+}  // namespace
+
+void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim) {
+    const OpTimer timer(ctx, OpKind::attend);
+    store(ctx, kv_TC, rope_dim, {});
+}
+
+void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles) {
+    const OpTimer timer(ctx, OpKind::attend);
+    const auto half = static_cast<int>(angles.cos.dim(1));
+    store(ctx, kv_TC, 2 * half, {norm_C != nullptr, ctx.is_reference(), norm_C ? norm_C->view : cpu::PackedMatrix{},
+                                 static_cast<float>(eps), angles.cos.f32(), angles.sin.f32(), half});
+}
+
 Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& config, int ratio, const Tensor& chosen_Tk,
-              const Tensor& places_Tk) {
+              const Tensor& places_Tk, const RopeAngles* back) {
     const OpTimer timer(ctx, OpKind::attend);
     const Step& step = ctx.cuda->step;
     const int64_t n_tokens = q_THC.dim(0), n_heads = q_THC.dim(1), c = q_THC.dim(2);
@@ -189,9 +256,12 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
     a.n_heads = static_cast<int>(n_heads);
     a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c)));
     a.is_rounded = ctx.is_reference();
-    a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + kChunk - 1) / kChunk, kMaxSplits)) : 1;
+    if (back) a.cosines = back->cos.f32(), a.sines = back->sin.f32(), a.half = static_cast<int>(back->cos.dim(1));
+    a.chunk = has_tensor_kernel(a) ? kTensorChunk : kChunk;
+    a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + a.chunk - 1) / a.chunk, kMaxSplits)) : 1;
     a.n_columns = n_keys;
-    const MassProbes probes = is_watched ? make_mass_probes(ctx, n_tokens, n_heads, config.sliding_window, n_entries) : MassProbes{};
+    MassProbes probes;
+    if (is_watched) probes = make_mass_probes(ctx, n_tokens, n_heads, config.sliding_window, n_entries);
 
     const Arena::Scope scratch(ctx.arena);
     // Scores are kept only for the probes, of groups of tokens.

@@ -4,7 +4,6 @@
 
 namespace vitrine::cuda {
 
-constexpr int kChunk = 32;      // keys that a block holds at a time
 constexpr int kMaxSplits = 64;  // of one token's keys over blocks
 constexpr int kFewTokens = 16;  // up to here keys are split, and a token's bits don't depend on the others
 
@@ -43,8 +42,8 @@ struct TokenKeys {
     }
     // Nothing from j on.
     __device__ bool ends_at(int j) const { return j >= n || (chosen && j >= n_window && chosen[j - n_window] < 0); }
-    // Keys per split: a function of the token's own keys.
-    __device__ int split_size() const { return (n + kChunk * kMaxSplits - 1) / (kChunk * kMaxSplits) * kChunk; }
+    // Keys per split, whole chunks: a function of the token's own keys.
+    __device__ int split_size(int chunk) const { return (n + chunk * kMaxSplits - 1) / (chunk * kMaxSplits) * chunk; }
 };
 
 // Column i of a cache row.
@@ -62,15 +61,23 @@ struct Attention {
     Keys keys;
     cpu::PackedMatrix sinks;  // data null: none
     int n_heads, n_splits;    // n_splits 1: the output, else `partials` for `combine`
+    int chunk;                // keys that a block holds at a time
     float scale;
     bool is_rounded;          // p to BF16 before the sum of values
     int64_t t0;
     int64_t n_columns;        // at least as many as any token has keys
     float* partials;          // [tokens, n_splits, H, c] sums of values
     float2* partial_stats;    // [tokens, n_splits, H] largest score, sum of e^(score - largest)
+    const float *cosines, *sines;  // [T, half] to rotate the output back by, or null
+    int half;
     float* scores;            // [tokens, H, n_columns], or null: nobody asks
     float2* stats;            // [T, H] the same over all keys, the sink in the sum; or null
 };
+
+// The kernel of `reference` numerics: products on tensor cores. For packed rows of up to 512 columns.
+bool has_tensor_kernel(const Attention& a);
+constexpr int kTensorChunk = 64;
+void attend_by_tensor_cores(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out);
 
 // What is watched of one call; tensors outlive the call. Rows of entries begin with their count.
 struct MassProbes {

@@ -5,6 +5,7 @@
 
 #include "engine/ops/attend/attend.h"
 #include "engine/ops/deliveries.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
 #include "tests/support/collector.h"
 #include "tests/support/cuda_compare.h"
 #include "tests/support/cuda_fixture.h"
@@ -165,6 +166,75 @@ TEST(AttendCuda, StoresRowsAsTheCpuDoes) {
                 else std::memcpy(want.data(), x.data() + t * c, bytes);
                 EXPECT_EQ(std::memcmp(want.data(), got.data() + (position + t) % capacity * bytes, bytes), 0) << c << ", row " << t;
             }
+        }
+}
+
+// From the product itself: norm and rotation on the way.
+TEST(AttendCuda, NormsAndRotatesRowsOnTheWay) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    for (Numerics numerics : {Numerics::exact, Numerics::reference})
+        for (const auto& [c, rope, is_normed] : {std::tuple{64, 16, true}, {512, 64, true}, {33, 8, false}}) {
+            test::CudaFixture f(numerics);
+            const cpu::EntryFormat format{f.ctx.is_reference(), c, rope};
+            const int64_t n = 7, position = 57;
+            const auto bytes = static_cast<size_t>(format.row_bytes());
+            std::byte* ring = f.bytes(n * bytes);
+            f.set_step(tokens(position, n), {{ring, nullptr, nullptr, nullptr, nullptr, n, 1, 1}});
+            ModelConfig config;
+            config.rope_dim = rope, config.compress_rope_theta = 160000;
+            const std::vector<double> frequencies = rope_frequencies(config, true);
+            const std::vector<float> x = test::as_activation(numerics, test::noise(n * c, 9));
+            const Param norm = test::make_bf16_param(test::noise(c, 8), {c}), there = f.up(norm);
+            const RopeAngles angles = cuda::rope_angles(f.ctx, frequencies);
+            cuda::store_window(f.ctx, f.up({n, c}, x), is_normed ? &there : nullptr, 1e-6, angles);
+
+            Tensor rows = f.cpu.tensor({n, c}, x);
+            if (is_normed) rows = rmsnorm(f.cpu.ctx, rows, norm, 1e-6);
+            std::vector<int64_t> positions;
+            for (int64_t t = 0; t < n; ++t) positions.push_back(position + t);
+            apply_rope(f.cpu.ctx, rows.reshaped({n, 1, c}), rope_angles(f.cpu.ctx, positions, frequencies));
+            std::vector<std::byte> got(n * bytes), packed(bytes);
+            f.device->download(got.data(), ring, got.size());
+            f.device->sync();
+            for (int64_t t = 0; t < n; ++t) {
+                std::vector<float> have(c), want(rows.row<float>(t), rows.row<float>(t) + c);
+                const std::byte* at = got.data() + (position + t) % n * bytes;
+                if (format.is_packed) {
+                    cpu::pack_entry(format, want.data(), packed.data());
+                    cpu::unpack_entry(format, packed.data(), want.data());
+                    cpu::unpack_entry(format, at, have.data());
+                } else {
+                    std::memcpy(have.data(), at, bytes);
+                }
+                test::expect_close(have, want, numerics, 1e-6, 0.08, "c " + std::to_string(c));
+            }
+        }
+}
+
+// Rotation back in the same pass gives the same bits as afterwards.
+TEST(AttendCuda, RotatesBackInTheSamePass) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    for (Numerics numerics : {Numerics::exact, Numerics::reference})
+        for (const Case& x : {Case{64, 16, 6, 128, 700, 3, 0}, Case{512, 64, 16, 4, 1000, 40, 64}, Case{33, 8, 3, 4, 50, 20, 31}}) {
+            test::CudaFixture f(numerics);
+            const int64_t last = x.position + x.n_tokens - 1;
+            Rows rows(f, x.c, x.rope, last, (last + 1) / x.ratio);
+            f.set_step(tokens(x.position, x.n_tokens), {rows.upload(f)});
+            std::vector<int32_t> chosen;
+            for (int64_t t = 0; t < x.n_tokens; ++t) {
+                const std::vector<int32_t> v = picks(x, t);
+                chosen.insert(chosen.end(), v.begin(), v.end());
+            }
+            ModelConfig c = config(x);
+            c.compress_rope_theta = 160000;
+            const RopeAngles angles = cuda::rope_angles(f.ctx, rope_frequencies(c, true));
+            const Shape shape{x.n_tokens, x.heads, x.c};
+            const Tensor q = f.up(shape, test::as_activation(numerics, test::noise(shape.count(), 5)));
+            const Param sink = f.up(test::make_param(test::noise(x.heads, 6), {x.heads}));
+            const Tensor there = x.k ? f.up_i32({x.n_tokens, x.k}, chosen) : Tensor{};
+            const Tensor after = cuda::attend(f.ctx, q, sink, c, x.ratio, there);
+            cuda::apply_rope(f.ctx, after, angles, -1);
+            EXPECT_EQ(f.down(cuda::attend(f.ctx, q, sink, c, x.ratio, there, {}, &angles)), f.down(after));
         }
 }
 

@@ -23,50 +23,45 @@ struct Compression {
     float *entries, *weights;     // for probes: [T, d], [T, n_slots], or null
 };
 
-// A row K | S of the block: of this step, where the ring may not have it yet, or of the ring.
+// A row K | S of a block: of this step, where the ring may not have it yet and ape is not added, or of the ring.
 struct Slot {
     const float *k, *s;
-    bool needs_ape;
-    __device__ Slot(const Compression& c, int64_t t, TokenAt at, const float* ring, int64_t capacity, int i) {
-        const int64_t row = t - (c.n_slots - 1 - i), position = at.position - (c.n_slots - 1 - i);
-        const int half = c.n_slots > c.ratio && i >= c.ratio ? c.d : 0;
-        needs_ape = row >= 0 && c.tokens[row].sequence == at.sequence;  // a sequence's tokens follow each other
-        k = needs_ape ? c.k + row * c.width : ring + position % capacity * 2 * c.width;
-        s = needs_ape ? c.s + row * c.width : k + c.width;
-        k += half, s += half;
-    }
-    __device__ float score(const Compression& c, int i, int channel) const {
-        const int half = c.n_slots > c.ratio && i >= c.ratio ? c.d : 0;
-        return needs_ape ? s[channel] + element(c.ape, i % c.ratio, half + channel) : s[channel];
-    }
+    int ape_row;  // -1: added already
 };
+__device__ Slot slot_at(const Compression& c, int64_t t, TokenAt at, const float* ring, int64_t capacity, int i) {
+    const int64_t row = t - (c.n_slots - 1 - i), position = at.position - (c.n_slots - 1 - i);
+    const bool is_new = row >= 0 && c.tokens[row].sequence == at.sequence;  // a sequence's tokens follow each other
+    const float* k = is_new ? c.k + row * c.width : ring + position % capacity * 2 * c.width;
+    const float* s = is_new ? c.s + row * c.width : k + c.width;
+    const int half = c.n_slots > c.ratio && i >= c.ratio ? c.d : 0;
+    return {k + half, s + half, is_new ? i % c.ratio : -1};
+}
+__device__ inline float score(const Compression& c, const Slot& slot, int i, int channel) {
+    if (slot.ape_row < 0) return slot.s[channel];
+    return slot.s[channel] + element(c.ape, slot.ape_row, (c.n_slots > c.ratio && i >= c.ratio ? c.d : 0) + channel);
+}
 
 // Channel by channel: softmax over the slots' scores, weighted sum of their values. tops, sums [d]: for the mean weights.
-__device__ void pool(const Compression& c, int64_t t, TokenAt at, const float* ring, int64_t capacity, int first, float* row,
-                     float* tops, float* sums) {
+__device__ void pool(const Compression& c, const Slot* slots, int first, float* row, float* tops, float* sums) {
     for (int ch = threadIdx.x; ch < c.d; ch += blockDim.x) {
         float top = -INFINITY, sum = 0, value = 0;
 #pragma unroll 4
-        for (int i = first; i < c.n_slots; ++i) top = fmaxf(top, Slot(c, t, at, ring, capacity, i).score(c, i, ch));
+        for (int i = first; i < c.n_slots; ++i) top = fmaxf(top, score(c, slots[i], i, ch));
 #pragma unroll 4
-        for (int i = first; i < c.n_slots; ++i) sum += expf(Slot(c, t, at, ring, capacity, i).score(c, i, ch) - top);
+        for (int i = first; i < c.n_slots; ++i) sum += expf(score(c, slots[i], i, ch) - top);
 #pragma unroll 4
-        for (int i = first; i < c.n_slots; ++i) {
-            const Slot slot(c, t, at, ring, capacity, i);
-            value = __fadd_rn(value, __fmul_rn(expf(slot.score(c, i, ch) - top) / sum, slot.k[ch]));
-        }
+        for (int i = first; i < c.n_slots; ++i)
+            value = __fadd_rn(value, __fmul_rn(expf(score(c, slots[i], i, ch) - top) / sum, slots[i].k[ch]));
         row[ch] = c.is_rounded ? round_bf16(value) : value;
         tops[ch] = top, sums[ch] = sum;
     }
 }
 
-__device__ void mean_weights(const Compression& c, int64_t t, TokenAt at, const float* ring, int64_t capacity, int first,
-                             const float* tops, const float* sums) {
+__device__ void mean_weights(const Compression& c, int64_t t, const Slot* slots, int first, const float* tops, const float* sums) {
     const int lane = threadIdx.x % kWarp;
     for (int i = threadIdx.x / kWarp; i < c.n_slots; i += blockDim.x / kWarp) {
         float sum = 0;
-        for (int ch = lane; ch < c.d && i >= first; ch += kWarp)
-            sum += expf(Slot(c, t, at, ring, capacity, i).score(c, i, ch) - tops[ch]) / sums[ch];
+        for (int ch = lane; ch < c.d && i >= first; ch += kWarp) sum += expf(score(c, slots[i], i, ch) - tops[ch]) / sums[ch];
         sum = warp_sum(sum);
         if (lane == 0) c.weights[t * c.n_slots + i] = sum / static_cast<float>(c.d);
     }
@@ -96,9 +91,11 @@ __device__ void norm_and_rotate(const Compression& c, int64_t start, float* row)
     __syncthreads();
 }
 
-// One block per token. Shared memory: 3 d floats.
+// One block per token. Shared memory: n_slots slots, 3 d floats.
 __global__ void compress_tokens(const __grid_constant__ Compression c) {
-    extern __shared__ float row[];
+    extern __shared__ __align__(16) std::byte shared[];
+    auto* slots = reinterpret_cast<Slot*>(shared);
+    auto* row = reinterpret_cast<float*>(slots + c.n_slots);
     const int64_t t = blockIdx.x;
     const TokenAt at = c.tokens[t];
     const LayerView& view = c.views[at.sequence];
@@ -115,9 +112,11 @@ __global__ void compress_tokens(const __grid_constant__ Compression c) {
     const int64_t index = at.position / c.ratio;
     const int first = c.n_slots > c.ratio && index == 0 ? c.ratio : 0;  // entry 0 has no previous block
     float *tops = row + c.d, *sums = tops + c.d;
-    pool(c, t, at, ring, capacity, first, row, tops, sums);
+    for (int i = first + threadIdx.x; i < c.n_slots; i += blockDim.x) slots[i] = slot_at(c, t, at, ring, capacity, i);
     __syncthreads();
-    if (c.weights) mean_weights(c, t, at, ring, capacity, first, tops, sums);
+    pool(c, slots, first, row, tops, sums);
+    __syncthreads();
+    if (c.weights) mean_weights(c, t, slots, first, tops, sums);
     norm_and_rotate(c, index * c.ratio, row);
     for (int i = threadIdx.x; i < c.d && c.entries; i += blockDim.x) c.entries[t * c.d + i] = row[i];
     if (c.is_key) {
@@ -171,7 +170,8 @@ void compress(Ctx& ctx, const Tensor& x_TD, const CompressorWeights& w, int rati
                         wants_entry ? entries.f32() : nullptr,
                         wants_weights ? weights.f32() : nullptr};
     const int threads = std::clamp((entry_size + kWarp - 1) / kWarp * kWarp, 2 * kWarp, 512);
-    compress_tokens<<<step.n_tokens, threads, 3 * entry_size * sizeof(float), ctx.cuda->stream()>>>(c);
+    const size_t bytes = n_slots * sizeof(Slot) + 3 * entry_size * sizeof(float);
+    compress_tokens<<<step.n_tokens, threads, bytes, ctx.cuda->stream()>>>(c);
     check_launch(ctx, "compress");
     if (wants_entry) publish_completed(ctx, kEntry, entries, ratio);
     if (wants_weights) publish_completed(ctx, kEntryWeights, weights, ratio);

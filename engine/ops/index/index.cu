@@ -7,17 +7,18 @@
 #include "engine/device/cuda/kernel.cuh"
 #include "engine/ops/index/index.cuh"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
 namespace {
 
 constexpr int64_t kScratchFloats = int64_t{64} << 20;  // of scores at a time
 
-// A warp per token and head, blockDim.y of them a block. v [T, H] becomes weights. words not null (`reference`): Hadamard, FP4.
-// Shared memory: blockDim.y rows of d floats.
+// A warp per token and head, blockDim.y of them a block: q [T, H, d] is rotated, v [T, H] becomes weights. words not null
+// (`reference`): q goes on to Hadamard and FP4; else back to where it was. Shared memory: blockDim.y rows of d floats.
 template <class T>
-__global__ void prepare_heads(const T* q, const T* v, int64_t n, int d, float factor, bool is_rounded, uint32_t* words,
-                              QueryBlock* blocks, float* weights) {
+__global__ void prepare_heads(T* q, const T* v, const float* cosines, const float* sines, int half, int64_t n, int n_heads, int d,
+                              float factor, bool is_rounded, uint32_t* words, QueryBlock* blocks, float* weights) {
     extern __shared__ float shared[];
     const int64_t head = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (head >= n) return;
@@ -26,10 +27,16 @@ __global__ void prepare_heads(const T* q, const T* v, int64_t n, int d, float fa
         const float w = widen(v[head]) * factor;
         weights[head] = is_rounded ? round_bf16(w) : w;
     }
-    if (!words) return;
     float* x = shared + threadIdx.y * d;
     for (int i = lane; i < d; i += kWarp) x[i] = widen(q[head * d + i]);
     __syncwarp();
+    const int64_t angle = head / n_heads * half;
+    rotate_row(x, d, cosines + angle, sines + angle, half, 1, is_rounded, lane, kWarp);
+    __syncwarp();
+    if (!words) {
+        for (int i = lane; i < d; i += kWarp) q[head * d + i] = narrow<T>(x[i]);
+        return;
+    }
     hadamard(x, d, lane, kWarp, [] { __syncwarp(); });
     const int n_blocks = (d + kWarp - 1) / kWarp;
     for (int b = 0; b < n_blocks; ++b) {
@@ -78,7 +85,6 @@ void prepare(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWei
              const RopeAngles& angles, IndexScores& s) {
     const int64_t n_tokens = qr_TQ.dim(0), n_heads = c.index_n_heads, d = c.index_head_dim, n = n_tokens * n_heads;
     const Tensor q = cuda::linear(ctx, qr_TQ, w.wq_b).reshaped({n_tokens, n_heads, d});
-    cuda::apply_rope(ctx, q, angles);
     const Tensor v = cuda::linear(ctx, x_TD, w.weights_proj, {.quantise_input = false});
     VITRINE_ASSERT(q.dtype == v.dtype);
     const Tensor weights = ctx.arena.make(DType::f32, {n_tokens, n_heads});
@@ -94,8 +100,9 @@ void prepare(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWei
     with_activation(q.dtype, [&](auto t) {
         using T = decltype(t);
         prepare_heads<<<ceil_div(n, block.y), block, block.y * d * sizeof(float), ctx.cuda->stream()>>>(
-            static_cast<const T*>(q.data), static_cast<const T*>(v.data), n, static_cast<int>(d), factor, ctx.is_reference(), words,
-            blocks, weights.f32());
+            static_cast<T*>(q.data), static_cast<const T*>(v.data), angles.cos.f32(), angles.sin.f32(),
+            static_cast<int>(angles.cos.dim(1)), n, c.index_n_heads, static_cast<int>(d), factor, ctx.is_reference(), words, blocks,
+            weights.f32());
     });
     check_launch(ctx, "index queries");
     s.words = words, s.blocks = blocks, s.weights = weights.f32();

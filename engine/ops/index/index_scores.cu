@@ -24,7 +24,7 @@ __device__ inline int dot4(uint32_t key, uint32_t query, int sum) {
 // Shared memory: kTile packed keys, then the token's words, blocks and weights.
 template <int kBlocks>
 __global__ void score_packed(const IndexScores s) {
-    extern __shared__ uint32_t shared[];
+    extern __shared__ __align__(16) uint32_t shared[];
     const int64_t t = s.t0 + blockIdx.y;
     const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kTile, n_keys = min(kTile, n - s0);
     if (n_keys <= 0 || (n <= s.k && !s.is_watched)) return;

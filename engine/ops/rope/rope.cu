@@ -1,5 +1,6 @@
 // Rotary position embedding on the GPU: angles of the step's tokens, rotation in place.
 #include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/rope/rotate.cuh"
 
@@ -25,6 +26,40 @@ __global__ void rotate_rows(T* x, const float* cosines, const float* sines, int6
     at[1] = narrow<T>(is_rounded ? round_bf16(b) : b);
 }
 
+// A warp per row of x [T, H, c], 16 bytes at a time: norm without weight, then rotation; each is rounded.
+template <class T>
+__global__ void norm_rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_rows, int n_heads, int c, int half,
+                                 float eps, bool is_rounded) {
+    constexpr int kWide = 16 / sizeof(T);
+    struct alignas(16) Some { T at[kWide]; };
+    const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y, angle = row / n_heads * half;
+    if (row >= n_rows) return;
+    x += row * c;
+    float sum = 0;
+    for (int i = threadIdx.x * kWide; i < c; i += kWarp * kWide) {
+        const Some v = *reinterpret_cast<const Some*>(x + i);
+#pragma unroll
+        for (int j = 0; j < kWide; ++j) sum += widen(v.at[j]) * widen(v.at[j]);
+    }
+    const float factor = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(c) + eps);
+    const int rest = c - 2 * half;
+    for (int i = threadIdx.x * kWide; i < c; i += kWarp * kWide) {
+        Some v = *reinterpret_cast<const Some*>(x + i);
+#pragma unroll
+        for (int j = 0; j < kWide; j += 2) {
+            float a = widen(v.at[j]) * factor, b = widen(v.at[j + 1]) * factor;
+            if (is_rounded) a = round_bf16(a), b = round_bf16(b);
+            if (i + j >= rest) {
+                const int64_t pair = angle + (i + j - rest) / 2;
+                rotate_pair(a, b, cosines[pair], sines[pair]);
+                if (is_rounded) a = round_bf16(a), b = round_bf16(b);
+            }
+            v.at[j] = narrow<T>(a), v.at[j + 1] = narrow<T>(b);
+        }
+        *reinterpret_cast<Some*>(x + i) = v;
+    }
+}
+
 }  // namespace
 
 RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies) {
@@ -48,6 +83,21 @@ Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int s
             static_cast<int>(x_THC.dim(2)), static_cast<int>(half), static_cast<float>(sign), ctx.is_reference());
     });
     check_launch(ctx, "rope");
+    return x_THC;
+}
+
+Tensor norm_and_rotate(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles) {
+    const int64_t c = x_THC.dim(2), half = angles.cos.dim(1), n_rows = x_THC.dim(0) * x_THC.dim(1);
+    if (c % 8 != 0) return cuda::apply_rope(ctx, cuda::rmsnorm_heads(ctx, x_THC, eps), angles);
+    const OpTimer timer(ctx, OpKind::rope);
+    with_activation(x_THC.dtype, [&](auto t) {
+        using T = decltype(t);
+        const dim3 block(kWarp, 4);
+        norm_rotate_rows<<<ceil_div(n_rows, block.y), block, 0, ctx.cuda->stream()>>>(
+            static_cast<T*>(x_THC.data), angles.cos.f32(), angles.sin.f32(), n_rows, static_cast<int>(x_THC.dim(1)),
+            static_cast<int>(c), static_cast<int>(half), static_cast<float>(eps), ctx.is_reference());
+    });
+    check_launch(ctx, "norm and rope");
     return x_THC;
 }
 

@@ -1,6 +1,7 @@
 // RoPE on the GPU against the CPU: angles at long range, rotation of f32 and BF16 rows and back.
 #include <gtest/gtest.h>
 
+#include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
 #include "tests/support/cuda_compare.h"
 #include "tests/support/cuda_fixture.h"
@@ -36,6 +37,26 @@ TEST(RopeCuda, EqualsTheCpu) {
                 cuda::apply_rope(f.ctx, device, got, sign);
                 test::expect_close(f.down(device), host, numerics, 1e-6, 0x1p-8, "rotated by " + std::to_string(sign));
             }
+        }
+}
+
+TEST(RopeCuda, NormAndRotationInOnePassEqualTheCpu) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    ModelConfig config;
+    config.compress_rope_theta = 160000;
+    const std::vector<int64_t> positions{0, 5, 4095};
+    for (Numerics numerics : {Numerics::exact, Numerics::reference})
+        for (const auto& [rope, c, heads] : {std::tuple{16, 64, 6}, {8, 31, 3}, {8, 40, 5}, {64, 512, 16}}) {
+            test::CudaFixture f(numerics);
+            config.rope_dim = rope;
+            const std::vector<double> frequencies = rope_frequencies(config, true);
+            f.set_step({{0, 0, 0}, {0, 0, 5}, {0, 0, 4095}}, {});
+            const Shape shape{3, heads, c};
+            const std::vector<float> x = test::as_activation(numerics, test::noise(shape.count(), 3));
+            const Tensor want = apply_rope(f.cpu.ctx, rmsnorm_heads(f.cpu.ctx, f.cpu.tensor(shape, x), 1e-6),
+                                           rope_angles(f.cpu.ctx, positions, frequencies));
+            const Tensor got = cuda::norm_and_rotate(f.ctx, f.up(shape, x), 1e-6, cuda::rope_angles(f.ctx, frequencies));
+            test::expect_close(f.down(got), want, numerics, 1e-6, 0x1p-7, "c " + std::to_string(c));
         }
 }
 

@@ -1,9 +1,8 @@
 // Rotation inside kernels: a layer's frequencies by value, and the angles and pairs as the CPU forms them.
 #pragma once
-#include <cstdint>
 #include <vector>
 
-#include "engine/base/error.h"
+#include "engine/device/cuda/kernel.cuh"
 
 namespace vitrine::cuda {
 
@@ -21,7 +20,6 @@ inline Frequencies frequencies_of(const std::vector<double>& f) {
     return out;
 }
 
-#ifdef __CUDACC__
 // The angle is an FP32 product, its cosine and sine are exact to FP32.
 __device__ inline void cos_sin(int64_t position, float frequency, float& cosine, float& sine) {
     double s, c;
@@ -34,6 +32,16 @@ __device__ inline void rotate_pair(float& a, float& b, float cosine, float sine)
     b = __fadd_rn(__fmul_rn(a, sine), __fmul_rn(b, cosine));
     a = x;
 }
-#endif
+// The last 2 * half of a row's c columns, in shared memory, by threads `thread`, thread + n_threads, ..; sign -1: back.
+__device__ inline void rotate_row(float* row, int c, const float* cosines, const float* sines, int half, float sign,
+                                  bool is_rounded, int thread, int n_threads) {
+    float* last = row + c - 2 * half;
+    for (int i = thread; i < half; i += n_threads) {
+        float a = last[2 * i], b = last[2 * i + 1];
+        rotate_pair(a, b, cosines[i], sign * sines[i]);
+        last[2 * i] = is_rounded ? round_bf16(a) : a;
+        last[2 * i + 1] = is_rounded ? round_bf16(b) : b;
+    }
+}
 
 }  // namespace vitrine::cuda
