@@ -12,7 +12,8 @@ constexpr int kThreads = 256, kFp8Block = 128;
 
 template <class X, class Y>
 __global__ void convert(const X* x, int64_t n, Y* y) {
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += static_cast<int64_t>(gridDim.x) * blockDim.x)
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
+         i += static_cast<int64_t>(gridDim.x) * blockDim.x)
         y[i] = narrow<Y>(widen(x[i]));
 }
 

@@ -93,8 +93,8 @@ Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, bool has_shared, i
     place_experts<<<1, kThreads, 0, stream>>>(counts, static_cast<int>(n_experts), tile_rows, starts, p.tiles, p.n_tiles);
     place_choices<<<n_blocks, kThreads, 0, stream>>>(chosen, r.weights_TK.f32(), n_choices, static_cast<int>(k), starts, p.slot_of,
                                                      p.token_of, p.weight_of);
-    place_rest<<<ceil_div(n_choices + n_tokens, kThreads), kThreads, 0, stream>>>(chosen, n_choices, p.n_slots - n_choices, p.slot_of,
-                                                                                  p.token_of, p.weight_of);
+    place_rest<<<ceil_div(n_choices + n_tokens, kThreads), kThreads, 0, stream>>>(chosen, n_choices, p.n_slots - n_choices,
+                                                                                  p.slot_of, p.token_of, p.weight_of);
     check_launch(ctx, "grouping tokens by expert");
     return p;
 }

@@ -113,7 +113,8 @@ void publish(const Ctx& ctx, const Tensor& logits, const Tensor& affinity, const
 
 }  // namespace
 
-Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed, const Tensor& forced_TK) {
+Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed,
+              const Tensor& forced_TK) {
     if (c.variants.router == RouterKind::top_p)
         throw Error(ErrorKind::bad_input, "router top_p: expected topk_bias or topk on a GPU; --device cpu runs this model");
     const int64_t n_tokens = x_TD.dim(0), n_experts = c.n_experts;
