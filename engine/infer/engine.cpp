@@ -81,6 +81,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     std::unique_ptr<Engine> engine(new Engine);
     engine->impl_ = std::make_unique<Impl>(n_threads);
     Impl& e = *engine->impl_;
+    e.folder = folder;
     e.config = parsed.config;
     e.numerics = options.numerics;
     e.max_context = options.max_context > 0 ? options.max_context : std::min(parsed.config.max_position, kContextLimit);
@@ -120,6 +121,7 @@ void Engine::set_device(int gpu) {
     if (gpu == kCpu) {
         e.gpu = nullptr;
     } else if constexpr (kHasCuda) {
+        throw_if_any(validate_gpu(e.config, e.folder + "/config.json"));
         e.gpu = std::make_shared<GpuRunner>(gpu, e.config, e.weights, e.numerics);
     } else {
         throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);

@@ -14,6 +14,7 @@ namespace vitrine {
 
 struct Engine::Impl {
     explicit Impl(int n_threads) : pool(n_threads) {}
+    std::string folder;
     ModelConfig config;
     ModelWeights weights;
     Numerics numerics = Numerics::exact;

@@ -102,22 +102,20 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
 
     will_use(ctx, w.attn.wq_a);
     const Residual& residual = residual_for(c);
-    const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, c);
+    const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, w.attn_norm, c);
     publish_site(ctx, attn, kAttnSite);
-    const Tensor normed_TD = rmsnorm(ctx, attn.u_TD, w.attn_norm, c.rms_norm_eps);
-    const Tensor attn_TD = attention_for(layer)(ctx, normed_TD, in);
+    const Tensor attn_TD = attention_for(layer)(ctx, attn.normed_TD, in);
     if (ctx.wants(kAttnOut)) ctx.publish(kAttnOut, attn_TD, 1, c.hidden_size);
     will_use(ctx, w.hc_ffn.fn);
     const Tensor mid_TND = hyper_mix(ctx, x_TND, attn, attn_TD);
 
     will_use(ctx, w.ffn.gate);
-    const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, c);
+    const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, w.ffn_norm, c);
     publish_site(ctx, mlp, kMlpSite);
-    const Tensor h_TD = rmsnorm(ctx, mlp.u_TD, w.ffn_norm, c.rms_norm_eps);
     std::vector<int64_t> ends;
     for (const Segment& s : batch.segments) ends.push_back(s.end);
-    const Routing routing = route(ctx, h_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
-    const Tensor mlp_TD = moe(ctx, h_TD, routing, w.ffn, c);
+    const Routing routing = route(ctx, mlp.normed_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
+    const Tensor mlp_TD = moe(ctx, mlp.normed_TD, routing, w.ffn, c);
     if (ctx.wants(kMlpOut)) ctx.publish(kMlpOut, mlp_TD, 1, c.hidden_size);
     const Tensor next_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD, out_TND);
     publish_streams(ctx, next_TND);

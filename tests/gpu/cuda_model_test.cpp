@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/base/error.h"
+#include "engine/device/cuda/device.h"
 #include "engine/engine.h"
 #include "tests/support/collector.h"
 #include "tests/support/vectors.h"
@@ -68,8 +69,11 @@ TEST(CudaModel, EveryProbeThatTheCpuPublishesComesFromTheGpuToo) {
                 for (const auto* rows : {&by_token, &by_chunk}) {
                     const auto& got = rows->row(name, token);
                     ASSERT_EQ(got.size(), want.size()) << name << " token " << token;
-                    for (size_t i = 0; i < want.size(); ++i)
-                        if (std::isfinite(want[i])) ASSERT_NEAR(got[i], want[i], 1e-3 * std::max(1.0, std::abs(want[i]))) << name << " token " << token << " value " << i;
+                    for (size_t i = 0; i < want.size(); ++i) {
+                        if (!std::isfinite(want[i])) continue;
+                        ASSERT_NEAR(got[i], want[i], 1e-3 * std::max(1.0, std::abs(want[i])))
+                            << name << " token " << token << " value " << i;
+                    }
                     ++n;
                 }
         }

@@ -231,6 +231,21 @@ std::vector<Action> make_actions(Desk& d) {
     return all;
 }
 
+std::vector<Action> panel_actions(Desk& d) {
+    std::vector<Action> all;
+    for (size_t i = 0; i < d.panels.size(); ++i)
+        for (PanelAction& a : d.panels[i]->actions(d.s)) {
+            const bool is_enabled = a.is_enabled;
+            all.push_back({d.panels[i]->name(), std::move(a.title), d.panels[i]->name(), {},
+                           [&d, i, run = std::move(a.run)] {
+                               d.panel = static_cast<int>(i);
+                               run(d.s, d.sink);
+                           },
+                           [is_enabled] { return is_enabled; }, {}, a.has_separator});
+        }
+    return all;
+}
+
 void run_shortcuts(const std::vector<Action>& actions, bool is_text_focused) {
     const int mods = current_mods();
     for (const Action& a : actions) {

@@ -7,6 +7,7 @@
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 
@@ -119,22 +120,26 @@ Offsets segment_offsets(const AttentionInput& in) {
 TapeKeys whole_sequences(const AttentionInput& in, const Tensor& kv_TC, const TapeEntries& entries) {
     const Tensor kv_T1C = kv_TC.reshaped({kv_TC.dim(0), 1, kv_TC.dim(1)});
     return {kv_T1C, kv_T1C, in.c.sliding_window, segment_offsets(in), entries.entries_SD, entries.offsets,
-            in.layer < in.c.n_layers() ? in.c.layers[in.layer].ratio : 0, {}};
+            in.layer < in.c.n_layers() ? in.c.layers[in.layer].ratio : 0, {}, in.c.variants.attention_softcap};
 }
 
 TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const int ratio = in.c.layers[in.layer].ratio;
     const Offsets rows = segment_offsets(in);
-    const bool is_watched = ctx.wants(kEntryWeights) && ctx.dtype == DType::f32;
+    const bool wants_entropy = ctx.training && ctx.training->wants_compressor_stats && !ctx.training->is_recomputation;
     TapeEntries e =
         compress_on_tape(ctx, x_TD, rows, in.w.compressor, ratio, in.c.head_dim, in.frequencies, in.c.rms_norm_eps,
-                         {.is_normed = in.c.variants.kv_norm, .wants_weights = is_watched});
+                         {.is_normed = in.c.variants.kv_norm,
+                          .wants_weights = ctx.wants(kEntryWeights),
+                          .wants_entropy = wants_entropy});
     e.entries_SD = cache_rows(ctx, e.entries_SD, in.c.rope_dim);
     if (e.weights_SW.empty()) return e;
+    std::vector<float> slots(static_cast<size_t>(e.weights_SW.dim(1)));
     for (int64_t s = 0; s < n_segments(rows); ++s)
         for (int64_t i = e.offsets[s]; i < e.offsets[s + 1]; ++i) {
             const auto token = static_cast<int>(rows[s] + (i - e.offsets[s] + 1) * ratio - 1);  // the one that completed it
-            ctx.probes->put(token, kEntryWeights, in.layer, e.weights_SW.row<float>(i), 1, static_cast<int>(e.weights_SW.dim(1)));
+            with_real(ctx.dtype, [&](auto real) { std::copy_n(e.weights_SW.row<decltype(real)>(i), slots.size(), slots.data()); });
+            ctx.probes->put(token, kEntryWeights, in.layer, slots.data(), 1, static_cast<int>(slots.size()));
         }
     return e;
 }

@@ -24,7 +24,8 @@ struct Residual {
     void (*start_base)(const ModelConfig& c, const HyperStart& at, std::span<float> base);  // [n_rows]; null without weights
 
     int n_rows(const ModelConfig& c, bool is_head) const { return form ? form(c, is_head).n_rows() : 0; }  // of fn and base
-    HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const;
+    // With the collapsed input's norm.
+    HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Param& norm_D, const ModelConfig& c) const;
     Tensor head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const;  // streams to [T, D]
 };
 extern const Residual kMhc, kMhcLite, kHyperConnections, kPlainResidual;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "engine/model/residual/residual.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine {
 
@@ -17,8 +18,12 @@ const Residual& residual_for(const ModelConfig& c) {
     assertion_failed("residual kind is in the table", __FILE__, __LINE__);
 }
 
-HyperSite Residual::site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const {
-    return form ? hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps) : plain_site(ctx, x_TND);
+HyperSite Residual::site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Param& norm_D, const ModelConfig& c) const {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps, &norm_D);
+    HyperSite s = form ? hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps) : plain_site(ctx, x_TND);
+    s.normed_TD = rmsnorm(ctx, s.u_TD, norm_D, c.rms_norm_eps);
+    return s;
 }
 
 Tensor Residual::head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const {

@@ -5,6 +5,7 @@
 
 #include "engine/device/cuda/blas.h"
 #include "engine/ops/linear/convert.h"
+#include "engine/ops/linear/few_rows.h"
 #include "engine/ops/linear/packed.cuh"
 
 namespace vitrine::cuda {
@@ -87,24 +88,57 @@ void multiply_dense(Ctx& ctx, const Product& p, const Tensor& x_any, const Tenso
         }
 }
 
+// BF16 rows and weights that BF16 can't hold, in three terms: FP32's bits at a third of the tensor cores' speed.
+void multiply_split(Ctx& ctx, const Product& p, const Tensor& x_any, const Tensor& y) {
+    const Tensor x = as_dtype(ctx, x_any, DType::bf16);
+    const int64_t y_size = static_cast<int64_t>(dtype_bits(y.dtype)) / 8;
+    const int64_t by_weights = kMaxWidened / (kTerms * p.w.in * 2), by_rows = kMaxWidened / (kTerms * p.n_rows * 4);
+    const int64_t step = std::clamp<int64_t>(std::min(by_weights, by_rows), 1, p.group_out);
+    void* terms = ctx.arena.bytes(static_cast<size_t>(kTerms * step * p.w.in * 2));
+    float* products = ctx.arena.make(DType::f32, {p.n_rows, kTerms * step}).f32();
+    for (int64_t g = 0; g < p.groups; ++g)
+        for (int64_t o = 0; o < p.group_out; o += step) {
+            const int64_t row = g * p.group_out + o, n = std::min(step, p.group_out - o);
+            split_weights(ctx, p.w, row, row + n, terms);
+            gemm_nt(*ctx.cuda, {p.n_rows, kTerms * n, p.w.in, p.ldx, p.w.in, kTerms * n, DType::bf16, DType::f32},
+                    static_cast<bf16*>(x.data) + g * p.w.in, terms, products);
+            add_split_products(ctx, products, p.n_rows, n, static_cast<std::byte*>(y.data) + row * y_size, y.dtype, p.w.out);
+        }
+}
+
+// In `reference` every activation is a BF16 number.
 void multiply_many(Ctx& ctx, const Product& p, const Tensor& x, const Tensor& y) {
-    if (ctx.is_reference() && is_bf16_exact(p.w)) return multiply_dense(ctx, p, x, y, DType::bf16);
-    if (y.dtype == DType::f32) return multiply_dense(ctx, p, x, y, DType::f32);
-    const Tensor wide = ctx.arena.make(DType::f32, y.shape);
-    multiply_dense(ctx, p, x, wide, DType::f32);
-    round_to_bf16(ctx, wide, y);
+    if (!ctx.is_reference()) return multiply_dense(ctx, p, x, y, DType::f32);
+    if (is_bf16_exact(p.w)) return multiply_dense(ctx, p, x, y, DType::bf16);
+    multiply_split(ctx, p, x, y);
+}
+
+bool is_quantised(const Ctx& ctx, const cpu::PackedMatrix& w, LinearOptions options) {
+    return ctx.is_reference() && options.quantise_input && (w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1);
+}
+bool is_for_tensor_cores(const Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, int groups) {
+    return ctx.is_reference() && n_rows <= kFewRows && takes_few_rows(w, groups);
+}
+
+Tensor output(Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, LinearOptions options) {
+    ctx.count(OpKind::linear, static_cast<double>(n_rows * w.in) * static_cast<double>(w.out));
+    return ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {n_rows, w.out});
 }
 
 Tensor multiply(Ctx& ctx, const Tensor& x_any, const Param& weight, int groups, LinearOptions options) {
     const cpu::PackedMatrix& w = weight.view;
     const Product p{w, groups, w.out / groups, x_any.count() / (w.in * groups), w.in * groups};
     VITRINE_ASSERT(p.group_out * groups == w.out && p.n_rows * p.ldx == x_any.count());
-    ctx.count(OpKind::linear, static_cast<double>(p.n_rows * w.in) * static_cast<double>(w.out));
-    const Tensor y = ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {p.n_rows, w.out});
+    VITRINE_ASSERT(reinterpret_cast<uintptr_t>(x_any.data) % 16 == 0);
+    const Tensor y = output(ctx, w, p.n_rows, options);
     if (p.n_rows == 0) return y;
     const Arena::Scope scratch(ctx.arena);
-    const bool is_quantised = ctx.is_reference() && options.quantise_input && (w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1);
-    const Tensor x = is_quantised ? fp8_rows(ctx, x_any, w.in) : x_any;
+    if (is_for_tensor_cores(ctx, w, p.n_rows, groups)) {
+        const FewRows few{w, y.data, y.dtype, groups, is_quantised(ctx, w, options)};
+        multiply_few_rows(ctx, as_dtype(ctx, x_any, DType::bf16), {&few, 1});
+        return y;
+    }
+    const Tensor x = is_quantised(ctx, w, options) ? fp8_rows(ctx, x_any, w.in) : x_any;
     (p.n_rows <= kFewRows ? multiply_few : multiply_many)(ctx, p, x, y);
     return y;
 }
@@ -117,6 +151,22 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
 
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups) {
     return multiply(ctx, x_TGI, w_GOI, groups, {.quantise_input = false});
+}
+
+std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items) {
+    std::vector<Tensor> y;
+    std::vector<FewRows> together;
+    for (const LinearItem& item : items) {
+        const cpu::PackedMatrix& w = item.w->view;
+        const int64_t n_rows = x_TI.count() / w.in;
+        const bool is_together = n_rows > 0 && together.size() < kMaxFewRows && is_for_tensor_cores(ctx, w, n_rows, 1);
+        y.push_back(is_together ? output(ctx, w, n_rows, item.options) : cuda::linear(ctx, x_TI, *item.w, item.options));
+        if (is_together) together.push_back({w, y.back().data, y.back().dtype, 1, is_quantised(ctx, w, item.options)});
+    }
+    if (together.empty()) return y;
+    const Arena::Scope scratch(ctx.arena);
+    multiply_few_rows(ctx, as_dtype(ctx, x_TI, DType::bf16), together);
+    return y;
 }
 
 }  // namespace vitrine::cuda

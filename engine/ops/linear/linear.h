@@ -1,5 +1,8 @@
 // Linear layers on packed weights: y = W x, W [out, in] in any of the file's formats (v4-spec 3.8, 5.3, 5.4).
 #pragma once
+#include <span>
+#include <vector>
+
 #include "engine/model/param.h"
 #include "engine/ops/ctx.h"
 
@@ -39,6 +42,12 @@ namespace cuda {
 inline constexpr int kFewRows = 16;
 Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options = {});
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups);
+// Several layers on the same x: the same bits as `linear` of each; few rows take one launch where the formats allow.
+struct LinearItem {
+    const Param* w;
+    LinearOptions options;
+};
+std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items);
 }  // namespace cuda
 
 }  // namespace vitrine

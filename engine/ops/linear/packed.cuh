@@ -61,7 +61,9 @@ __device__ inline uint4 load_chunk(const cpu::PackedMatrix& w, int64_t row, int6
 template <DType D>
 __device__ inline float scale_at(const cpu::PackedMatrix& w, int64_t row, int64_t col) {
     if constexpr (!kIsScaled<D>) return 1;
-    const int64_t i = row / w.block_rows * ((w.in + w.block_cols - 1) / w.block_cols) + col / w.block_cols;
+    const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(col), n = static_cast<uint32_t>(w.in);  // 32 bits divide faster
+    const uint32_t rows = w.block_rows, cols = w.block_cols;
+    const int64_t i = static_cast<int64_t>(r / rows) * ((n + cols - 1) / cols) + c / cols;
     return w.scale_dtype == DType::f32 ? static_cast<const float*>(w.scale)[i]
                                        : cpu::e8m0_to_f32(static_cast<const uint8_t*>(w.scale)[i]);
 }
@@ -114,6 +116,41 @@ __device__ inline float4 load_four(const bf16* x, int64_t left, bool is_whole) {
     const float2 a = bf16_pair(u.x), b = bf16_pair(u.y);
     return {a.x, a.y, b.x, b.y};
 }
+
+__device__ inline void store_four(float* y, float4 v, int64_t left, bool is_whole) {
+    if (is_whole) {
+        *reinterpret_cast<float4*>(y) = v;
+        return;
+    }
+    y[0] = v.x;
+    if (left > 1) y[1] = v.y;
+    if (left > 2) y[2] = v.z;
+    if (left > 3) y[3] = v.w;
+}
+__device__ inline void store_four(bf16* y, float4 v, int64_t left, bool is_whole) {
+    if (is_whole) {
+        reinterpret_cast<__nv_bfloat162*>(y)[0] = __floats2bfloat162_rn(v.x, v.y);
+        reinterpret_cast<__nv_bfloat162*>(y)[1] = __floats2bfloat162_rn(v.z, v.w);
+        return;
+    }
+    y[0] = narrow<bf16>(v.x);
+    if (left > 1) y[1] = narrow<bf16>(v.y);
+    if (left > 2) y[2] = narrow<bf16>(v.z);
+    if (left > 3) y[3] = narrow<bf16>(v.w);
+}
+
+// The FP8 simulation's scale of 128 values, four a lane; NaN where one of them is. As cpu::fp8_simulate.
+struct Fp8Scale {
+    float scale, inverse;
+};
+__device__ inline Fp8Scale fp8_scale_of(float4 v) {
+    const bool has_nan = v.x != v.x || v.y != v.y || v.z != v.z || v.w != v.w;
+    const float amax = warp_max(fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+    const uint8_t code = __any_sync(~0u, has_nan) ? 255 : cpu::fp8_scale(fmaxf(amax, cpu::kFp8MinAmax));
+    const float scale = cpu::e8m0_to_f32(code);
+    return {scale, 1.0f / scale};
+}
+__device__ inline float through_fp8(float x, Fp8Scale s) { return cpu::fp8_decode(cpu::fp8_encode(x * s.inverse)) * s.scale; }
 
 // sum[r][m] += row rows[r] . x[m] over chunks first, first + step, ...: FP32 products in an order that `first`, `step` and the
 // matrix decide, whatever R and M are.

@@ -35,6 +35,30 @@ inline Experts all_experts(const std::vector<ExpertWeights>& experts, const Para
     return e;
 }
 
+// The slots of one kind of expert: the routed ones, or the shared one (chosen and weights null).
+struct Kind {
+    Experts w1, w2, w3;
+    const int32_t* chosen;
+    const float* weights;
+    int64_t per_token, slot0, n_slots;
+};
+
+// What every stage is given.
+struct Job {
+    Ctx& ctx;
+    Tensor x;                   // [T, D]
+    bool is_quantised;          // x has yet to pass through FP8
+    int64_t width;              // of h's rows
+    float limit;
+    std::vector<Kind> kinds;
+    int64_t n_slots;
+};
+
+// Both kinds' hidden rows through FP8 where w2's format asks for it (`reference`), in place.
+void quantise_hidden(const Job& job, const Tensor& h);
+
+inline bool is_packed(const cpu::PackedMatrix& w) { return w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1; }
+
 // Rows of one expert, at most as many as a tile of the product has.
 struct Tile {
     int32_t expert, slot, n_rows;
@@ -62,11 +86,24 @@ struct Grouped {
 };
 void multiply_grouped(Ctx& ctx, const Grouped& g, const Tensor& x, const Tensor& y);
 
+// The same on tensor cores, for weights and rows that takes_tensor_cores; tile_rows: 64 or 128. Up: h = SwiGLU of w1 and w3.
+bool takes_tensor_cores(const Job& job);
+void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const float* weight_of, float limit, int tile_rows, const Tensor& x,
+                 const Tensor& h);
+void multiply_down(const Ctx& ctx, const Grouped& w2, int tile_rows, const Tensor& h, const Tensor& y);
+
+// Few rows: fills `rows` [slots, D] (f32), which are summed after that. On tensor cores: fills `rows` when it is not null, else
+// y [T, D].
+void few_rows(const Job& job, const Tensor& rows);
+bool takes_few_rows(const Job& job);  // on tensor cores
+void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y);
+
+constexpr int kMaxChosen = 64;  // experts of a token
 constexpr int kTileRows = 64;  // of multiply_grouped
 
 // weight silu(min(gate, limit)) clamp(up, +-limit), in the order of the CPU's twin.
 __device__ inline float swiglu(float gate, float up, float limit, float weight) {
-    const float g = fminf(gate, limit), u = fmaxf(fminf(up, limit), -limit);
+    const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;  // NaN stays
     const float silu = g * (expf(fminf(g, 0.0f)) / (1.0f + expf(-fabsf(g))));
     return weight * silu * u;
 }

@@ -10,59 +10,7 @@
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kThreads = 256, kMaxChosen = 64;
-
-// The slots of one kind of expert: the routed ones, or the shared one (chosen and weights null).
-struct Kind {
-    Experts w1, w2, w3;
-    const int32_t* chosen;
-    const float* weights;
-    int64_t per_token, slot0, n_slots;
-};
-
-// Few rows. A block per slot and pair of hidden columns, whose threads share the inner dimension.
-template <DType D, class X>
-__global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, bool is_reference, bool is_whole) {
-    constexpr int kRows = 2;
-    __shared__ float scratch[kWarp * 2 * kRows], total[2 * kRows];
-    const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;
-    const int expert = kind.chosen ? kind.chosen[s] : 0;
-    if (expert < 0) return;
-    const cpu::PackedMatrix w1 = kind.w1.at(expert), w3 = kind.w3.at(expert);
-    const int64_t rows[kRows] = {o0, min(o0 + 1, w1.out - 1)};
-    const X* const xs[1] = {x + s / kind.per_token * w1.in};
-    float gate[kRows][1] = {}, up[kRows][1] = {};
-    add_products<D>(w1, rows, xs, threadIdx.x, blockDim.x, is_whole, gate);
-    add_products<D>(w3, rows, xs, threadIdx.x, blockDim.x, is_whole, up);
-    const float flat[2 * kRows] = {gate[0][0], gate[1][0], up[0][0], up[1][0]};
-    block_totals(flat, scratch, total);
-    __syncthreads();
-    const int i = threadIdx.x;
-    if (i >= kRows || o0 + i >= w1.out) return;
-    float g = total[i], u = total[kRows + i];
-    if (is_reference) g = round_bf16(g), u = round_bf16(u);
-    h[(kind.slot0 + s) * width + o0 + i] = narrow<X>(swiglu(g, u, limit, kind.weights ? kind.weights[s] : 1));
-}
-
-template <DType D, class X>
-__global__ void few_down(Kind kind, const X* h, int64_t width, float* y, bool is_whole) {
-    constexpr int kRows = 4;
-    __shared__ float scratch[kWarp * kRows], total[kRows];
-    const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;
-    const int expert = kind.chosen ? kind.chosen[s] : 0;
-    if (expert < 0) return;
-    const cpu::PackedMatrix w2 = kind.w2.at(expert);
-    int64_t rows[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) rows[r] = min(o0 + r, w2.out - 1);
-    const X* const xs[1] = {h + (kind.slot0 + s) * width};
-    float sum[kRows][1] = {};
-    add_products<D>(w2, rows, xs, threadIdx.x, blockDim.x, is_whole, sum);
-    const float flat[kRows] = {sum[0][0], sum[1][0], sum[2][0], sum[3][0]};
-    block_totals(flat, scratch, total);
-    const int i = threadIdx.x;
-    if (i < kRows && o0 + i < w2.out) y[(kind.slot0 + s) * w2.out + o0 + i] = total[i];
-}
+constexpr int kThreads = 256;
 
 // Where the rows of a token's sum lie.
 struct Slots {
@@ -121,70 +69,12 @@ __global__ void rounded_swiglu_rows(const float* g, const float* u, const float*
     if (i < n * width) h[i] = narrow<bf16>(swiglu(round_bf16(g[i]), round_bf16(u[i]), limit, weight_of[i / width]));
 }
 
-int threads_for(const cpu::PackedMatrix& w) {
-    const int64_t n_chunks = (w.in + chunk_of(w.dtype) - 1) / chunk_of(w.dtype);
-    return kWarp * static_cast<int>(std::clamp<int64_t>((n_chunks + kWarp - 1) / kWarp, 1, 8));
-}
-
-// What every stage is given.
-struct Job {
-    Ctx& ctx;
-    const Tensor x;             // [T, D]
-    int64_t width;              // of h's rows
-    float limit;
-    std::vector<Kind> kinds;
-    int64_t n_slots;
-};
-
-bool is_packed(const cpu::PackedMatrix& w) { return w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1; }
-
-// In `reference`, what FP8 and FP4 experts multiply goes through FP8.
-void quantise_hidden(const Job& job, const Tensor& h) {
-    if (!job.ctx.is_reference()) return;
-    for (const Kind& kind : job.kinds) {
-        const cpu::PackedMatrix& w2 = kind.w2.first;
-        const int64_t offset = kind.slot0 * job.width * static_cast<int64_t>(dtype_bits(h.dtype)) / 8;
-        if (is_packed(w2)) simulate_fp8(job.ctx, {static_cast<std::byte*>(h.data) + offset, h.dtype, {kind.n_slots, job.width}}, kind.n_slots, w2.in, job.width);
-    }
-}
-
-// Rows of the slots [n_slots, D], not yet rounded.
-Tensor few_rows(const Job& job, const Tensor& y) {
-    Ctx& ctx = job.ctx;
-    const Tensor h = ctx.arena.make(job.x.dtype, {job.n_slots, job.width});
-    const auto stream = ctx.cuda->stream();
-    for (const Kind& kind : job.kinds)
-        with_format(kind.w1.first, [&](auto format) {
-            with_activation(h.dtype, [&](auto type) {
-                using X = decltype(type);
-                const cpu::PackedMatrix& w = kind.w1.first;
-                const dim3 grid(ceil_div(w.out, 2), static_cast<unsigned>(kind.n_slots));
-                few_up<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(
-                    kind, static_cast<const X*>(job.x.data), static_cast<X*>(h.data), job.width, job.limit, ctx.is_reference(), has_whole_chunks(w));
-            });
-        });
-    check_launch(ctx, "experts of few rows, up");
-    quantise_hidden(job, h);
-    for (const Kind& kind : job.kinds)
-        with_format(kind.w2.first, [&](auto format) {
-            with_activation(h.dtype, [&](auto type) {
-                using X = decltype(type);
-                const cpu::PackedMatrix& w = kind.w2.first;
-                const dim3 grid(ceil_div(w.out, 4), static_cast<unsigned>(kind.n_slots));
-                few_down<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(h.data), job.width, y.f32(),
-                                                                                     has_whole_chunks(w) && (job.width * dtype_bits(h.dtype)) % 128 == 0);
-            });
-        });
-    check_launch(ctx, "experts of few rows, down");
-    return y;
-}
-
 Grouped grouped(const Kind& kind, const Experts& w, const Plan& plan, const int32_t* row_of, int64_t ldx, int64_t ldy) {
     const bool is_routed = kind.chosen != nullptr;
     return {w, is_routed ? plan.tiles : nullptr, plan.n_tiles, row_of, kind.slot0, kind.n_slots, ldx, ldy, plan.max_tiles};
 }
 
-Tensor many_rows(const Job& job, const Plan& plan, const Tensor& y) {
+void many_rows(const Job& job, const Plan& plan, const Tensor& y) {
     Ctx& ctx = job.ctx;
     const int64_t d = job.x.dim(1);
     const Shape hidden{job.n_slots, job.width};
@@ -202,10 +92,49 @@ Tensor many_rows(const Job& job, const Plan& plan, const Tensor& y) {
     check_launch(ctx, "SwiGLU");
     quantise_hidden(job, h);
     for (const Kind& kind : job.kinds) multiply_grouped(ctx, grouped(kind, kind.w2, plan, nullptr, job.width, d), h, y);
-    return y;
+}
+
+void many_rows_on_tensor_cores(const Job& job, const Plan& plan, int tile_rows, const Tensor& y) {
+    const int64_t d = job.x.dim(1);
+    const Tensor h = job.ctx.arena.make(DType::bf16, {job.n_slots, job.width});
+    for (const Kind& kind : job.kinds)
+        multiply_up(job.ctx, grouped(kind, kind.w1, plan, plan.token_of, d, job.width), kind.w3, plan.weight_of, job.limit, tile_rows, job.x, h);
+    quantise_hidden(job, h);
+    for (const Kind& kind : job.kinds) multiply_down(job.ctx, grouped(kind, kind.w2, plan, nullptr, job.width, d), tile_rows, h, y);
+}
+
+std::vector<Kind> kinds_of(const Routing& r, const MoeWeights& w) {
+    const int64_t n_tokens = r.indices_TK.dim(0), k = r.indices_TK.dim(1);
+    std::vector<Kind> kinds{{all_experts(w.experts, &ExpertWeights::w1), all_experts(w.experts, &ExpertWeights::w2),
+                             all_experts(w.experts, &ExpertWeights::w3), r.indices_TK.as<int32_t>(), r.weights_TK.f32(), k, 0, n_tokens * k}};
+    if (!w.shared.w1.empty())
+        kinds.push_back({one_expert(w.shared.w1), one_expert(w.shared.w2), one_expert(w.shared.w3), nullptr, nullptr, 1, n_tokens * k, n_tokens});
+    return kinds;
+}
+
+void add_slots(const Ctx& ctx, const Slots& slots, const Tensor& rows, const Tensor& y, float* norms) {
+    with_activation(rows.dtype, [&](auto from) {
+        with_activation(y.dtype, [&](auto type) {
+            using Y = decltype(from);
+            using Out = decltype(type);
+            sum_slots<<<static_cast<unsigned>(y.dim(0)), kThreads, 0, ctx.cuda->stream()>>>(
+                slots, static_cast<const Y*>(rows.data), y.dim(1), ctx.is_reference(), static_cast<Out*>(y.data), norms);
+        });
+    });
+    check_launch(ctx, "summing experts");
 }
 
 }  // namespace
+
+// In `reference`, what FP8 and FP4 experts multiply goes through FP8.
+void quantise_hidden(const Job& job, const Tensor& h) {
+    if (!job.ctx.is_reference()) return;
+    for (const Kind& kind : job.kinds) {
+        const cpu::PackedMatrix& w2 = kind.w2.first;
+        const int64_t offset = kind.slot0 * job.width * static_cast<int64_t>(dtype_bits(h.dtype)) / 8;
+        if (is_packed(w2)) simulate_fp8(job.ctx, {static_cast<std::byte*>(h.data) + offset, h.dtype, {kind.n_slots, job.width}}, kind.n_slots, w2.in, job.width);
+    }
+}
 
 Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
     const OpTimer timer(ctx, OpKind::moe);
@@ -216,31 +145,37 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     if (n_tokens == 0) return y_TD;
     const Arena::Scope scratch(ctx.arena);
     const bool is_quantised = ctx.is_reference() && is_packed(w.experts[0].w1.view);
-    const int32_t* chosen = routing.indices_TK.as<int32_t>();
-    Job job{ctx, is_quantised ? fp8_rows(ctx, x_TD, d) : x_TD, std::max(c.expert_width, c.shared_width()), static_cast<float>(c.swiglu_limit), {}, 0};
-    job.kinds.push_back({all_experts(w.experts, &ExpertWeights::w1), all_experts(w.experts, &ExpertWeights::w2),
-                         all_experts(w.experts, &ExpertWeights::w3), chosen, routing.weights_TK.f32(), k, 0, n_tokens * k});
-    if (has_shared)
-        job.kinds.push_back({one_expert(w.shared.w1), one_expert(w.shared.w2), one_expert(w.shared.w3), nullptr, nullptr, 1, n_tokens * k, n_tokens});
+    Job job{ctx, x_TD, is_quantised, std::max(c.expert_width, c.shared_width()), static_cast<float>(c.swiglu_limit), {}, 0};
+    job.kinds = kinds_of(routing, w);
     for (const Kind& kind : job.kinds) {
         job.n_slots += kind.n_slots;
         ctx.count(OpKind::moe, 3.0 * static_cast<double>(kind.n_slots * d) * static_cast<double>(kind.w1.first.out));
     }
-    const Tensor rows_SD = ctx.arena.make(DType::f32, {job.n_slots, d});
-    Slots slots{chosen, nullptr, static_cast<int>(k), has_shared ? n_tokens * k : -1};
-    if (is_few) {
-        few_rows(job, rows_SD);
-    } else {
-        const Plan plan = make_plan(ctx, routing, static_cast<int64_t>(w.experts.size()), has_shared, kTileRows);
-        slots.slot_of = plan.slot_of;
-        many_rows(job, plan, rows_SD);
+    const bool is_on_tensor_cores = is_few && takes_few_rows(job);
+    if (is_on_tensor_cores && !wants_norms) {
+        few_rows_on_tensor_cores(job, nullptr, y_TD);
+        return y_TD;
     }
-    with_activation(y_TD.dtype, [&](auto type) {
-        using Out = decltype(type);
-        sum_slots<<<static_cast<unsigned>(n_tokens), kThreads, 0, ctx.cuda->stream()>>>(
-            slots, static_cast<const float*>(rows_SD.data), d, ctx.is_reference(), static_cast<Out*>(y_TD.data), wants_norms ? norms_T2.f32() : nullptr);
-    });
-    check_launch(ctx, "summing experts");
+    const bool is_tiled_on_tensor_cores = !is_few && takes_tensor_cores(job);
+    const Tensor rows_SD = ctx.arena.make(is_tiled_on_tensor_cores ? DType::bf16 : DType::f32, {job.n_slots, d});
+    Slots slots{routing.indices_TK.as<int32_t>(), nullptr, static_cast<int>(k), has_shared ? n_tokens * k : -1};
+    if (is_on_tensor_cores) {
+        few_rows_on_tensor_cores(job, rows_SD.f32(), y_TD);
+    } else {
+        if (job.is_quantised) job.x = fp8_rows(ctx, x_TD, d), job.is_quantised = false;
+        if (is_few) {
+            few_rows(job, rows_SD);
+        } else {
+            // Tiles of 128 rows, unless most of one would be empty.
+            const auto n_experts = static_cast<int64_t>(w.experts.size());
+            const int tile_rows = is_tiled_on_tensor_cores && n_tokens * k > 64 * n_experts ? 128 : kTileRows;
+            const Plan plan = make_plan(ctx, routing, n_experts, has_shared, tile_rows);
+            slots.slot_of = plan.slot_of;
+            if (is_tiled_on_tensor_cores) many_rows_on_tensor_cores(job, plan, tile_rows, rows_SD);
+            else many_rows(job, plan, rows_SD);
+        }
+    }
+    add_slots(ctx, slots, rows_SD, y_TD, wants_norms ? norms_T2.f32() : nullptr);
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);
     return y_TD;
 }

@@ -1,0 +1,165 @@
+// Tensor cores: BF16 products with FP32 sums, and packed weights as BF16 pairs.
+#pragma once
+#include <algorithm>
+
+#include "engine/ops/linear/packed.cuh"
+
+namespace vitrine::cuda {
+
+// c [16, 8] += A [16, 16] B [16, 8]. Lane 4 g + t holds of A: rows g and g + 8, columns 2t, 2t + 1 (a[0], a[1]) and 8 further
+// (a[2], a[3]); of B: column g, rows 2t, 2t + 1 and 8 further; of c: rows g (c[0], c[1]) and g + 8, columns 2t and 2t + 1.
+__device__ inline void multiply_16x8x16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ inline uint32_t pair_bits(__nv_bfloat162 v) { return *reinterpret_cast<const uint32_t*>(&v); }
+__device__ inline uint32_t times(uint32_t pair, uint32_t factor) {
+    return pair_bits(__hmul2(*reinterpret_cast<const __nv_bfloat162*>(&pair), *reinterpret_cast<const __nv_bfloat162*>(&factor)));
+}
+// 2^(code - 127 + bias) as a pair, for code + bias in 1 .. 254.
+__device__ inline uint32_t power_pair(uint32_t code, uint32_t bias) { return ((code + bias) << 7) * 0x10001u; }
+
+// Eight weights as four BF16 pairs (0,1), (2,3), (4,5), (6,7), with their scale applied.
+struct Eight {
+    uint32_t pair[4];
+};
+
+template <DType D>
+__device__ inline Eight slow_eight(const uint4& raw, int part, float scale) {
+    const float4 a = widen_four<D>(raw, 2 * part), b = widen_four<D>(raw, 2 * part + 1);
+    const auto pair = [&](float x, float y) { return pair_bits(__floats2bfloat162_rn(x * scale, y * scale)); };
+    return {{pair(a.x, a.y), pair(a.z, a.w), pair(b.x, b.y), pair(b.z, b.w)}};
+}
+
+// Elements 8 part .. 8 part + 7 of a chunk. E8M0 scales, `code` is that of the chunk. The codes' exponents and mantissas are
+// moved to those of a BF16 number, and one exact product makes up for the other bias and applies the scale; NaN codes and
+// scales too large for that go the long way.
+template <DType D>
+__device__ inline Eight eight_of(const uint4& raw, int part, uint32_t code) {
+    if constexpr (D == DType::bf16) {
+        return {{raw.x, raw.y, raw.z, raw.w}};
+    } else if constexpr (D == DType::f8_e4m3) {
+        const uint32_t u = word_of(raw, 2 * part), v = word_of(raw, 2 * part + 1);
+        const uint32_t nan = ((u & 0x7f7f7f7fu) + 0x01010101u) | ((v & 0x7f7f7f7fu) + 0x01010101u);
+        if ((nan & 0x80808080u) || code > 134) return slow_eight<D>(raw, part, cpu::e8m0_to_f32(static_cast<uint8_t>(code)));
+        const uint32_t factor = power_pair(code, 120);
+        const auto pair = [&](uint32_t w, uint32_t which) {
+            const uint32_t p = __byte_perm(w, 0, which);
+            return times((p >> 4 & 0x07f007f0u) | (p & 0x80008000u), factor);
+        };
+        return {{pair(u, 0x1404), pair(u, 0x3424), pair(v, 0x1404), pair(v, 0x3424)}};
+    } else {
+        const uint32_t u = word_of(raw, part);
+        if (code > 128) return slow_eight<D>(raw, part, cpu::e8m0_to_f32(static_cast<uint8_t>(code)));
+        const uint32_t factor = power_pair(code, 126);
+        // Codes i and i + 4 side by side.
+        const uint32_t p0 = times((u << 6 & 0x01c001c0u) | (u << 12 & 0x80008000u), factor);
+        const uint32_t p1 = times((u << 2 & 0x01c001c0u) | (u << 8 & 0x80008000u), factor);
+        const uint32_t p2 = times((u >> 2 & 0x01c001c0u) | (u << 4 & 0x80008000u), factor);
+        const uint32_t p3 = times((u >> 6 & 0x01c001c0u) | (u & 0x80008000u), factor);
+        return {{__byte_perm(p0, p1, 0x5410), __byte_perm(p2, p3, 0x5410), __byte_perm(p0, p1, 0x7632), __byte_perm(p2, p3, 0x7632)}};
+    }
+}
+
+// What these kernels take: weights that are BF16 numbers in rows of whole 16-byte chunks, so that rows of x are aligned too, and
+// scales in the blocks of the file formats.
+inline bool fits_tensor_cores(const cpu::PackedMatrix& w) {
+    if (!is_bf16_exact(w) || !has_whole_chunks(w)) return false;
+    if (w.dtype == DType::f8_e4m3) return w.block_rows == 128 && w.block_cols == 128;
+    return w.dtype == DType::bf16 || (w.block_rows == 1 && w.block_cols == 32);
+}
+
+// One row of such a matrix.
+template <DType D>
+struct ChunkRow {
+    const uint4* data;
+    const uint8_t* scale;
+    __device__ ChunkRow(const cpu::PackedMatrix& w, int64_t row) {
+        data = reinterpret_cast<const uint4*>(static_cast<const std::byte*>(w.data) + row * row_bytes<D>(w));
+        if constexpr (D == DType::f8_e4m3) scale = static_cast<const uint8_t*>(w.scale) + row / 128 * ((w.in + 127) / 128);
+        else scale = static_cast<const uint8_t*>(w.scale) + row * (w.in / 32);
+    }
+    __device__ uint4 chunk(int c) const { return __ldg(data + c); }
+    __device__ uint32_t code(int c) const {
+        if constexpr (D == DType::bf16) return 0;
+        else return __ldg(scale + (D == DType::f8_e4m3 ? c / 8 : c));
+    }
+};
+
+// Few rows: 16 rows of W from `row0` times 8 columns, one row of x each, over quadruples of chunks first, first + step, ...
+// `x`: the row of this lane's column (lane / 4), or null for none: zeros. Lane 4 g + t reads chunk t of a quadruple of rows g and
+// g + 8, and the same columns of x: which of them a tensor core calls k is the same for both. The order of a column's sum
+// depends on the matrix, first and step alone.
+template <DType D>
+__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step, float (&sum)[4]) {
+    constexpr int kParts = kChunk<D> / 8, kAhead = 4;
+    const int lane = threadIdx.x % kWarp, t = lane % 4;
+    const ChunkRow<D> low(w, min(row0 + lane / 4, w.out - 1)), high(w, min(row0 + lane / 4 + 8, w.out - 1));
+    const int n_chunks = static_cast<int>(w.in / kChunk<D>), n = (n_chunks + 3) / 4;
+    for (int base = first; base < n; base += step * kAhead) {
+        uint4 raw[kAhead][2] = {};
+        uint32_t code[kAhead][2] = {};
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+            const int c = (base + a * step) * 4 + t;
+            if (c >= n_chunks) continue;
+            raw[a][0] = low.chunk(c), raw[a][1] = high.chunk(c);
+            code[a][0] = low.code(c), code[a][1] = high.code(c);
+        }
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+            const int c = (base + a * step) * 4 + t;
+            if (base + a * step >= n) break;
+            const uint4* from = x && c < n_chunks ? reinterpret_cast<const uint4*>(x + static_cast<int64_t>(c) * kChunk<D>) : nullptr;
+#pragma unroll
+            for (int part = 0; part < kParts; ++part) {
+                const uint4 b = from ? from[part] : uint4{0, 0, 0, 0};
+                const Eight lo = eight_of<D>(raw[a][0], part, code[a][0]), hi = eight_of<D>(raw[a][1], part, code[a][1]);
+                multiply_16x8x16(sum, lo.pair[0], hi.pair[0], lo.pair[1], hi.pair[1], b.x, b.y);
+                multiply_16x8x16(sum, lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3], b.z, b.w);
+            }
+        }
+    }
+}
+// As above for the weights' format, all that fits_tensor_cores.
+__device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step, float (&sum)[4]) {
+    if (w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
+    else if (w.dtype == DType::f8_e4m3) add_tensor_products<DType::f8_e4m3>(w, row0, x, first, step, sum);
+    else add_tensor_products<DType::fp4_e2m1>(w, row0, x, first, step, sum);
+}
+// Warps that share a row's sum: four quadruples of chunks each, as long as there are warps.
+inline int tensor_warps(const cpu::PackedMatrix& w, int most) {
+    const int64_t n = (w.in / chunk_of(w.dtype) + 3) / 4;
+    return static_cast<int>(std::clamp<int64_t>((n + 3) / 4, 1, most));
+}
+
+// A warp's sums to `to` [8 columns][16 rows].
+__device__ inline void store_sums(const float (&sum)[4], float* to) {
+    const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+    to[2 * t * 16 + g] = sum[0], to[(2 * t + 1) * 16 + g] = sum[1];
+    to[2 * t * 16 + g + 8] = sum[2], to[(2 * t + 1) * 16 + g + 8] = sum[3];
+}
+
+// 128 columns of a row from `b` after the FP8 simulation, by one warp: x [width], a multiple of 4, to `to` in shared memory. The same
+// bits as fp8_rows.
+__device__ inline void stage_fp8_block(const bf16* x, int64_t width, int64_t b, bf16* to) {
+    const int64_t col = b + threadIdx.x % kWarp * 4;
+    const float4 v = col < width ? load_four(x + col, width - col, true) : float4{0, 0, 0, 0};
+    const Fp8Scale s = fp8_scale_of(v);
+    if (col < width) store_four(to + col, {through_fp8(v.x, s), through_fp8(v.y, s), through_fp8(v.z, s), through_fp8(v.w, s)}, 4, true);
+}
+// Rows [0, n_rows) by the whole block: row(i) is where row i lies (null: left out), width(i) its columns, at most `widest`; they
+// are `pitch` apart at `to`.
+template <class Row, class Width>
+__device__ inline void stage_fp8_rows(Row&& row, Width&& width, int n_rows, int64_t widest, bf16* to, int64_t pitch) {
+    const int per_row = static_cast<int>((widest + 127) / 128);
+    for (int at = threadIdx.x / kWarp; at < n_rows * per_row; at += blockDim.x / kWarp) {
+        const int i = at / per_row, b = at % per_row * 128;
+        const bf16* x = row(i);
+        if (x && b < width(i)) stage_fp8_block(x, width(i), b, to + i * pitch);
+    }
+}
+
+}  // namespace vitrine::cuda

@@ -1,0 +1,164 @@
+// Few rows of the mixture of experts on tensor cores, in two launches: up with SwiGLU, and down with each token's sum.
+#include <algorithm>
+
+#include "engine/ops/linear/convert.h"
+#include "engine/ops/linear/tensor.cuh"
+#include "engine/ops/moe/experts.cuh"
+
+namespace vitrine::cuda {
+namespace {
+
+constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 16, kMaxStaged = 2, kMaxPerToken = 16;
+constexpr int64_t kMaxStagedBytes = 96 << 10;
+
+struct Stage {
+    Kind routed, shared;
+    bool has_shared, is_staged;  // x or h passes through FP8 into shared memory
+    int64_t n_routed, n_tokens, width;
+    int k;
+};
+
+// Which expert's tile a block of `up` works on.
+struct Target {
+    const Kind* kind;
+    int64_t first, n_columns;  // slots of the kind
+    int expert;
+};
+__device__ Target target_of(const Stage& a, int64_t y) {
+    if (y < a.n_routed) return {&a.routed, y, 1, a.routed.chosen[y]};
+    const int64_t first = (y - a.n_routed) * kColumns;
+    return {&a.shared, first, min(a.n_tokens - first, static_cast<int64_t>(kColumns)), 0};
+}
+
+// 16 hidden columns of one slot of a routed expert, or of up to 8 slots of the shared one: half of the warps multiply by w1, half
+// by w3. grid: (tiles of the widest expert, routed slots and groups of shared ones).
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
+    extern __shared__ __align__(16) bf16 staged[];
+    __shared__ float sums[kMaxWarps][kColumns * kTileOut];
+    const Target target = target_of(a, blockIdx.y);
+    const Kind& kind = *target.kind;
+    const int64_t row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = kind.w1.first.in, pitch = d + 8;
+    if (target.expert < 0 || row0 >= kind.w1.first.out) return;
+    const auto row_of = [&](int64_t column) { return x + (target.first + column) / kind.per_token * d; };
+    const int column = threadIdx.x % kWarp / 4, warp = threadIdx.x / kWarp, n_warps = target.kind == &a.routed ? routed_warps : shared_warps;
+    if (a.is_staged) {
+        stage_fp8_rows(row_of, [&](int) { return d; }, static_cast<int>(target.n_columns), d, staged, pitch);
+        __syncthreads();
+    }
+    const bf16* mine = nullptr;
+    if (column < target.n_columns) mine = a.is_staged ? staged + column * pitch : row_of(column);
+    if (warp < 2 * n_warps) {
+        const cpu::PackedMatrix w = (warp < n_warps ? kind.w1 : kind.w3).at(target.expert);
+        float sum[4] = {};
+        add_tensor_products_of(w, row0, mine, warp % n_warps, n_warps, sum);
+        store_sums(sum, sums[warp]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < kColumns * kTileOut; i += blockDim.x) {
+        const int64_t s = target.first + i / kTileOut, row = row0 + i % kTileOut;
+        if (i / kTileOut >= target.n_columns || row >= kind.w1.first.out) continue;
+        float gate = 0, raise = 0;
+        for (int w = 0; w < n_warps; ++w) gate += sums[w][i], raise += sums[n_warps + w][i];
+        const float weight = kind.weights ? kind.weights[s] : 1;
+        h[(kind.slot0 + s) * a.width + row] = narrow<bf16>(swiglu(round_bf16(gate), round_bf16(raise), limit, weight));
+    }
+}
+
+// 16 output columns of one token: `share` warps for each of its slots, which are added up in ascending order of experts, the
+// shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns instead.
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
+    extern __shared__ __align__(16) bf16 staged[];
+    __shared__ float sums[kMaxWarps][kColumns * kTileOut];
+    __shared__ int order[kMaxPerToken];
+    const int64_t t = blockIdx.y, row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = a.routed.w2.first.out, pitch = a.width + 8;
+    const int32_t* chosen = a.routed.chosen + t * a.k;
+    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared, j = warp / share;
+    const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
+    const auto row_of = [&](int i) -> const bf16* {
+        return is_there(i) ? h + (i == a.k ? a.shared.slot0 + t : t * a.k + i) * a.width : nullptr;
+    };
+    const auto width_of = [&](int i) { return (i == a.k ? a.shared : a.routed).w2.first.in; };
+    if (a.is_staged) stage_fp8_rows(row_of, width_of, n_all, a.width, staged, pitch);
+    if (static_cast<int>(threadIdx.x) < n_all) {
+        const int i = threadIdx.x;
+        int rank = 0;
+        for (int o = 0; o < a.k; ++o)
+            if (o != i && chosen[o] >= 0) rank += i == a.k || chosen[o] < chosen[i] || (chosen[o] == chosen[i] && o < i);
+        if (is_there(i)) order[rank] = i;
+    }
+    __syncthreads();
+    if (j < n_all && is_there(j)) {
+        const Kind& kind = j == a.k ? a.shared : a.routed;
+        const cpu::PackedMatrix w = kind.w2.at(j == a.k ? 0 : chosen[j]);
+        const bf16* mine = lane / 4 > 0 ? nullptr : a.is_staged ? staged + j * pitch : row_of(j);
+        float sum[4] = {};
+        add_tensor_products_of(w, row0, mine, warp % share, share, sum);
+        store_sums(sum, sums[warp]);
+    }
+    __syncthreads();
+    const int i = threadIdx.x;
+    if (i >= kTileOut || row0 + i >= d) return;
+    int n_there = a.has_shared;
+    for (int o = 0; o < a.k; ++o) n_there += chosen[o] >= 0;
+    float total = 0;
+    for (int o = 0; o < n_there; ++o) {
+        const int slot = order[o];
+        float v = 0;
+        for (int w = 0; w < share; ++w) v += sums[slot * share + w][i];
+        v = round_bf16(v);
+        total = o == 0 ? v : total + v;
+        if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
+    }
+    if (!rows) y[t * d + row0 + i] = narrow<bf16>(total);
+}
+
+template <class Kernel>
+void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
+    if (bytes > 32 << 10)
+        ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "asking for shared memory");
+}
+
+}  // namespace
+
+bool takes_few_rows(const Job& job) {
+    if (!job.ctx.is_reference() || job.width % 8) return false;
+    for (const Kind& kind : job.kinds)
+        for (const Experts* e : {&kind.w1, &kind.w2, &kind.w3})
+            if (!fits_tensor_cores(e->first)) return false;
+    return job.kinds[0].per_token + 1 <= kMaxPerToken;
+}
+
+void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
+    Ctx& ctx = job.ctx;
+    const Kind& routed = job.kinds[0];
+    const int64_t n_tokens = job.x.dim(0), d = job.x.dim(1);
+    const bool has_shared = job.kinds.size() > 1;
+    const Kind& shared = job.kinds.back();
+    Stage a{routed, shared, has_shared, false, routed.n_slots, n_tokens, job.width, static_cast<int>(routed.per_token)};
+    const Tensor h = ctx.arena.make(DType::bf16, {job.n_slots, job.width});
+
+    const int64_t columns = has_shared ? std::min<int64_t>(n_tokens, kColumns) : 1;
+    size_t bytes = static_cast<size_t>(columns * (d + 8)) * sizeof(bf16);
+    a.is_staged = job.is_quantised && n_tokens <= kMaxStaged && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
+    if (!a.is_staged) bytes = 0;
+    const Tensor x = job.is_quantised && !a.is_staged ? fp8_rows(ctx, job.x, d) : job.x;
+    const int routed_warps = tensor_warps(routed.w1.first, kMaxWarps / 2), shared_warps = tensor_warps(shared.w1.first, kMaxWarps / 2);
+    const int64_t widest = std::max(routed.w1.first.out, shared.w1.first.out);
+    const dim3 up_grid(ceil_div(widest, kTileOut), static_cast<unsigned>(routed.n_slots) + (has_shared ? ceil_div(n_tokens, kColumns) : 0));
+    allow_shared(ctx, up, bytes);
+    up<<<up_grid, 2 * std::max(routed_warps, shared_warps) * kWarp, bytes, ctx.cuda->stream()>>>(
+        a, static_cast<const bf16*>(x.data), static_cast<bf16*>(h.data), job.limit, routed_warps, shared_warps);
+    check_launch(ctx, "experts of few rows, up");
+
+    const int n_all = a.k + has_shared, share = kMaxWarps / n_all;
+    bytes = static_cast<size_t>(n_all * (job.width + 8)) * sizeof(bf16);
+    const bool are_both_packed = is_packed(routed.w2.first) && is_packed(shared.w2.first);
+    a.is_staged = are_both_packed && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
+    if (!a.is_staged) bytes = 0, quantise_hidden(job, h);
+    allow_shared(ctx, down, bytes);
+    const dim3 down_grid(ceil_div(d, kTileOut), static_cast<unsigned>(n_tokens));
+    down<<<down_grid, n_all * share * kWarp, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(h.data), static_cast<bf16*>(y.data), rows, share);
+    check_launch(ctx, "experts of few rows, down");
+}
+
+}  // namespace vitrine::cuda
