@@ -80,7 +80,7 @@ Tensor csa_on_gpu(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Attentio
     Tensor places_Tk;
     const Tensor chosen_Tk =
         cuda::select_entries(ctx, q.qr_TQ, x_TD, in.w.indexer, in.c, in.angles, in.forced_entries_Tk, &places_Tk);
-    return output_path(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk, places_Tk), in);
+    return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk, places_Tk, &in.angles), in);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     if constexpr (kHasCuda)
         if (ctx.cuda) {
             append_main_entries(ctx, x_TD, in);
-            return output_path(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, ratio), in);
+            return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, ratio, {}, {}, &in.angles), in);
         }
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {

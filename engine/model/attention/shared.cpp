@@ -36,6 +36,11 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         will_use(ctx, in.w.wkv);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda && c.variants.q_norm) {
+            q.q_THC = cuda::norm_and_rotate(ctx, q.q_THC, c.rms_norm_eps, in.angles);
+            return q;
+        }
     if (c.variants.q_norm) q.q_THC = rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
     q.q_THC = apply_rope(ctx, q.q_THC, in.angles);
     return q;
@@ -49,14 +54,14 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         will_use(ctx, in.w.compressor.wkv.empty() ? in.w.wo_a : in.w.compressor.wkv);
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            cuda::store_window(ctx, kv_TC, c.variants.kv_norm ? &in.w.kv_norm : nullptr, c.rms_norm_eps, in.angles);
+            return kv_TC;
+        }
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
     kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
     if (ctx.tape) return cache_rows(ctx, kv_TC, c.rope_dim);
-    if constexpr (kHasCuda)
-        if (ctx.cuda) {
-            cuda::store_window(ctx, kv_TC, c.rope_dim);
-            return kv_TC;
-        }
     for (const Segment& s : in.segments)
         for (int64_t t = s.begin; t < s.end; ++t)
             s.cache->store_entry(kv_TC.row<float>(t), s.cache->layers[in.layer].window.row(s.position + t - s.begin));
