@@ -44,8 +44,8 @@ inline void expect_close(const std::vector<float>& got, const std::vector<float>
     EXPECT_LE(worst, (numerics == Numerics::exact ? exact : reference) * largest)
         << what << ": " << got[at] << " at " << at << ", expected " << want[at];
 }
-inline void expect_close(const std::vector<float>& got, const Tensor& want, Numerics numerics, double exact, double reference,
-                         const std::string& what) {
+inline void expect_close(const std::vector<float>& got, const Tensor& want, Numerics numerics, double exact,
+                         double reference, const std::string& what) {
     expect_close(got, std::vector<float>(want.f32(), want.f32() + want.count()), numerics, exact, reference, what);
 }
 

@@ -1,18 +1,19 @@
-// Core attention on the GPU: window rows to the cache, the split of keys over blocks, and its kernel for any shape and format.
+// Core attention on the GPU: window rows to the cache, the split of keys over blocks, and its kernel for any shape and
+// format.
 #include <algorithm>
 #include <cmath>
 
 #include "engine/device/cuda/kernel.cuh"
-#include "engine/ops/attend/attend.h"
 #include "engine/ops/attend/attend.cuh"
+#include "engine/ops/attend/attend.h"
 #include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
 namespace {
 
-constexpr int64_t kScratchFloats = int64_t{16} << 20;  // of scores kept for probes, at a time
+constexpr int64_t kScratchFloats = int64_t{16} << 20;     // of scores kept for probes, at a time
 constexpr int kThreads = 256, kHeads = kThreads / kWarp;  // a warp per head
-constexpr int kChunk = kWarp;                            // a lane per key
+constexpr int kChunk = kWarp;                             // a lane per key
 
 // What happens to a window row before it is stored.
 struct RowSteps {
@@ -25,7 +26,8 @@ struct RowSteps {
 
 // One block per token. Shared memory: c floats.
 template <class T>
-__global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format, RowSteps steps) {
+__global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format,
+                           RowSteps steps) {
     extern __shared__ float row[];
     __shared__ float scratch[kWarp];
     const int64_t t = blockIdx.x;
@@ -44,8 +46,8 @@ __global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* 
     }
     __syncthreads();
     if (steps.cosines)
-        rotate_row(row, format.c, steps.cosines + t * steps.half, steps.sines + t * steps.half, steps.half, 1, steps.is_rounded,
-                   threadIdx.x, blockDim.x);
+        rotate_row(row, format.c, steps.cosines + t * steps.half, steps.sines + t * steps.half, steps.half, 1,
+                   steps.is_rounded, threadIdx.x, blockDim.x);
     __syncthreads();
     const TokenAt at = tokens[blockIdx.x];
     const LayerView& view = views[at.sequence];
@@ -54,7 +56,8 @@ __global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* 
 
 // A head's output, complete in shared memory, to where it belongs. Every step is rounded as on the CPU.
 template <class T, class Sync>
-__device__ void write_output(const Attention& a, int64_t t, int head, float* row, T* out, int thread, int n_threads, Sync sync) {
+__device__ void write_output(const Attention& a, int64_t t, int head, float* row, T* out, int thread, int n_threads,
+                             Sync sync) {
     const int c = a.keys.format.c;
     if (a.cosines) {
         for (int i = thread; i < c && a.is_rounded; i += n_threads) row[i] = round_bf16(row[i]);
@@ -65,8 +68,9 @@ __device__ void write_output(const Attention& a, int64_t t, int head, float* row
     for (int i = thread; i < c; i += n_threads) out[(t * a.n_heads + head) * c + i] = narrow<T>(row[i]);
 }
 
-// One block per split of a token's keys (x), group of kHeads heads (y) and token (z), online softmax in chunks of kChunk keys.
-// Shared memory: q [kHeads, c], keys [kChunk, c], p [kHeads, kChunk], alpha [kHeads]. A thread sums kCols columns of the output.
+// One block per split of a token's keys (x), group of kHeads heads (y) and token (z), online softmax in chunks of
+// kChunk keys. Shared memory: q [kHeads, c], keys [kChunk, c], p [kHeads, kChunk], alpha [kHeads]. A thread sums kCols
+// columns of the output.
 template <class T, int kCols>
 __global__ void attend_split(const Attention a, const T* q, T* out) {
     extern __shared__ float shared[];
@@ -107,7 +111,8 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
         const float score = p[warp * kChunk + lane], higher = fmaxf(top, warp_max(score));
         if (a.scores && warp < n_heads && j0 + lane < a.n_columns)
             a.scores[(blockIdx.z * static_cast<int64_t>(a.n_heads) + head0 + warp) * a.n_columns + j0 + lane] = score;
-        const float e = higher == -INFINITY ? 0.0f : expf(score - higher), alpha = top == -INFINITY ? 0.0f : expf(top - higher);
+        const float e = higher == -INFINITY ? 0.0f : expf(score - higher),
+                    alpha = top == -INFINITY ? 0.0f : expf(top - higher);
         z = z * alpha + warp_sum(e), top = higher;
         p[warp * kChunk + lane] = a.is_rounded ? round_bf16(e) : e;
         if (lane == 0) alphas[warp] = alpha;
@@ -142,7 +147,8 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
     }
     __syncthreads();
     for (int i = 0; i < kCols; ++i)
-        for (int h = 0, col = threadIdx.x + i * kThreads; h < n_heads && col < c; ++h) rows[h * c + col] = sums[i][h] / alphas[h];
+        for (int h = 0, col = threadIdx.x + i * kThreads; h < n_heads && col < c; ++h)
+            rows[h * c + col] = sums[i][h] / alphas[h];
     __syncthreads();
     if (warp < n_heads) write_output(a, t, head0 + warp, rows + warp * c, out, lane, kWarp, [] { __syncwarp(); });
 }
@@ -161,7 +167,8 @@ __global__ void combine(const Attention a, T* out) {
         float2 stats[kMaxSplits / kWarp];
         for (int i = threadIdx.x, s = 0; i < kMaxSplits; i += kWarp, ++s) {
             const bool is_there = i < n_splits && !keys.ends_at(i * size);
-            stats[s] = is_there ? a.partial_stats[first + static_cast<int64_t>(i) * a.n_heads] : float2{-INFINITY, 0.0f};
+            stats[s] =
+                is_there ? a.partial_stats[first + static_cast<int64_t>(i) * a.n_heads] : float2{-INFINITY, 0.0f};
             top = fmaxf(top, stats[s].x);
         }
         top = warp_max(top);
@@ -180,7 +187,8 @@ __global__ void combine(const Attention a, T* out) {
     for (int col = threadIdx.x; col < c; col += blockDim.x) {
         float sum = 0;
         for (int i = 0; i < n_splits; ++i)
-            if (weights[i] != 0) sum += weights[i] * a.partials[(first + static_cast<int64_t>(i) * a.n_heads) * c + col];
+            if (weights[i] != 0)
+                sum += weights[i] * a.partials[(first + static_cast<int64_t>(i) * a.n_heads) * c + col];
         row[col] = sum / total;
     }
     __syncthreads();
@@ -192,8 +200,11 @@ void run_split(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* ou
     const int c = a.keys.format.c;
     const size_t bytes = ((kHeads + kChunk) * c + kHeads * kChunk + kHeads) * sizeof(float);
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kHeads), static_cast<unsigned>(n_tokens));
-    const auto kernel = c <= kThreads ? attend_split<T, 1> : c <= 2 * kThreads ? attend_split<T, 2> : attend_split<T, 4>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attend");
+    const auto kernel = c <= kThreads       ? attend_split<T, 1>
+                        : c <= 2 * kThreads ? attend_split<T, 2>
+                                            : attend_split<T, 4>;
+    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                    "attend");
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend");
 }
@@ -233,12 +244,13 @@ void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim) {
 void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles) {
     const OpTimer timer(ctx, OpKind::attend);
     const auto half = static_cast<int>(angles.cos.dim(1));
-    store(ctx, kv_TC, 2 * half, {norm_C != nullptr, ctx.is_reference(), norm_C ? norm_C->view : cpu::PackedMatrix{},
-                                 static_cast<float>(eps), angles.cos.f32(), angles.sin.f32(), half});
+    store(ctx, kv_TC, 2 * half,
+          {norm_C != nullptr, ctx.is_reference(), norm_C ? norm_C->view : cpu::PackedMatrix{}, static_cast<float>(eps),
+           angles.cos.f32(), angles.sin.f32(), half});
 }
 
-Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& config, int ratio, const Tensor& chosen_Tk,
-              const Tensor& places_Tk, const RopeAngles* back) {
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& config, int ratio,
+              const Tensor& chosen_Tk, const Tensor& places_Tk, const RopeAngles* back) {
     const OpTimer timer(ctx, OpKind::attend);
     const Step& step = ctx.cuda->step;
     const int64_t n_tokens = q_THC.dim(0), n_heads = q_THC.dim(1), c = q_THC.dim(2);
@@ -250,8 +262,13 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
 
     const Tensor out = ctx.arena.make(ctx.activation(), q_THC.shape);
     Attention a{};
-    a.keys = {step.tokens, step.layer(ctx.layer), chosen_Tk.empty() ? nullptr : chosen_Tk.as<int32_t>(), k,
-              config.sliding_window, ratio, entry_rows(ctx, c, config.rope_dim)};
+    a.keys = {step.tokens,
+              step.layer(ctx.layer),
+              chosen_Tk.empty() ? nullptr : chosen_Tk.as<int32_t>(),
+              k,
+              config.sliding_window,
+              ratio,
+              entry_rows(ctx, c, config.rope_dim)};
     a.sinks = sinks_H.view;
     a.n_heads = static_cast<int>(n_heads);
     a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c)));

@@ -1,4 +1,5 @@
-// What attention's kernels share: where a token's keys lie, how they are cut into splits, their rows as numbers, and the probes.
+// What attention's kernels share: where a token's keys lie, how they are cut into splits, their rows as numbers, and
+// the probes.
 #pragma once
 #include "engine/ops/quantize/rows.cuh"
 
@@ -7,8 +8,8 @@ namespace vitrine::cuda {
 constexpr int kMaxSplits = 64;  // of one token's keys over blocks
 constexpr int kFewTokens = 16;  // up to here keys are split, and a token's bits don't depend on the others
 
-// The keys of every token: its window, oldest first, then its entries ascending. chosen [T, k] (-1 after the last), or null: all
-// that are complete (ratio 0: none).
+// The keys of every token: its window, oldest first, then its entries ascending. chosen [T, k] (-1 after the last), or
+// null: all that are complete (ratio 0: none).
 struct Keys {
     const TokenAt* tokens;
     const LayerView* views;  // of the layer
@@ -63,15 +64,15 @@ struct Attention {
     int n_heads, n_splits;    // n_splits 1: the output, else `partials` for `combine`
     int chunk;                // keys that a block holds at a time
     float scale;
-    bool is_rounded;          // p to BF16 before the sum of values
+    bool is_rounded;  // p to BF16 before the sum of values
     int64_t t0;
-    int64_t n_columns;        // at least as many as any token has keys
-    float* partials;          // [tokens, n_splits, H, c] sums of values
-    float2* partial_stats;    // [tokens, n_splits, H] largest score, sum of e^(score - largest)
+    int64_t n_columns;             // at least as many as any token has keys
+    float* partials;               // [tokens, n_splits, H, c] sums of values
+    float2* partial_stats;         // [tokens, n_splits, H] largest score, sum of e^(score - largest)
     const float *cosines, *sines;  // [T, half] to rotate the output back by, or null
     int half;
-    float* scores;            // [tokens, H, n_columns], or null: nobody asks
-    float2* stats;            // [T, H] the same over all keys, the sink in the sum; or null
+    float* scores;  // [tokens, H, n_columns], or null: nobody asks
+    float2* stats;  // [T, H] the same over all keys, the sink in the sum; or null
 };
 
 // The kernel of `reference` numerics: products on tensor cores. For packed rows of up to 512 columns.
@@ -81,9 +82,9 @@ void attend_by_tensor_cores(Ctx& ctx, const Attention& a, int64_t n_tokens, cons
 
 // What is watched of one call; tensors outlive the call. Rows of entries begin with their count.
 struct MassProbes {
-    Tensor shares, shares_head;     // [T, 3], [T, H, 3]
-    Tensor window;                  // [T, window]
-    Tensor entries, entries_head;   // [T, 1 + n_entries], [T, 1 + H * n_entries]
+    Tensor shares, shares_head;    // [T, 3], [T, H, 3]
+    Tensor window;                 // [T, window]
+    Tensor entries, entries_head;  // [T, 1 + n_entries], [T, 1 + H * n_entries]
     int64_t n_entries;
     int n_heads;
 };

@@ -1,4 +1,5 @@
-// Core attention: each query token against its window rows and its compressed entries in one softmax with a sink (v4-spec 3.6).
+// Core attention: each query token against its window rows and its compressed entries in one softmax with a sink
+// (v4-spec 3.6).
 #pragma once
 #include <vector>
 
@@ -27,10 +28,11 @@ namespace cuda {
 void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim);
 // The same of rows that are neither normed (norm null: nor will be) nor rotated yet; kv stays as it is.
 void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles);
-// ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete. places [T, k]:
-// columns of the chosen entries for probes (from select_entries); empty: ascending. `back` not null: o comes rotated back (sign -1).
-Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio, const Tensor& chosen_Tk = {},
-              const Tensor& places_Tk = {}, const RopeAngles* back = nullptr);
+// ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete.
+// places [T, k]: columns of the chosen entries for probes (from select_entries); empty: ascending. `back` not null: o
+// comes rotated back (sign -1).
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio,
+              const Tensor& chosen_Tk = {}, const Tensor& places_Tk = {}, const RopeAngles* back = nullptr);
 }  // namespace cuda
 
 }  // namespace vitrine

@@ -1,4 +1,5 @@
-// Core attention on the GPU against the CPU: rings that wrap, entries all or chosen, few tokens and many, what the probes get.
+// Core attention on the GPU against the CPU: rings that wrap, entries all or chosen, few tokens and many, what the
+// probes get.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -22,7 +23,9 @@ struct Rows {
     std::vector<std::byte> ring, entries;
 
     Rows(test::CudaFixture& f, int c, int rope, int64_t last, int64_t n_entries)
-        : format{f.ctx.is_reference(), c, rope}, ring(capacity * format.row_bytes()), entries(n_entries * format.row_bytes() + 1) {
+        : format{f.ctx.is_reference(), c, rope},
+          ring(capacity * format.row_bytes()),
+          entries(n_entries * format.row_bytes() + 1) {
         for (int64_t p = std::max<int64_t>(0, last + 1 - capacity); p <= last; ++p) put(row(p), p);
         for (int64_t i = 0; i < n_entries; ++i) put(entry(i), 1000003 + i);
     }
@@ -30,8 +33,10 @@ struct Rows {
     std::byte* entry(int64_t i) { return entries.data() + i * format.row_bytes(); }
     void put(std::byte* at, int64_t seed) const {
         const std::vector<float> v = test::noise(format.c, static_cast<uint32_t>(seed));
-        if (format.is_packed) cpu::pack_entry(format, v.data(), at);
-        else std::memcpy(at, v.data(), v.size() * 4);
+        if (format.is_packed)
+            cpu::pack_entry(format, v.data(), at);
+        else
+            std::memcpy(at, v.data(), v.size() * 4);
     }
     cuda::LayerView upload(test::CudaFixture& f) const {
         cuda::LayerView v{f.bytes(ring.size()), f.bytes(entries.size()), nullptr, nullptr, nullptr, capacity, 1, 1};
@@ -45,7 +50,8 @@ struct Rows {
         for (int64_t p = std::max<int64_t>(0, position + 1 - kWindow); p <= position; ++p) k.rows.push_back(row(p));
         k.n_window = static_cast<int64_t>(k.rows.size());
         for (int64_t i = 0; !chosen && ratio && i < (position + 1) / ratio; ++i) k.rows.push_back(entry(i));
-        for (size_t i = 0; chosen && i < chosen->size() && (*chosen)[i] >= 0; ++i) k.rows.push_back(entry((*chosen)[i]));
+        for (size_t i = 0; chosen && i < chosen->size() && (*chosen)[i] >= 0; ++i)
+            k.rows.push_back(entry((*chosen)[i]));
         return k;
     }
 };
@@ -59,7 +65,8 @@ struct Case {
 std::vector<int32_t> picks(const Case& x, int64_t t) {
     std::vector<int32_t> v;
     const int64_t visible = (x.position + t + 1) / 4;
-    for (int64_t i = t % 3; i < visible && static_cast<int64_t>(v.size()) < x.k; i += 3) v.push_back(static_cast<int32_t>(i));
+    for (int64_t i = t % 3; i < visible && static_cast<int64_t>(v.size()) < x.k; i += 3)
+        v.push_back(static_cast<int32_t>(i));
     v.resize(x.k, -1);
     return v;
 }
@@ -77,9 +84,10 @@ ModelConfig config(const Case& x) {
 }
 
 const Case kCases[] = {
-    {64, 16, 6, 0, 0, 1, 0},        {64, 16, 6, 0, 0, 3, 0},        {33, 8, 3, 0, 1000, 5, 0},      {64, 16, 6, 128, 700, 40, 0},
-    {512, 64, 16, 0, 990, 1, 0},    {512, 64, 16, 128, 3000, 2, 0}, {512, 64, 16, 4, 11999, 1, 0},  {512, 64, 17, 4, 11999, 33, 0},
-    {64, 16, 6, 4, 20, 7, 64},      {512, 64, 16, 4, 8000, 3, 512}, {512, 64, 16, 4, 8000, 40, 512}, {40, 8, 9, 4, 300, 17, 31},
+    {64, 16, 6, 0, 0, 1, 0},        {64, 16, 6, 0, 0, 3, 0},         {33, 8, 3, 0, 1000, 5, 0},
+    {64, 16, 6, 128, 700, 40, 0},   {512, 64, 16, 0, 990, 1, 0},     {512, 64, 16, 128, 3000, 2, 0},
+    {512, 64, 16, 4, 11999, 1, 0},  {512, 64, 17, 4, 11999, 33, 0},  {64, 16, 6, 4, 20, 7, 64},
+    {512, 64, 16, 4, 8000, 3, 512}, {512, 64, 16, 4, 8000, 40, 512}, {40, 8, 9, 4, 300, 17, 31},
     {128, 32, 8, 4, 0, 50, 16},     {256, 64, 64, 4, 3000, 20, 100},
 };
 
@@ -162,9 +170,12 @@ TEST(AttendCuda, StoresRowsAsTheCpuDoes) {
             f.device->download(got.data(), ring, got.size());
             f.device->sync();
             for (int64_t t = 0; t < n; ++t) {
-                if (format.is_packed) cpu::pack_entry(format, x.data() + t * c, want.data());
-                else std::memcpy(want.data(), x.data() + t * c, bytes);
-                EXPECT_EQ(std::memcmp(want.data(), got.data() + (position + t) % capacity * bytes, bytes), 0) << c << ", row " << t;
+                if (format.is_packed)
+                    cpu::pack_entry(format, x.data() + t * c, want.data());
+                else
+                    std::memcpy(want.data(), x.data() + t * c, bytes);
+                EXPECT_EQ(std::memcmp(want.data(), got.data() + (position + t) % capacity * bytes, bytes), 0)
+                    << c << ", row " << t;
             }
         }
 }
@@ -215,7 +226,8 @@ TEST(AttendCuda, NormsAndRotatesRowsOnTheWay) {
 TEST(AttendCuda, RotatesBackInTheSamePass) {
     if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
     for (Numerics numerics : {Numerics::exact, Numerics::reference})
-        for (const Case& x : {Case{64, 16, 6, 128, 700, 3, 0}, Case{512, 64, 16, 4, 1000, 40, 64}, Case{33, 8, 3, 4, 50, 20, 31}}) {
+        for (const Case& x :
+             {Case{64, 16, 6, 128, 700, 3, 0}, Case{512, 64, 16, 4, 1000, 40, 64}, Case{33, 8, 3, 4, 50, 20, 31}}) {
             test::CudaFixture f(numerics);
             const int64_t last = x.position + x.n_tokens - 1;
             Rows rows(f, x.c, x.rope, last, (last + 1) / x.ratio);
@@ -244,8 +256,8 @@ TEST(AttendCuda, ProbesGetWhatTheCpuPublishes) {
     watch.set(probe_bit(kShares) | probe_bit(kSharesHead) | probe_bit(kWindowMass) | probe_bit(kEntryMass) |
               probe_bit(kEntryMassHead));
     for (Numerics numerics : {Numerics::exact, Numerics::reference})
-        for (const Case& x : {Case{64, 16, 6, 0, 3, 2, 0}, Case{64, 16, 6, 128, 700, 20, 0}, Case{512, 64, 16, 4, 1000, 3, 64},
-                              Case{512, 64, 16, 4, 100, 30, 64}}) {
+        for (const Case& x : {Case{64, 16, 6, 0, 3, 2, 0}, Case{64, 16, 6, 128, 700, 20, 0},
+                              Case{512, 64, 16, 4, 1000, 3, 64}, Case{512, 64, 16, 4, 100, 30, 64}}) {
             test::CudaFixture f(numerics);
             const int64_t last = x.position + x.n_tokens - 1;
             Rows rows(f, x.c, x.rope, last, x.ratio ? (last + 1) / x.ratio : 0);
@@ -256,19 +268,22 @@ TEST(AttendCuda, ProbesGetWhatTheCpuPublishes) {
             for (int64_t t = 0; t < x.n_tokens; ++t) {
                 const std::vector<int32_t> v = picks(x, t);
                 keys.push_back(rows.keys(x.position + t, x.ratio, x.k ? &v : nullptr));
-                const auto n = static_cast<int32_t>(keys.back().rows.size()) - static_cast<int32_t>(keys.back().n_window);
+                const auto n =
+                    static_cast<int32_t>(keys.back().rows.size()) - static_cast<int32_t>(keys.back().n_window);
                 for (int32_t i = 0; i < n && x.k; ++i) keys.back().column.push_back(n - 1 - i);
                 chosen.insert(chosen.end(), v.begin(), v.end());
                 for (int32_t i = 0; i < x.k; ++i) places.push_back(i < n ? n - 1 - i : i);
             }
             const Shape shape{x.n_tokens, x.heads, x.c};
-            const std::vector<float> q = test::as_activation(numerics, test::noise(shape.count(), 5)), sinks = test::noise(x.heads, 6);
+            const std::vector<float> q = test::as_activation(numerics, test::noise(shape.count(), 5)),
+                                     sinks = test::noise(x.heads, 6);
             test::Collector want, got;
             f.ctx.watch = f.cpu.ctx.watch = &watch;
             f.ctx.probes = &got, f.cpu.ctx.probes = &want;
             attend(f.cpu.ctx, f.cpu.tensor(shape, q), keys, rows.format, f.cpu.tensor({x.heads}, sinks), 0);
             cuda::attend(f.ctx, f.up(shape, q), f.up(test::make_param(sinks, {x.heads})), config(x), x.ratio,
-                         x.k ? f.up_i32({x.n_tokens, x.k}, chosen) : Tensor{}, x.k ? f.up_i32({x.n_tokens, x.k}, places) : Tensor{});
+                         x.k ? f.up_i32({x.n_tokens, x.k}, chosen) : Tensor{},
+                         x.k ? f.up_i32({x.n_tokens, x.k}, places) : Tensor{});
             f.device->deliveries().gather();
             f.device->sync();
             f.device->deliveries().hand_out(at, got);
@@ -277,7 +292,8 @@ TEST(AttendCuda, ProbesGetWhatTheCpuPublishes) {
                 for (int t = 0; t < x.n_tokens; ++t) {
                     const std::vector<double>&a = got.row(name, t), &b = want.row(name, t);
                     ASSERT_EQ(a.size(), b.size()) << name << " of token " << t;
-                    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 2e-6) << name << " of token " << t << " at " << i;
+                    for (size_t i = 0; i < a.size(); ++i)
+                        ASSERT_NEAR(a[i], b[i], 2e-6) << name << " of token " << t << " at " << i;
                 }
             }
         }

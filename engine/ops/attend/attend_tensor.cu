@@ -1,4 +1,5 @@
-// Core attention on tensor cores, for packed rows: all heads of a group against gathered keys that lie in shared memory as BF16.
+// Core attention on tensor cores, for packed rows: all heads of a group against gathered keys that lie in shared memory
+// as BF16.
 #include "engine/device/cuda/kernel.cuh"
 #include "engine/device/cuda/mma.cuh"
 #include "engine/ops/attend/attend.cuh"
@@ -8,15 +9,15 @@ namespace vitrine::cuda {
 namespace {
 
 constexpr int kKeys = kTensorChunk, kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kTile = 16;            // heads of one product
-constexpr int kPad = 8;              // of a row in shared memory: eight rows' 16-byte pieces then lie in different banks
-constexpr int kScores = kKeys + 4;   // floats of a row of scores
+constexpr int kTile = 16;           // heads of one product
+constexpr int kPad = 8;             // of a row in shared memory: eight rows' 16-byte pieces then lie in different banks
+constexpr int kScores = kKeys + 4;  // floats of a row of scores
 
 // Where the pieces lie in shared memory; n_heads = kTile * kM.
 struct Pieces {
-    bf16 *keys, *q, *p;              // [kKeys, c + kPad], [heads, c + kPad], [heads, kKeys + kPad]
-    float *scores, *factors;         // [2, heads, kScores]: each half of the columns; [heads]
-    const std::byte** rows;          // [2, kKeys]
+    bf16 *keys, *q, *p;       // [kKeys, c + kPad], [heads, c + kPad], [heads, kKeys + kPad]
+    float *scores, *factors;  // [2, heads, kScores]: each half of the columns; [heads]
+    const std::byte** rows;   // [2, kKeys]
     size_t bytes;
     __host__ __device__ Pieces(std::byte* at, int c, int n_heads) {
         std::byte* next = at;
@@ -40,8 +41,8 @@ __device__ inline uint32_t times(uint32_t pair, bf16 factor) {
     const __nv_bfloat162 x = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&pair), f);
     return *reinterpret_cast<const uint32_t*>(&x);
 }
-// Two FP8 codes in the upper bytes of 16-bit halves to BF16: their exponent's bits are put in place, 2^120 corrects its bias
-// (subnormals too), then the block's scale. Both products are exact.
+// Two FP8 codes in the upper bytes of 16-bit halves to BF16: their exponent's bits are put in place, 2^120 corrects its
+// bias (subnormals too), then the block's scale. Both products are exact.
 __device__ inline uint32_t widen_fp8(uint32_t codes, bf16 scale) {
     const uint32_t bits = (codes & 0x80008000u) | (codes >> 4 & 0x07f007f0u);
     return times(times(bits, __ushort_as_bfloat16(0x7b80)), scale);
@@ -84,7 +85,8 @@ __device__ void stage_keys(const RowFormat& f, const std::byte* const* rows, bf1
 // Products q . key of 16 keys by each of four warps, over half of the columns each: warps 4 to 7 take the second half.
 template <int kM>
 __device__ void score_keys(const Pieces& at, int c) {
-    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, ld = c + kPad, key0 = warp % 4 * 16, half = warp / 4;
+    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, ld = c + kPad, key0 = warp % 4 * 16,
+              half = warp / 4;
     const int n_steps = c / 16, begin = half * ((n_steps + 1) / 2), end = half ? n_steps : (n_steps + 1) / 2;
     float sum[kM][2][4] = {};
     const bf16* q = at.q + lane % 16 * ld + lane / 16 * 8;
@@ -115,8 +117,8 @@ __device__ void score_keys(const Pieces& at, int c) {
 
 // Scores of the chunk to p, online: warp w holds heads w, w + 8, ..; factors get what the sums so far are worth.
 template <int kM>
-__device__ void soften(const Pieces& at, const std::byte* const* rows, float scale, float (&top)[2 * kM], float (&z)[2 * kM],
-                       float* kept, int64_t n_columns, int n_heads, int n_kept) {
+__device__ void soften(const Pieces& at, const std::byte* const* rows, float scale, float (&top)[2 * kM],
+                       float (&z)[2 * kM], float* kept, int64_t n_columns, int n_heads, int n_kept) {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 #pragma unroll
     for (int i = 0; i < 2 * kM; ++i) {
@@ -148,7 +150,8 @@ __device__ void add_values(const Pieces& at, int c, float (&sum)[kM][kTiles][4])
     for (int m = 0; m < kM; ++m) {
         const float above = at.factors[m * kTile + lane / 4], below = at.factors[m * kTile + lane / 4 + 8];
 #pragma unroll
-        for (int i = 0; i < kTiles; ++i) sum[m][i][0] *= above, sum[m][i][1] *= above, sum[m][i][2] *= below, sum[m][i][3] *= below;
+        for (int i = 0; i < kTiles; ++i)
+            sum[m][i][0] *= above, sum[m][i][1] *= above, sum[m][i][2] *= below, sum[m][i][3] *= below;
     }
     const bf16* p = at.p + lane % 16 * (kKeys + kPad) + lane / 16 * 8;
     const bf16* key = at.keys + (lane / 8 % 2 * 8 + lane % 8) * ld + column0 + lane / 16 * 8;
@@ -158,7 +161,8 @@ __device__ void add_values(const Pieces& at, int c, float (&sum)[kM][kTiles][4])
 #pragma unroll
         for (int m = 0; m < kM; ++m) load_tiles(a[m], p + m * kTile * (kKeys + kPad) + step * 16);
 #pragma unroll
-        for (int i = 0; i < kTiles; i += 2) {  // a last odd tile reads the row's padding, and its second half is not used
+        for (int i = 0; i < kTiles;
+             i += 2) {  // a last odd tile reads the row's padding, and its second half is not used
             uint32_t b[4];
             load_tiles_transposed(b, key + step * 16 * ld + i * 8);
 #pragma unroll
@@ -224,7 +228,8 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
     }
 
     const bool is_partial = a.n_splits > 1;
-    const int64_t first = (blockIdx.z * static_cast<int64_t>(a.n_splits) + blockIdx.x) * a.n_heads + head0;  // of partials
+    const int64_t first =
+        (blockIdx.z * static_cast<int64_t>(a.n_splits) + blockIdx.x) * a.n_heads + head0;  // of partials
 #pragma unroll
     for (int i = 0; i < 2 * kM; ++i) {
         const int head = warp + i * kWarps;
@@ -250,7 +255,8 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
                 if (is_partial) {
                     *reinterpret_cast<float2*>(a.partials + (first + head) * c + column) = {x, y};
                 } else {
-                    write_pair(a, t, column, x / at.factors[head], y / at.factors[head], out + (t * a.n_heads + head0 + head) * c);
+                    write_pair(a, t, column, x / at.factors[head], y / at.factors[head],
+                               out + (t * a.n_heads + head0 + head) * c);
                 }
             }
         }
@@ -261,7 +267,8 @@ template <int kM, int kTiles>
 void launch(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
     const size_t bytes = Pieces(nullptr, a.keys.format.c, kTile * kM).bytes;
     const auto kernel = attend_heads<kM, kTiles>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attend");
+    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                    "attend");
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kTile * kM), static_cast<unsigned>(n_tokens));
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend on tensor cores");
@@ -270,9 +277,12 @@ void launch(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16*
 template <int kTiles>
 void launch_heads(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
     // Few tokens: more blocks. Many: the keys are unpacked for as many heads as registers hold.
-    if (a.n_heads <= kTile || n_tokens <= kFewTokens) launch<1, kTiles>(ctx, a, n_tokens, q, out);
-    else if (a.n_heads <= 2 * kTile) launch<2, kTiles>(ctx, a, n_tokens, q, out);
-    else launch<4, kTiles>(ctx, a, n_tokens, q, out);
+    if (a.n_heads <= kTile || n_tokens <= kFewTokens)
+        launch<1, kTiles>(ctx, a, n_tokens, q, out);
+    else if (a.n_heads <= 2 * kTile)
+        launch<2, kTiles>(ctx, a, n_tokens, q, out);
+    else
+        launch<4, kTiles>(ctx, a, n_tokens, q, out);
 }
 
 }  // namespace
@@ -284,10 +294,14 @@ bool has_tensor_kernel(const Attention& a) {
 
 void attend_by_tensor_cores(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
     const int per_warp = (a.keys.format.c / 8 + kWarps - 1) / kWarps;  // tiles of 8 columns
-    if (per_warp == 1) launch_heads<1>(ctx, a, n_tokens, q, out);
-    else if (per_warp == 2) launch_heads<2>(ctx, a, n_tokens, q, out);
-    else if (per_warp <= 4) launch_heads<4>(ctx, a, n_tokens, q, out);
-    else launch_heads<8>(ctx, a, n_tokens, q, out);
+    if (per_warp == 1)
+        launch_heads<1>(ctx, a, n_tokens, q, out);
+    else if (per_warp == 2)
+        launch_heads<2>(ctx, a, n_tokens, q, out);
+    else if (per_warp <= 4)
+        launch_heads<4>(ctx, a, n_tokens, q, out);
+    else
+        launch_heads<8>(ctx, a, n_tokens, q, out);
 }
 
 }  // namespace vitrine::cuda

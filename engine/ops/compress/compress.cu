@@ -12,15 +12,15 @@ namespace {
 
 struct Compression {
     const TokenAt* tokens;
-    const LayerView* views;       // of the layer
-    const float *k, *s;           // [T, width] of this step; ape not yet added
-    cpu::PackedMatrix ape, norm;  // norm.data null: not normed
-    int d, width, ratio, n_slots; // width = o * d; CSA (o = 2): 2 * ratio slots, the previous block's first
+    const LayerView* views;        // of the layer
+    const float *k, *s;            // [T, width] of this step; ape not yet added
+    cpu::PackedMatrix ape, norm;   // norm.data null: not normed
+    int d, width, ratio, n_slots;  // width = o * d; CSA (o = 2): 2 * ratio slots, the previous block's first
     bool is_key, is_rounded;
     float eps;
     RowFormat format;
     Frequencies frequencies;
-    float *entries, *weights;     // for probes: [T, d], [T, n_slots], or null
+    float *entries, *weights;  // for probes: [T, d], [T, n_slots], or null
 };
 
 // A row K | S of a block: of this step, where the ring may not have it yet and ape is not added, or of the ring.
@@ -41,7 +41,8 @@ __device__ inline float score(const Compression& c, const Slot& slot, int i, int
     return slot.s[channel] + element(c.ape, slot.ape_row, (c.n_slots > c.ratio && i >= c.ratio ? c.d : 0) + channel);
 }
 
-// Channel by channel: softmax over the slots' scores, weighted sum of their values. tops, sums [d]: for the mean weights.
+// Channel by channel: softmax over the slots' scores, weighted sum of their values. tops, sums [d]: for the mean
+// weights.
 __device__ void pool(const Compression& c, const Slot* slots, int first, float* row, float* tops, float* sums) {
     for (int ch = threadIdx.x; ch < c.d; ch += blockDim.x) {
         float top = -INFINITY, sum = 0, value = 0;
@@ -57,11 +58,13 @@ __device__ void pool(const Compression& c, const Slot* slots, int first, float* 
     }
 }
 
-__device__ void mean_weights(const Compression& c, int64_t t, const Slot* slots, int first, const float* tops, const float* sums) {
+__device__ void mean_weights(const Compression& c, int64_t t, const Slot* slots, int first, const float* tops,
+                             const float* sums) {
     const int lane = threadIdx.x % kWarp;
     for (int i = threadIdx.x / kWarp; i < c.n_slots; i += blockDim.x / kWarp) {
         float sum = 0;
-        for (int ch = lane; ch < c.d && i >= first; ch += kWarp) sum += expf(score(c, slots[i], i, ch) - tops[ch]) / sums[ch];
+        for (int ch = lane; ch < c.d && i >= first; ch += kWarp)
+            sum += expf(score(c, slots[i], i, ch) - tops[ch]) / sums[ch];
         sum = warp_sum(sum);
         if (lane == 0) c.weights[t * c.n_slots + i] = sum / static_cast<float>(c.d);
     }
@@ -131,7 +134,8 @@ __global__ void compress_tokens(const __grid_constant__ Compression c) {
 void publish_completed(Ctx& ctx, Probe p, const Tensor& x, int ratio) {
     ctx.cuda->deliver(x, [=, l = ctx.layer, width = x.dim(1)](const Arrived& a, ProbeSink& sink) {
         for (int t = 0; t < a.n_tokens; ++t)
-            if ((a.tokens[t].position + 1) % ratio == 0) sink.put(t, p, l, a.f32() + t * width, 1, static_cast<int>(width));
+            if ((a.tokens[t].position + 1) % ratio == 0)
+                sink.put(t, p, l, a.f32() + t * width, 1, static_cast<int>(width));
     });
 }
 

@@ -1,4 +1,5 @@
-// Compression on the GPU against the CPU: both kinds of layer, rings that wrap, chunks and single tokens, entries and index keys.
+// Compression on the GPU against the CPU: both kinds of layer, rings that wrap, chunks and single tokens, entries and
+// index keys.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -32,9 +33,12 @@ CompressorWeights weights(const Case& x) {
 
 std::vector<float> unpack(const Case& x, bool is_packed, const std::byte* row) {
     std::vector<float> v(x.d);
-    if (!is_packed) std::memcpy(v.data(), row, v.size() * 4);
-    else if (x.kind == cuda::EntryKind::main) cpu::unpack_entry({true, x.d, x.rope}, row, v.data());
-    else cpu::unpack_index_key({true, x.d}, row, v.data());
+    if (!is_packed)
+        std::memcpy(v.data(), row, v.size() * 4);
+    else if (x.kind == cuda::EntryKind::main)
+        cpu::unpack_entry({true, x.d, x.rope}, row, v.data());
+    else
+        cpu::unpack_index_key({true, x.d}, row, v.data());
     return v;
 }
 
@@ -42,9 +46,11 @@ std::vector<float> unpack(const Case& x, bool is_packed, const std::byte* row) {
 class Twins {
   public:
     Twins(Numerics numerics, const Case& x, int64_t n)
-        : f(numerics), x_(x), w_(weights(x)), row_(x.kind == cuda::EntryKind::main
-                                                       ? cpu::EntryFormat{f.ctx.is_reference(), x.d, x.rope}.row_bytes()
-                                                       : cpu::IndexKeyFormat{f.ctx.is_reference(), x.d}.row_bytes()) {
+        : f(numerics),
+          x_(x),
+          w_(weights(x)),
+          row_(x.kind == cuda::EntryKind::main ? cpu::EntryFormat{f.ctx.is_reference(), x.d, x.rope}.row_bytes()
+                                               : cpu::IndexKeyFormat{f.ctx.is_reference(), x.d}.row_bytes()) {
         ModelConfig c;
         c.rope_dim = x.rope, c.compress_rope_theta = 160000;
         frequencies_ = rope_frequencies(c, true);
@@ -90,18 +96,23 @@ class Twins {
     std::vector<std::byte> on_cpu(test::Collector* sink = nullptr) {
         RowRing ring((x_.ratio == 4 ? 2 : 1) * x_.d * 8, 2 * x_.ratio);
         std::vector<std::byte> out(n_ / x_.ratio * row_);
-        const NewEntries e = compress(f.cpu.ctx, f.cpu.tensor({n_, kHidden}, input), 0, w_, x_.ratio, x_.d, frequencies_, 1e-6, ring,
-                                      x_.is_normed);
+        const NewEntries e = compress(f.cpu.ctx, f.cpu.tensor({n_, kHidden}, input), 0, w_, x_.ratio, x_.d,
+                                      frequencies_, 1e-6, ring, x_.is_normed);
         for (int64_t i = 0; i < e.n; ++i) {
             float* v = e.entries_ND.row<float>(i);
             const int token = static_cast<int>((i + 1) * x_.ratio - 1);
             if (sink) sink->put(token, kEntry, 0, v, 1, x_.d);
-            if (sink) sink->put(token, kEntryWeights, 0, e.weights_NS.row<float>(i), 1, static_cast<int>(e.weights_NS.dim(1)));
+            if (sink)
+                sink->put(token, kEntryWeights, 0, e.weights_NS.row<float>(i), 1,
+                          static_cast<int>(e.weights_NS.dim(1)));
             std::byte* to = out.data() + i * row_;
             if (x_.kind == cuda::EntryKind::index_key && f.ctx.is_reference()) hadamard(v, x_.d);
-            if (!f.ctx.is_reference()) std::memcpy(to, v, row_);
-            else if (x_.kind == cuda::EntryKind::main) cpu::pack_entry({true, x_.d, x_.rope}, v, to);
-            else cpu::pack_index_key({true, x_.d}, v, to);
+            if (!f.ctx.is_reference())
+                std::memcpy(to, v, row_);
+            else if (x_.kind == cuda::EntryKind::main)
+                cpu::pack_entry({true, x_.d, x_.rope}, v, to);
+            else
+                cpu::pack_index_key({true, x_.d}, v, to);
         }
         return out;
     }
@@ -138,8 +149,8 @@ TEST(CompressCuda, EqualsTheCpu) {
             }
             for (int64_t i = 0; i < n / x.ratio; ++i) {
                 const auto at = i * r.row_bytes();
-                test::expect_close(unpack(x, is_packed, got.data() + at), unpack(x, is_packed, want.data() + at), numerics, 1e-5,
-                                   x.kind == cuda::EntryKind::main ? 0.08 : 0.34, what);
+                test::expect_close(unpack(x, is_packed, got.data() + at), unpack(x, is_packed, want.data() + at),
+                                   numerics, 1e-5, x.kind == cuda::EntryKind::main ? 0.08 : 0.34, what);
             }
         }
 }
@@ -169,7 +180,8 @@ TEST(CompressCuda, ProbesGetWhatTheCpuPublishes) {
             for (const auto& [token, row] : want.rows(name)) {
                 const std::vector<double>& other = got.row(name, token);
                 ASSERT_EQ(other.size(), row.size()) << name << " of token " << token;
-                for (size_t i = 0; i < row.size(); ++i) EXPECT_NEAR(other[i], row[i], 2e-5) << name << " of token " << token;
+                for (size_t i = 0; i < row.size(); ++i)
+                    EXPECT_NEAR(other[i], row[i], 2e-5) << name << " of token " << token;
             }
         }
     }

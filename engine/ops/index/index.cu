@@ -1,11 +1,10 @@
 // The lightning indexer on the GPU: queries, head weights, and the way through scores to the choice.
-#include "engine/ops/index/index.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "engine/device/cuda/kernel.cuh"
 #include "engine/ops/index/index.cuh"
+#include "engine/ops/index/index.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/rope/rotate.cuh"
 
@@ -14,11 +13,13 @@ namespace {
 
 constexpr int64_t kScratchFloats = int64_t{64} << 20;  // of scores at a time
 
-// A warp per token and head, blockDim.y of them a block: q [T, H, d] is rotated, v [T, H] becomes weights. words not null
+// A warp per token and head, blockDim.y of them a block: q [T, H, d] is rotated, v [T, H] becomes weights. words not
+// null
 // (`reference`): q goes on to Hadamard and FP4; else back to where it was. Shared memory: blockDim.y rows of d floats.
 template <class T>
-__global__ void prepare_heads(T* q, const T* v, const float* cosines, const float* sines, int half, int64_t n, int n_heads, int d,
-                              float factor, bool is_rounded, uint32_t* words, QueryBlock* blocks, float* weights) {
+__global__ void prepare_heads(T* q, const T* v, const float* cosines, const float* sines, int half, int64_t n,
+                              int n_heads, int d, float factor, bool is_rounded, uint32_t* words, QueryBlock* blocks,
+                              float* weights) {
     extern __shared__ float shared[];
     const int64_t head = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (head >= n) return;
@@ -101,8 +102,8 @@ void prepare(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWei
         using T = decltype(t);
         prepare_heads<<<ceil_div(n, block.y), block, block.y * d * sizeof(float), ctx.cuda->stream()>>>(
             static_cast<T*>(q.data), static_cast<const T*>(v.data), angles.cos.f32(), angles.sin.f32(),
-            static_cast<int>(angles.cos.dim(1)), n, c.index_n_heads, static_cast<int>(d), factor, ctx.is_reference(), words, blocks,
-            weights.f32());
+            static_cast<int>(angles.cos.dim(1)), n, c.index_n_heads, static_cast<int>(d), factor, ctx.is_reference(),
+            words, blocks, weights.f32());
     });
     check_launch(ctx, "index queries");
     s.words = words, s.blocks = blocks, s.weights = weights.f32();
@@ -126,8 +127,8 @@ Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const I
     VITRINE_ASSERT(qr_TQ.dim(0) == n_tokens && x_TD.dim(0) == n_tokens);
     if (!forced_TK.empty()) {
         const Tensor chosen = ctx.arena.make(DType::i32, forced_TK.shape);
-        sort_forced<<<step.n_tokens, 256, 0, ctx.cuda->stream()>>>(forced_TK.as<int32_t>(), static_cast<int>(forced_TK.dim(1)),
-                                                                   chosen.as<int32_t>());
+        sort_forced<<<step.n_tokens, 256, 0, ctx.cuda->stream()>>>(
+            forced_TK.as<int32_t>(), static_cast<int>(forced_TK.dim(1)), chosen.as<int32_t>());
         check_launch(ctx, "forced entries");
         return chosen;
     }
@@ -135,8 +136,8 @@ Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const I
     const bool is_watched =
         ctx.wants(kIndexTopk) || ctx.wants(kIndexTopkScores) || ctx.wants(kIndexCut) || ctx.wants(kIndexScores);
     if (!is_watched && step.longest / 4 <= k) {
-        choose_all<<<ceil_div(n_tokens * k, 256), 256, 0, ctx.cuda->stream()>>>(step.tokens, n_tokens * k, static_cast<int>(k),
-                                                                                chosen.as<int32_t>());
+        choose_all<<<ceil_div(n_tokens * k, 256), 256, 0, ctx.cuda->stream()>>>(
+            step.tokens, n_tokens * k, static_cast<int>(k), chosen.as<int32_t>());
         check_launch(ctx, "choice of all entries");
         return chosen;
     }
@@ -157,8 +158,7 @@ Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const I
     s.tokens = step.tokens, s.views = step.layer(ctx.layer), s.format = index_rows(ctx, c.index_head_dim);
     s.n_heads = c.index_n_heads, s.k = static_cast<int>(k), s.is_watched = is_watched, s.n_columns = n_columns;
     prepare(ctx, qr_TQ, x_TD, w, c, angles, s);
-    const int64_t group =
-        all_scores.empty() ? std::clamp<int64_t>(kScratchFloats / n_columns, 1, n_tokens) : n_tokens;
+    const int64_t group = all_scores.empty() ? std::clamp<int64_t>(kScratchFloats / n_columns, 1, n_tokens) : n_tokens;
     s.scores = all_scores.empty() ? ctx.arena.make(DType::f32, {group, n_columns}).f32() : all_scores.f32();
     for (s.t0 = 0; s.t0 < n_tokens; s.t0 += group) {
         const int64_t n = std::min(group, n_tokens - s.t0);

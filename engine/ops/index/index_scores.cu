@@ -12,7 +12,9 @@ __device__ inline uint32_t unsigned_bytes(uint32_t codes) {
     const uint32_t magnitudes = codes & 0x7777u;
     asm("prmt.b32 %0, 0x0f0e0d0c, 0x18141210, %1;" : "=r"(positive) : "r"(magnitudes));
     asm("prmt.b32 %0, 0x090a0b0c, 0x00040608, %1;" : "=r"(negative) : "r"(magnitudes));
-    asm("prmt.b32 %0, 0x80808080, 0x80808080, %1;" : "=r"(sign) : "r"(codes & 0xffffu));  // 0xff where negative, else 0x80
+    asm("prmt.b32 %0, 0x80808080, 0x80808080, %1;"
+        : "=r"(sign)
+        : "r"(codes & 0xffffu));  // 0xff where negative, else 0x80
     return (positive & ~sign) | (negative & sign);
 }
 __device__ inline int dot4(uint32_t key, uint32_t query, int sum) {
@@ -28,7 +30,8 @@ __global__ void score_packed(const IndexScores s) {
     const int64_t t = s.t0 + blockIdx.y;
     const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kTile, n_keys = min(kTile, n - s0);
     if (n_keys <= 0 || (n <= s.k && !s.is_watched)) return;
-    const int row_bytes = static_cast<int>(s.format.bytes), n_words = s.n_heads * kBlocks * 8, n_blocks = s.n_heads * kBlocks;
+    const int row_bytes = static_cast<int>(s.format.bytes), n_words = s.n_heads * kBlocks * 8,
+              n_blocks = s.n_heads * kBlocks;
     uint32_t *words = shared, *tile = words + n_words + 2 * n_blocks + (s.n_heads + 3) / 4 * 4;
     auto* blocks = reinterpret_cast<QueryBlock*>(words + n_words);
     auto* weights = reinterpret_cast<float*>(blocks + n_blocks);
@@ -48,10 +51,18 @@ __global__ void score_packed(const IndexScores s) {
     const int n_codes = (s.format.c + 1) / 2;  // bytes
     uint32_t values[kBlocks * 8];
     float scale[kBlocks];
+    if constexpr (kBlocks == 4) {  // 128 dims: rows are whole words
 #pragma unroll
-    for (int i = 0; i < kBlocks * 8; ++i) {
-        const uint32_t low = 2 * i < n_codes ? key[2 * i] : 0, high = 2 * i + 1 < n_codes ? key[2 * i + 1] : 0;
-        values[i] = unsigned_bytes(low | high << 8);
+        for (int i = 0; i < kBlocks * 4; ++i) {
+            const uint32_t codes = reinterpret_cast<const uint32_t*>(key)[i];
+            values[2 * i] = unsigned_bytes(codes), values[2 * i + 1] = unsigned_bytes(codes >> 16);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < kBlocks * 8; ++i) {
+            const uint32_t low = 2 * i < n_codes ? key[2 * i] : 0, high = 2 * i + 1 < n_codes ? key[2 * i + 1] : 0;
+            values[i] = unsigned_bytes(low | high << 8);
+        }
     }
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) scale[b] = 0.5f * cpu::e8m0_to_f32(key[n_codes + b]);
@@ -84,7 +95,8 @@ __global__ void score_floats(const IndexScores s) {
     float *q = tile_of_floats + kTile * (d + 1), *weights = q + s.n_heads * d;
     for (int i = threadIdx.x; i < s.n_heads * d; i += kTile) q[i] = s.q[t * s.n_heads * d + i];
     for (int i = threadIdx.x; i < s.n_heads; i += kTile) weights[i] = s.weights[t * s.n_heads + i];
-    const auto* from = reinterpret_cast<const float*>(s.views[s.tokens[t].sequence].index_keys) + static_cast<int64_t>(s0) * d;
+    const auto* from =
+        reinterpret_cast<const float*>(s.views[s.tokens[t].sequence].index_keys) + static_cast<int64_t>(s0) * d;
     for (int i = threadIdx.x; i < n_keys * d; i += kTile) tile_of_floats[i / d * (d + 1) + i % d] = from[i];
     __syncthreads();
     if (static_cast<int>(threadIdx.x) >= n_keys) return;
@@ -102,19 +114,23 @@ __global__ void score_floats(const IndexScores s) {
 
 void index_scores(Ctx& ctx, const IndexScores& s, int64_t n_tokens) {
     const int d = s.format.c, n_blocks = (d + 31) / 32;
-    VITRINE_ASSERT(n_blocks <= 4);
+    VITRINE_ASSERT(!s.format.is_packed || d == 128 || d <= 64);  // a power of two
     const dim3 grid(ceil_div(s.n_columns, kTile), static_cast<unsigned>(n_tokens));
     const auto launch = [&](auto kernel, size_t bytes) {
-        ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                        "index scores");
+        ctx.cuda->check(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+            "index scores");
         kernel<<<grid, kTile, bytes, ctx.cuda->stream()>>>(s);
         check_launch(ctx, "index scores");
     };
     if (!s.format.is_packed) return launch(score_floats, (kTile * (d + 1) + s.n_heads * (d + 1)) * sizeof(float));
     const size_t bytes = (s.n_heads * n_blocks * 10 + (s.n_heads + 3) / 4 * 4) * 4 + kTile * s.format.bytes;
-    if (n_blocks == 1) launch(score_packed<1>, bytes);
-    else if (n_blocks == 2) launch(score_packed<2>, bytes);
-    else launch(score_packed<4>, bytes);
+    if (n_blocks == 1)
+        launch(score_packed<1>, bytes);
+    else if (n_blocks == 2)
+        launch(score_packed<2>, bytes);
+    else
+        launch(score_packed<4>, bytes);
 }
 
 }  // namespace vitrine::cuda

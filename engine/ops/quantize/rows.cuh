@@ -1,4 +1,5 @@
-// Cache rows and index keys inside kernels: the bytes of cpu::pack_entry and cpu::pack_index_key, and the Hadamard transform.
+// Cache rows and index keys inside kernels: the bytes of cpu::pack_entry and cpu::pack_index_key, and the Hadamard
+// transform.
 #pragma once
 #include "engine/device/cuda/kernel.cuh"
 
@@ -24,7 +25,8 @@ __device__ inline float warp_amax(float x) {
     return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(x) & 0x7fffffffu));
 }
 
-// One cache row from f.c floats in shared memory, by all threads of the block (whole warps). The row is complete on entry.
+// One cache row from f.c floats in shared memory, by all threads of the block (whole warps). The row is complete on
+// entry.
 __device__ inline void write_entry(const RowFormat& f, const float* row, std::byte* out) {
     const int thread = threadIdx.x, n_threads = blockDim.x;
     if (!f.is_packed) {
@@ -79,8 +81,8 @@ __device__ inline void write_index_key(const RowFormat& f, const float* row, std
     }
 }
 
-// Hadamard transform of x [n] in shared memory, n a power of two, rounded to BF16: as vitrine::hadamard, bit for bit. Thread
-// `thread` of `n_threads`; sync() makes all of them wait. x is complete on entry and on return.
+// Hadamard transform of x [n] in shared memory, n a power of two, rounded to BF16: as vitrine::hadamard, bit for bit.
+// Thread `thread` of `n_threads`; sync() makes all of them wait. x is complete on entry and on return.
 template <class Sync>
 __device__ inline void hadamard(float* x, int n, int thread, int n_threads, Sync sync) {
     for (int h = 1; h < n; h *= 2) {

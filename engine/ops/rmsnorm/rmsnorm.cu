@@ -7,8 +7,9 @@
 namespace vitrine::cuda {
 namespace {
 
-// Rows of d = kWide * blocks of elements; a row belongs to blockDim.x threads, a block holds blockDim.y rows. The order of a sum
-// depends on d alone. kWide 4: rows are read 4 elements at a time (d is a multiple of 4). w.data null: no weight. y may be x.
+// Rows of d = kWide * blocks of elements; a row belongs to blockDim.x threads, a block holds blockDim.y rows. The order
+// of a sum depends on d alone. kWide 4: rows are read 4 elements at a time (d is a multiple of 4). w.data null: no
+// weight. y may be x.
 template <class In, class Out, int kWide>
 __global__ void norm_rows(const In* x, cpu::PackedMatrix w, int64_t n_rows, int d, float eps, bool is_rounded, Out* y) {
     __shared__ float scratch[kWarp];
@@ -16,8 +17,12 @@ __global__ void norm_rows(const In* x, cpu::PackedMatrix w, int64_t n_rows, int 
     if (row >= n_rows) return;  // only where a row is a warp's
     x += row * d;
     y += row * d;
-    struct alignas(sizeof(In) * kWide) Some { In at[kWide]; };
-    struct alignas(sizeof(Out) * kWide) Results { Out at[kWide]; };
+    struct alignas(sizeof(In) * kWide) Some {
+        In at[kWide];
+    };
+    struct alignas(sizeof(Out) * kWide) Results {
+        Out at[kWide];
+    };
     float sum = 0;
     for (int i = threadIdx.x * kWide; i < d; i += blockDim.x * kWide) {
         const Some v = *reinterpret_cast<const Some*>(x + i);
@@ -50,8 +55,8 @@ void norm(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& w, int64_t d, doub
             using Out = decltype(out);
             const auto kernel = is_wide ? norm_rows<In, Out, 4> : norm_rows<In, Out, 1>;
             kernel<<<ceil_div(n_rows, block.y), block, 0, ctx.cuda->stream()>>>(
-                static_cast<const In*>(x.data), w, n_rows, static_cast<int>(d), static_cast<float>(eps), ctx.is_reference(),
-                static_cast<Out*>(y.data));
+                static_cast<const In*>(x.data), w, n_rows, static_cast<int>(d), static_cast<float>(eps),
+                ctx.is_reference(), static_cast<Out*>(y.data));
         });
     });
     check_launch(ctx, "rmsnorm");

@@ -18,8 +18,10 @@ TEST(RmsnormCuda, EqualsTheCpu) {
             for (bool is_bf16 : {false, true}) {
                 test::CudaFixture f(numerics);
                 const int64_t n = 5;
-                const Param w = is_bf16 ? test::make_bf16_param(test::noise(d, 7), {d}) : test::make_param(test::noise(d, 7), {d});
-                const std::vector<float> x = test::as_activation(numerics, test::noise(n * d, static_cast<uint32_t>(d)));
+                const Param w =
+                    is_bf16 ? test::make_bf16_param(test::noise(d, 7), {d}) : test::make_param(test::noise(d, 7), {d});
+                const std::vector<float> x =
+                    test::as_activation(numerics, test::noise(n * d, static_cast<uint32_t>(d)));
                 const Tensor want = rmsnorm(f.cpu.ctx, f.cpu.tensor({n, d}, x), w, 1e-6);
                 const Tensor got = cuda::rmsnorm(f.ctx, f.up({n, d}, x), f.up(w), 1e-6);
                 test::expect_close(f.down(got), want, numerics, 1e-6, 0x1p-8, "d " + std::to_string(d));
@@ -32,7 +34,8 @@ TEST(RmsnormCuda, HeadsInPlaceEqualTheCpu) {
         for (int64_t c : {1, 17, 64, 128, 257, 512}) {
             test::CudaFixture f(numerics);
             const Shape shape{3, 7, c};
-            const std::vector<float> x = test::as_activation(numerics, test::noise(shape.count(), static_cast<uint32_t>(c)));
+            const std::vector<float> x =
+                test::as_activation(numerics, test::noise(shape.count(), static_cast<uint32_t>(c)));
             const Tensor want = rmsnorm_heads(f.cpu.ctx, f.cpu.tensor(shape, x), 1e-6), there = f.up(shape, x);
             const Tensor got = cuda::rmsnorm_heads(f.ctx, there, 1e-6);
             EXPECT_EQ(got.data, there.data);
@@ -48,7 +51,8 @@ TEST(RmsnormCuda, RowsAreIndependent) {
     const Param w = f.up(test::make_param(test::noise(d, 7), {d}));
     const std::vector<float> x = test::noise(n * d, 1);
     const std::vector<float> all = f.down(cuda::rmsnorm(f.ctx, f.up({n, d}, x), w, 1e-6));
-    const std::vector<float> last(x.end() - d, x.end()), one = f.down(cuda::rmsnorm(f.ctx, f.up({1, d}, last), w, 1e-6));
+    const std::vector<float> last(x.end() - d, x.end()),
+        one = f.down(cuda::rmsnorm(f.ctx, f.up({1, d}, last), w, 1e-6));
     EXPECT_TRUE(std::equal(one.begin(), one.end(), all.end() - d));
 }
 

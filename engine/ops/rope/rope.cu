@@ -14,8 +14,8 @@ __global__ void token_angles(const TokenAt* tokens, int64_t n, Frequencies f, fl
 
 // One thread per pair of x [T, H, c]: the last 2 * half of a row's c columns are rotated.
 template <class T>
-__global__ void rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_pairs, int n_heads, int c, int half,
-                            float sign, bool is_rounded) {
+__global__ void rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_pairs, int n_heads, int c,
+                            int half, float sign, bool is_rounded) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n_pairs) return;
     const int64_t row = i / half, pair = i - row * half, angle = row / n_heads * half + pair;
@@ -28,10 +28,12 @@ __global__ void rotate_rows(T* x, const float* cosines, const float* sines, int6
 
 // A warp per row of x [T, H, c], 16 bytes at a time: norm without weight, then rotation; each is rounded.
 template <class T>
-__global__ void norm_rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_rows, int n_heads, int c, int half,
-                                 float eps, bool is_rounded) {
+__global__ void norm_rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_rows, int n_heads, int c,
+                                 int half, float eps, bool is_rounded) {
     constexpr int kWide = 16 / sizeof(T);
-    struct alignas(16) Some { T at[kWide]; };
+    struct alignas(16) Some {
+        T at[kWide];
+    };
     const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y, angle = row / n_heads * half;
     if (row >= n_rows) return;
     x += row * c;
@@ -66,7 +68,8 @@ RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies) {
     const OpTimer timer(ctx, OpKind::rope);
     const Frequencies f = frequencies_of(frequencies);
     const Step& step = ctx.cuda->step;
-    const RopeAngles a{ctx.arena.make(DType::f32, {step.n_tokens, f.n}), ctx.arena.make(DType::f32, {step.n_tokens, f.n})};
+    const RopeAngles a{ctx.arena.make(DType::f32, {step.n_tokens, f.n}),
+                       ctx.arena.make(DType::f32, {step.n_tokens, f.n})};
     const int64_t n = a.cos.count();
     token_angles<<<ceil_div(n, 128), 128, 0, ctx.cuda->stream()>>>(step.tokens, n, f, a.cos.f32(), a.sin.f32());
     check_launch(ctx, "rope angles");

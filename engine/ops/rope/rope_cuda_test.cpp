@@ -25,7 +25,8 @@ TEST(RopeCuda, EqualsTheCpu) {
             std::vector<cuda::TokenAt> tokens;
             for (int64_t p : positions) tokens.push_back({0, 0, p});
             f.set_step(tokens, {});
-            const RopeAngles want = rope_angles(f.cpu.ctx, positions, frequencies), got = cuda::rope_angles(f.ctx, frequencies);
+            const RopeAngles want = rope_angles(f.cpu.ctx, positions, frequencies),
+                             got = cuda::rope_angles(f.ctx, frequencies);
             test::expect_close(f.down(got.cos), want.cos, numerics, 1e-7, 1e-7, "cos");
             test::expect_close(f.down(got.sin), want.sin, numerics, 1e-7, 1e-7, "sin");
 
@@ -55,7 +56,8 @@ TEST(RopeCuda, NormAndRotationInOnePassEqualTheCpu) {
             const std::vector<float> x = test::as_activation(numerics, test::noise(shape.count(), 3));
             const Tensor want = apply_rope(f.cpu.ctx, rmsnorm_heads(f.cpu.ctx, f.cpu.tensor(shape, x), 1e-6),
                                            rope_angles(f.cpu.ctx, positions, frequencies));
-            const Tensor got = cuda::norm_and_rotate(f.ctx, f.up(shape, x), 1e-6, cuda::rope_angles(f.ctx, frequencies));
+            const Tensor got =
+                cuda::norm_and_rotate(f.ctx, f.up(shape, x), 1e-6, cuda::rope_angles(f.ctx, frequencies));
             test::expect_close(f.down(got), want, numerics, 1e-6, 0x1p-7, "c " + std::to_string(c));
         }
 }
