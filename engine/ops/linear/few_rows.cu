@@ -28,6 +28,7 @@ struct Products {
 // A block: 16 rows of one W, 8 rows of x. grid: (tiles of all matrices, rows of x / 8). Dynamic shared memory: staged rows of x.
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid_constant__ Products a) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     int which = 0;

@@ -24,6 +24,7 @@ struct Products {
 // R rows of one W times M rows of x per block, whose threads share the columns. grid: (blocks of all matrices, rows of x / M).
 template <DType D, class X, int R, int M>
 __global__ void __launch_bounds__(512) multiply(const __grid_constant__ Products a, const X* x) {
+    after_previous();
     __shared__ float scratch[kWarp * R * M], total[R * M];
     int which = 0;
     while (which + 1 < a.n && blockIdx.x >= a.product[which + 1].first_block) ++which;

@@ -9,6 +9,7 @@ namespace {
 // Few rows. A block per slot and pair of hidden columns, whose threads share the inner dimension.
 template <DType D, class X>
 __global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, bool is_reference, bool is_whole) {
+    after_previous();
     constexpr int kRows = 2;
     __shared__ float scratch[kWarp * 2 * kRows], total[2 * kRows];
     const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;
@@ -32,6 +33,7 @@ __global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, 
 
 template <DType D, class X>
 __global__ void few_down(Kind kind, const X* h, int64_t width, float* y, bool is_whole) {
+    after_previous();
     constexpr int kRows = 4;
     __shared__ float scratch[kWarp * kRows], total[kRows];
     const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;

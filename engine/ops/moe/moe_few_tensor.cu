@@ -35,6 +35,7 @@ __device__ Target target_of(const Stage& a, int64_t y) {
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
     up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps / 2][kColumns * kTileOut];
     const Target target = target_of(a, blockIdx.y);
@@ -72,6 +73,7 @@ __global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     __shared__ int order[kMaxPerToken];
