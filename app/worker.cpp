@@ -156,7 +156,7 @@ void Worker::handle(LoadModel& c) {
     const std::string name = std::filesystem::path(c.folder).lexically_normal().filename().string();
     reports_.push(Progress{"Loading " + escaped(name), 0, 0});
     EngineOptions options = options_.engine;
-    if (engine_) options.numerics = engine_->numerics();
+    if (engine_) options.numerics = engine_->numerics(), options.gpu = engine_->device();
     // The old model is kept until the new one is ready.
     std::shared_ptr<Engine> loaded;
     try {
@@ -186,6 +186,15 @@ void Worker::handle(SetNumerics& c) {
     Dialogue& d = need_dialogue();
     engine_->set_numerics(c.numerics);
     d.forget_session();  // its cache is of the other kind
+    measured_for_ = 0;
+    reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info())});
+    reports_.push(CacheChanged{});
+}
+
+void Worker::handle(SetDevice& c) {
+    Dialogue& d = need_dialogue();
+    engine_->set_device(c.gpu);
+    d.forget_session();  // its cache lies elsewhere
     measured_for_ = 0;
     reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info())});
     reports_.push(CacheChanged{});

@@ -54,6 +54,7 @@ class Worker : public CommandSink {
 
     void handle(LoadModel& c);
     void handle(SetNumerics& c);
+    void handle(SetDevice& c);
     void handle(NewConversation& c);
     void handle(OpenConversation& c);
     void handle(DeleteConversation& c);

@@ -32,6 +32,7 @@ struct EngineOptions {
     Numerics numerics = Numerics::exact;
     int n_threads = 0;        // 0: one per core
     int64_t max_context = 0;  // [tokens]; 0: the config's max_position_embeddings, at most 1,048,576
+    int gpu = kCpu;           // or the number of an NVIDIA GPU
 };
 
 class Engine {
@@ -46,6 +47,10 @@ class Engine {
     Numerics numerics() const;
     // Sessions made before keep their numerics; make new ones. Error(bad_input) when the model can't run in it.
     void set_numerics(Numerics n);
+    // Moves to GPU `gpu`, or to the CPU (kCpu). Sessions made before stay where they are; make new ones. Error(device) when there
+    // is no such GPU, Error(out_of_memory) with the plan's numbers when the model can't fit; the engine stays where it was.
+    void set_device(int gpu);
+    int device() const;
     const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none
     const text::ChatFormat& chat_format() const;
     Watch& watch();

@@ -16,6 +16,13 @@ double last_mean(const LabSeries& s, int n) {
     return sum / static_cast<double>(s.value.size() - from);
 }
 
+double first_mean(const LabSeries& s, int n) {
+    const size_t end = std::min(s.value.size(), static_cast<size_t>(n));
+    double sum = 0;
+    for (size_t i = 0; i < end; ++i) sum += s.value[i];
+    return end ? sum / static_cast<double>(end) : NAN;
+}
+
 double largest(const LabSeries& s) {
     double top = -INFINITY;
     for (const double v : s.value) {
@@ -130,6 +137,18 @@ TrainConfig micro_training(int64_t steps, double lr) {
     t.balance = BalanceKind::none;
     t.checkpoint_every = 50;  // to rewind to
     return t;
+}
+
+std::vector<LabKnob> start_knobs() {
+    return {number_knob("init_std", "Initial deviation", "0.125", 0.001, 1,
+                        "of matrices; 0.0722 is that of PyTorch's linear layers; V4's 0.02 is for widths of thousands", true),
+            number_knob("init_embedding", "Embedding's deviation", "1", 0.001, 1000, "times the initial deviation", true)};
+}
+void set_start(const Knobs& knobs, TrainConfig& t) {
+    t.init_std = knobs.number("init_std"), t.init_embedding = knobs.number("init_embedding");
+}
+bool starts_as_preset(const Knobs& knobs) {
+    return knobs.number("init_std") == 0.125 && knobs.number("init_embedding") == 1;
 }
 
 LabKnob size_knob(const std::string& what_full_adds) {

@@ -10,6 +10,7 @@ namespace vitrine::lab {
 
 // One number of one run's curve.
 double last_mean(const LabSeries& s, int n = 20);  // mean of the last n points; NaN without any
+double first_mean(const LabSeries& s, int n = 20);  // of the first n
 double largest(const LabSeries& s);
 double at_step(const LabSeries& s, double step);  // of the last point up to it
 using Reduce = std::function<double(const LabSeries&)>;
@@ -49,7 +50,20 @@ ModelConfig micro_model(const MicroShape& s);
 // mix3, 16 sequences of 64 tokens a step, AdamW (0.9, 0.95), decay 0.1, clip 1, no balancing, matrices of deviation 1 / sqrt(d).
 TrainConfig micro_training(int64_t steps, double lr);
 
+// Knobs "init_std" and "init_embedding": how a model from nothing starts; matrices of 1 / sqrt(d), as micro_training says.
+std::vector<LabKnob> start_knobs();
+void set_start(const Knobs& knobs, TrainConfig& t);
+bool starts_as_preset(const Knobs& knobs);
+
 LabKnob size_knob(const std::string& what_full_adds);
 bool is_full(const Knobs& knobs);
+// The rows of an experiment's table that its size runs: all, or those marked is_quick.
+template <class Cell, size_t N>
+std::vector<Cell> cells_of_size(const Cell (&all)[N], const Knobs& knobs) {
+    std::vector<Cell> chosen;
+    for (const Cell& c : all)
+        if (c.is_quick || is_full(knobs)) chosen.push_back(c);
+    return chosen;
+}
 
 }  // namespace vitrine::lab

@@ -1,5 +1,6 @@
 // A panel: one view of probes. Panels are listed, in order, in panels.cpp.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,13 @@ struct View {
     std::string go_to;                 // a panel sets the name of another panel to switch to it
 };
 
+// What a panel can do by name: in the menu of its name and in the command palette.
+struct PanelAction {
+    std::string title;                                            // "Pause the run"
+    bool is_enabled = true, has_separator = false;                // a line above it in the menu
+    std::function<void(const Snapshot&, CommandSink&)> run;       // outside draw(); the panel is shown next
+};
+
 class Panel {
   public:
     virtual ~Panel() = default;
@@ -33,6 +41,8 @@ class Panel {
     virtual bool needs_model() const { return true; }   // false: drawn without a model too
     // What stands inside exported pictures; empty: model, token, layer, settings.
     virtual std::vector<std::string> picture_lines(const Snapshot&) const { return {}; }
+    // As things stand now; asked for while the menu or the palette is open.
+    virtual std::vector<PanelAction> actions(const Snapshot&) { return {}; }
     virtual void draw(const Snapshot& s, View& view) = 0;
 };
 

@@ -14,6 +14,7 @@
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "engine/device/cpu/bandwidth.h"
+#include "engine/device/cuda/device.h"
 #include "engine/engine.h"
 
 namespace vitrine::cli {
@@ -102,6 +103,17 @@ void measure_prefill(Engine& engine, int64_t n_tokens, std::stop_token stop, Ben
 // Decodes in slices of 8 tokens, each between two readings of 128 MiB.
 void decode_beside_reading(Session& session, std::span<const int32_t> ids, std::stop_token stop, BenchReport& r) {
     constexpr size_t kSlice = 8;
+    if constexpr (kHasCuda)
+        if (r.gpu != kCpu) {
+            r.read_slices = {cuda::copy_gb_per_s(r.gpu)};
+            const auto start = Clock::now();
+            for (const int32_t& id : ids) session.append({&id, 1}, stop);
+            r.decode_tokens_per_s = static_cast<double>(ids.size()) / seconds_since(start);
+            r.decode_slices = {r.decode_tokens_per_s};
+            r.read_slices.push_back(r.read_slices[0]);
+            r.read_bytes = uint64_t{24} << 30;
+            return;
+        }
     Pool pool(r.n_threads);
     cpu::ReadMeter reading(pool);
     double seconds = 0;
@@ -228,6 +240,8 @@ int run_bench(const Args& args) {
     r.numerics = numerics_name(engine->numerics());
     r.kernels = engine->info().kernels;
     r.n_threads = engine->info().n_threads;
+    r.gpu = engine->device();
+    r.device = engine->info().device;
     const auto session = engine->new_session();
     if (context + n_decode > session->max_context())
         throw Error(ErrorKind::bad_input, "--context " + std::to_string(context) + " and " + std::to_string(n_decode) +

@@ -51,7 +51,8 @@ std::array<double, 3> BenchReport::read_share() const {
 
 std::string to_text(const BenchReport& r) {
     std::string s;
-    add(s, "model      %s, %s, %s, %d threads", r.model.c_str(), r.numerics.c_str(), r.kernels.c_str(), r.n_threads);
+    const std::string where = r.gpu == kCpu ? r.kernels + ", " + std::to_string(r.n_threads) + " threads" : r.device;
+    add(s, "model      %s, %s, %s", r.model.c_str(), r.numerics.c_str(), where.c_str());
     add(s, "prefill    %8.1f tokens/s over %lld tokens", r.prefill_tokens_per_s,
         static_cast<long long>(r.prefill_tokens));
     add(s, "decode     %8.1f tokens/s at context %lld, %lld tokens (%lld different), logits included, drawing not",
@@ -79,6 +80,7 @@ std::string to_json(const BenchReport& r) {
     Json j = Json::object();
     put(j, "model", r.model);
     put(j, "numerics", r.numerics);
+    put(j, "device", r.device);
     put(j, "kernels", r.kernels);
     put(j, "threads", r.n_threads);
     put(j, "prefill.tokens", r.prefill_tokens);

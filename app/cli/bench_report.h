@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "app/watching.h"
+#include "engine/base/config/numerics.h"
 
 namespace vitrine::cli {
 
 struct BenchReport {
     std::string model, numerics, kernels;
-    int n_threads = 0;
+    int n_threads = 0, gpu = kCpu;
+    std::string device;
     int64_t prefill_tokens = 0;
     double prefill_tokens_per_s = 0;
     int64_t decode_context = 0, decode_tokens = 0, n_different_tokens = 0;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
 #include <mutex>
 
@@ -21,23 +22,34 @@ std::string ModelArgs::folder_or_shipped() const {
 void add_model_options(Options& o, ModelArgs& m) {
     o.text("-m, --model", "DIR", &m.folder, "checkpoint folder; the shipped model when not given")
         .choice("--numerics", {"exact", "reference"}, &m.numerics, "FP32 throughout, or the official code's rounding")
+        .text("--device", "cpu|cuda[:N]", &m.device, "where it runs: the CPU, or NVIDIA GPU number N (0)")
         .integer("-c, --ctx, --ctx-size", 1, 1048576, &m.context,
                  "largest context in tokens; the model's own when not given")
         .integer("-t, --threads", 1, 1024, &m.threads, "threads; one per core when not given");
 }
 
+int ModelArgs::gpu() const {
+    if (device == "cpu") return kCpu;
+    if (device == "cuda") return 0;
+    int n = 0;
+    const char *first = device.c_str() + 5, *last = device.c_str() + device.size();
+    if (device.rfind("cuda:", 0) == 0)
+        if (const auto [end, error] = std::from_chars(first, last, n); error == std::errc() && end == last && n >= 0) return n;
+    throw UsageError("--device: '" + device + "': expected cpu, cuda or cuda:N");
+}
+
+EngineOptions ModelArgs::options() const { return {numerics_mode(), static_cast<int>(threads), context, gpu()}; }
+
 std::unique_ptr<Engine> load_engine(const ModelArgs& m) {
-    EngineOptions options;
-    options.numerics = m.numerics_mode();
-    options.n_threads = static_cast<int>(m.threads);
-    options.max_context = m.context;
-    auto engine = Engine::load(m.folder_or_shipped(), options);
+    auto engine = Engine::load(m.folder_or_shipped(), m.options());
     const ModelInfo& info = engine->info();
     for (const std::string& w : info.warnings) log_warning(w);
+    const std::string where =
+        info.gpu == kCpu ? info.kernels + ", " + std::to_string(info.n_threads) + " threads" : info.device;
     char line[256];
-    std::snprintf(line, sizeof line, "%s: %.1f M parameters, %.1f M active, %s, %s, %d threads, loaded in %.0f ms",
+    std::snprintf(line, sizeof line, "%s: %.1f M parameters, %.1f M active, %s, %s, loaded in %.0f ms",
                   info.name.c_str(), info.n_params / 1e6, info.n_active_params / 1e6, numerics_name(info.numerics),
-                  info.kernels.c_str(), info.n_threads, info.load_ms);
+                  where.c_str(), info.load_ms);
     log_info(line);
     return engine;
 }

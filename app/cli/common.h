@@ -11,15 +11,18 @@
 
 namespace vitrine {
 class Engine;
+struct EngineOptions;
 }
 
 namespace vitrine::cli {
 
 struct ModelArgs {
-    std::string folder, numerics = "exact";  // folder empty: the shipped model
+    std::string folder, numerics = "exact", device = "cpu";  // folder empty: the shipped model
     int64_t context = 0, threads = 0;
     std::string folder_or_shipped() const;
     Numerics numerics_mode() const { return numerics == "reference" ? Numerics::reference : Numerics::exact; }
+    int gpu() const;             // kCpu, or a GPU's number; UsageError
+    EngineOptions options() const;
 };
 void add_model_options(Options& options, ModelArgs& m);
 // Loads and logs what was loaded, its warnings and the time it took.

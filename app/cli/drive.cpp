@@ -222,7 +222,7 @@ int run_drive(const Args& args) {
     const std::vector<Step> steps = parse_script(read_file(script, 1 << 20), script);
     WorkbenchOptions options;
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
-    options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
+    options.engine = model.options();
     options.is_remembered = !is_forgetful;
     options.experiments = shipped_catalogue();
     if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();

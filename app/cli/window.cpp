@@ -26,7 +26,7 @@ int run_window(const Args& args) {
 
     const auto talk = [&](const std::string& why) {
         log_info(why + " Talking in the terminal instead.");
-        Args rest = {"--numerics", model.numerics};
+        Args rest = {"--numerics", model.numerics, "--device", model.device};
         if (!model.folder.empty()) rest.insert(rest.end(), {"-m", model.folder});
         if (model.context) rest.insert(rest.end(), {"-c", std::to_string(model.context)});
         if (model.threads) rest.insert(rest.end(), {"-t", std::to_string(model.threads)});
@@ -36,7 +36,7 @@ int run_window(const Args& args) {
 
     WorkbenchOptions options;
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
-    options.engine = {model.numerics_mode(), static_cast<int>(model.threads), model.context};
+    options.engine = model.options();
     options.is_remembered = !is_forgetful;
     options.experiments = shipped_catalogue();
     if (!runs.empty()) options.runs_folder = std::filesystem::absolute(runs).string();

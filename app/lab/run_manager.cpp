@@ -155,11 +155,11 @@ void RunManager::handle(ControlRun& c) {
         if (r.reader.run().state == RunState::finished)
             throw Error(ErrorKind::bad_input, c.id + " is finished: rewind it to a checkpoint instead");
         r.resumes = fs::exists(r.reader.run().folder + "/" + run_folder::kRunJson);
-        r.is_queued = true;
+        r.is_queued = true, r.is_called_off = false;
         return;
     }
-    if (c.what == Do::stop && r.is_queued && !has_child) {
-        r.is_queued = false;
+    if (c.what == Do::stop && !has_child && (r.is_queued || r.reader.run().state == RunState::waiting)) {
+        r.is_queued = false, r.is_called_off = true, r.was_told = false;
         return;
     }
     tell_child(r, run_control_line({static_cast<RunControl::Do>(static_cast<int>(c.what)), "", 0}));
@@ -214,6 +214,15 @@ void RunManager::handle(ExportEvents& c) {
     push(LabProblem{"Events of " + std::to_string(c.ids.size()) + " runs for tensorboard --logdir " +
                         fs::path(to).lexically_normal().string(),
                     false});
+}
+
+void RunManager::handle(ShowFolder& c) {
+    const std::string folder = c.id.empty() ? options_.folder : need(c.id).reader.run().folder;
+    try {
+        shown_ = std::make_unique<Child>(std::vector<std::string>{options_.file_manager, folder}, "/dev/null");
+    } catch (const Error& e) {
+        throw Error(ErrorKind::io, "the folder " + escaped(folder, 512) + " can't be shown: " + e.what());
+    }
 }
 
 void RunManager::handle(RunsAtOnce& c) {

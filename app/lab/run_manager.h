@@ -3,7 +3,8 @@
 // send() and take() are the UI thread's and never wait for a disk or a process; everything else happens on the
 // manager's thread, which looks at the folders ten times a second while something runs and every two seconds otherwise
 // (runs that were started elsewhere appear too). Points are read for what is watched only. When the window closes, runs
-// are asked to stop: they write a checkpoint and can be resumed.
+// are asked to stop: they write a checkpoint and can be resumed. Those that waited wait still in the next window, held
+// until they are resumed: nothing computes that nobody asked for there.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -29,6 +30,7 @@ struct RunManagerOptions {
     std::vector<std::string> extra;  // words after those that say which run: tests
     int n_at_once = 1;
     double stop_seconds = 5;  // that runs get to stop when the window closes
+    std::string file_manager = "/usr/bin/xdg-open";  // shows a folder
 };
 
 class RunManager {
@@ -49,7 +51,7 @@ class RunManager {
         explicit Run(const std::string& folder) : reader(folder) {}
         RunReader reader;
         std::unique_ptr<Child> child;
-        bool is_queued = false, resumes = false, was_told = false, was_told_waiting = false;
+        bool is_queued = false, is_called_off = false, resumes = false, was_told = false, was_told_waiting = false;
         std::string problem;  // why its process could not be started
         int64_t generation = 0;
         std::map<std::string, double> read_to;  // of watched scalars: the last step that was told
@@ -64,6 +66,7 @@ class RunManager {
     void handle(WatchScalars& c);
     void handle(ExportEvents& c);
     void handle(RunsAtOnce& c);
+    void handle(ShowFolder& c);
 
     Run& need(const std::string& id);
     Run& add(const std::string& id);
@@ -92,6 +95,7 @@ class RunManager {
     std::vector<std::string> order_;  // oldest first
     std::set<std::string> watched_runs_, watched_;
     std::set<std::string> to_judge_;
+    std::unique_ptr<Child> shown_;  // the file manager that was started last
     int n_at_once_ = 1;
     int64_t serial_ = 0;
     // Shared, each for moments only.

@@ -130,7 +130,7 @@ void RunManager::tell(Run& r) {
             run.error = r.problem + (run.error.empty() ? "" : "; " + run.error);
             run.state = RunState::failed, run.last_log_line = r.reader.last_line();
         }
-        if (!r.child && run.state == RunState::waiting) run.state = RunState::stopped;  // asked for, never begun
+        if (!r.child && run.state == RunState::waiting && r.is_called_off) run.state = RunState::stopped;
         run.is_resumable = !r.child && run.state != RunState::finished && run.state != RunState::running &&
                            run.state != RunState::paused;
     }

@@ -29,6 +29,12 @@ std::vector<std::vector<float>> router_bias(const ModelConfig& c, const ModelWei
     return bias;
 }
 
+std::string device_name(const Engine::Impl& e) {
+    if constexpr (kHasCuda)
+        if (e.gpu) return "cuda:" + std::to_string(e.gpu->device()->gpu().index) + " (" + e.gpu->device()->gpu().name + ")";
+    return "CPU";
+}
+
 ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     ModelInfo i;
     i.folder = folder;
@@ -39,6 +45,9 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     i.sampling = read_generation_config(folder);
     i.n_threads = e.pool.n_threads();
     i.kernels = cpu::kernels().name;
+    i.device = device_name(e);
+    i.gpu = e.info.gpu;
+    for (const cuda::Gpu& g : cuda::gpus().found) i.gpus.push_back(g.name);
     i.tensors = e.weights.tensors;
     i.warnings = e.weights.warnings;
     i.n_params = e.weights.n_params;
@@ -72,6 +81,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     std::unique_ptr<Engine> engine(new Engine);
     engine->impl_ = std::make_unique<Impl>(n_threads);
     Impl& e = *engine->impl_;
+    e.folder = folder;
     e.config = parsed.config;
     e.numerics = options.numerics;
     e.max_context = options.max_context > 0 ? options.max_context : std::min(parsed.config.max_position, kContextLimit);
@@ -86,6 +96,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
         e.chat_format = text::load_chat_format(folder);
     }
     throw_if_stopped(stop);
+    engine->set_device(options.gpu);
     e.info = describe(e, folder);
     e.info.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     return engine;
@@ -102,6 +113,27 @@ OpTimes& Engine::op_times() { return impl_->times; }
 void Engine::set_numerics(Numerics n) {
     if (n == Numerics::reference) throw_if_any(validate_reference(impl_->config, impl_->info.folder + "/config.json"));
     impl_->numerics = impl_->info.numerics = n;
+}
+
+void Engine::set_device(int gpu) {
+    Impl& e = *impl_;
+    if (gpu == device()) return;
+    if (gpu == kCpu) {
+        e.gpu = nullptr;
+    } else if constexpr (kHasCuda) {
+        throw_if_any(validate_gpu(e.config, e.folder + "/config.json"));
+        e.gpu = std::make_shared<GpuRunner>(gpu, e.config, e.weights, e.numerics);
+    } else {
+        throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);
+    }
+    e.info.device = device_name(e);
+    e.info.gpu = gpu;
+}
+
+int Engine::device() const {
+    if constexpr (kHasCuda)
+        if (impl_->gpu) return impl_->gpu->device()->gpu().index;
+    return kCpu;
 }
 
 std::unique_ptr<Session> Engine::new_session() {

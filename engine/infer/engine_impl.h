@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "engine/engine.h"
+#include "engine/infer/gpu_runner.h"
 #include "engine/model/v4.h"
 #include "engine/ops/ctx.h"
 #include "engine/text/chat.h"
@@ -13,6 +14,7 @@ namespace vitrine {
 
 struct Engine::Impl {
     explicit Impl(int n_threads) : pool(n_threads) {}
+    std::string folder;
     ModelConfig config;
     ModelWeights weights;
     Numerics numerics = Numerics::exact;
@@ -24,12 +26,15 @@ struct Engine::Impl {
     OpTimes times;
     Pool pool;
     Arena arena;
+    std::shared_ptr<GpuRunner> gpu;   // null: the CPU
 };
 
 struct Session::Impl {
-    explicit Impl(Engine::Impl& e) : engine(e), numerics(e.numerics), cache(e.config, e.numerics) {}
+    explicit Impl(Engine::Impl& e) : engine(e), numerics(e.numerics), gpu(e.gpu), cache(empty_cache()) {}
+    SequenceCache empty_cache() const;
     Engine::Impl& engine;
     Numerics numerics;
+    std::shared_ptr<GpuRunner> gpu;            // where it runs, for good
     SequenceCache cache;
     std::vector<int32_t> tokens;
     std::vector<float> logits;                 // after the last token; empty: must be recomputed

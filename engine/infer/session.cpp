@@ -58,7 +58,21 @@ void publish_logits(const Ctx& ctx, const Tensor& logits_TV) {
     }
 }
 
+Tensor run_on_gpu(GpuRunner& gpu, const Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+    if constexpr (kHasCuda) {
+        const GpuRunner::Result r = gpu.run(ctx, c, batch, rows);
+        return {const_cast<float*>(r.logits), DType::f32, {r.n, c.vocab_size}};
+    }
+    return {};
+}
+
 }  // namespace
+
+SequenceCache Session::Impl::empty_cache() const {
+    if constexpr (kHasCuda)
+        if (gpu) return SequenceCache(engine.config, numerics, gpu->device());
+    return SequenceCache(engine.config, numerics);
+}
 
 Session::Session() = default;
 Session::~Session() = default;
@@ -77,7 +91,9 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop) {
     const bool all = wants_all_logits(ctx);
     Tensor logits_TV;
     try {
-        logits_TV = forward(ctx, engine.config, engine.weights, batch, all ? LogitRows::all : LogitRows::last);
+        const LogitRows rows = all ? LogitRows::all : LogitRows::last;
+        if (gpu) logits_TV = run_on_gpu(*gpu, ctx, engine.config, batch, rows);
+        else logits_TV = forward(ctx, engine.config, engine.weights, batch, rows);
         throw_if_mapping_failed();
     } catch (...) {
         cache.truncate(cache.length);  // gives back what the abandoned chunk grew
@@ -120,8 +136,8 @@ void Session::Impl::feed_quietly(std::span<const int32_t> ids, std::stop_token s
     const auto saved_trace = std::exchange(trace, nullptr);
     const auto saved_sink = std::exchange(sink, nullptr);
     try {
-        for (size_t at = 0; at < ids.size(); at += kMaxChunk)
-            feed(ids.subspan(at, std::min<size_t>(kMaxChunk, ids.size() - at)), stop);
+        const auto chunk = static_cast<size_t>(cache.max_chunk());
+        for (size_t at = 0; at < ids.size(); at += chunk) feed(ids.subspan(at, std::min(chunk, ids.size() - at)), stop);
     } catch (...) {
         trace = saved_trace;
         sink = saved_sink;
@@ -139,7 +155,7 @@ void Session::Impl::restore_at_most(int64_t n) {
     } else if (!states.empty()) {
         cache.restore(states.back());
     } else {
-        cache = SequenceCache(engine.config, numerics);
+        cache = empty_cache();
     }
     tokens.resize(static_cast<size_t>(cache.length));
     logits.clear();
@@ -176,7 +192,7 @@ void Session::append(std::span<const int32_t> ids, std::stop_token stop, const s
                                               " tokens, the context holds at most " + std::to_string(s.engine.max_context));
     for (int64_t done = 0; done < n;) {
         if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
-        const int64_t chunk = std::min(kMaxChunk, n - done);
+        const int64_t chunk = std::min(s.cache.max_chunk(), n - done);
         s.feed(ids.subspan(static_cast<size_t>(done), static_cast<size_t>(chunk)), stop);
         done += chunk;
         if (n > 1 && s.cache.length / kKeepEvery != (s.cache.length - chunk) / kKeepEvery) s.keep_state();
@@ -212,6 +228,7 @@ std::unique_ptr<Session> Session::fork() const {
     s->impl_ = std::make_unique<Impl>(*impl_);
     s->impl_->trace = nullptr;
     s->impl_->sink = nullptr;
+    s->impl_->cache.own_gpu_memory();
     return s;
 }
 

@@ -389,6 +389,8 @@ class ConfigParser {
                 else if (scaling->is_object())
                     yarn(*scaling, "rope_scaling.");
             }
+        } else if (!nested && root_.find("compress_rope_theta")) {  // nobody reads it; written again as it was
+            config_.compress_rope_theta = real(root_, "", "compress_rope_theta", 1.0001, 1e12);
         }
         rope_dim(main);
     }

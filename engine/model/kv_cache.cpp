@@ -8,15 +8,36 @@
 
 namespace vitrine {
 
-RowRing::RowRing(int64_t row_bytes, int64_t needed_rows)
-    : row_bytes_(row_bytes), capacity_(needed_rows + kRollbackSlack + kMaxChunk), needed_(needed_rows) {
-    data_.resize(static_cast<size_t>(row_bytes_ * capacity_));
+RowRing::RowRing(int64_t row_bytes, int64_t needed_rows, int64_t chunk, const std::shared_ptr<cuda::Device>& gpu)
+    : row_bytes_(row_bytes), capacity_(needed_rows + kRollbackSlack + chunk), needed_(needed_rows) {
+    if constexpr (kHasCuda)
+        if (gpu) {
+            gpu_ = std::make_shared<cuda::Buffer>(gpu, bytes());
+            return;
+        }
+    data_.resize(bytes());
+}
+
+void RowRing::own_gpu_memory() {
+    if constexpr (kHasCuda)
+        if (gpu_) gpu_ = gpu_->clone(gpu_->bytes());
 }
 
 std::string RowRing::save(int64_t length) const {
     std::string s;
     if (row_bytes_ == 0) return s;
-    for (int64_t p = std::max<int64_t>(0, length - needed_ - kRollbackSlack); p < length; ++p)
+    const int64_t first = std::max<int64_t>(0, length - needed_ - kRollbackSlack);
+    if constexpr (kHasCuda)
+        if (gpu_) {
+            s.resize(static_cast<size_t>((length - first) * row_bytes_));
+            for_each_run(first, length, [&](int64_t p, int64_t n) {
+                gpu_->device().download(s.data() + (p - first) * row_bytes_, gpu_->data() + p % capacity_ * row_bytes_,
+                                        static_cast<size_t>(n * row_bytes_));
+            });
+            gpu_->device().sync();
+            return s;
+        }
+    for (int64_t p = first; p < length; ++p)
         s.append(reinterpret_cast<const char*>(row(p)), static_cast<size_t>(row_bytes_));
     return s;
 }
@@ -24,8 +45,42 @@ std::string RowRing::save(int64_t length) const {
 void RowRing::restore(int64_t length, const std::string& rows) {
     if (row_bytes_ == 0) return;
     const int64_t n = static_cast<int64_t>(rows.size()) / row_bytes_;
+    if constexpr (kHasCuda)
+        if (gpu_) {
+            for_each_run(length - n, length, [&](int64_t p, int64_t count) {
+                gpu_->device().upload(gpu_->data() + p % capacity_ * row_bytes_, rows.data() + (p - length + n) * row_bytes_,
+                                      static_cast<size_t>(count * row_bytes_));
+            });
+            gpu_->device().sync();
+            return;
+        }
     for (int64_t i = 0; i < n; ++i)
         std::memcpy(row(length - n + i), rows.data() + i * row_bytes_, static_cast<size_t>(row_bytes_));
+}
+
+EntryStore::EntryStore(int64_t row_bytes, const std::shared_ptr<cuda::Device>& gpu) : row_bytes_(row_bytes) {
+    if constexpr (kHasCuda)
+        if (gpu && row_bytes > 0)
+            gpu_ = std::make_shared<cuda::Buffer>(gpu, static_cast<size_t>(gpu_capacity(0) * row_bytes_));
+}
+
+int64_t EntryStore::gpu_capacity(int64_t n_entries) {
+    int64_t n = 1024;
+    while (n < n_entries) n *= 2;
+    return n;
+}
+
+void EntryStore::reserve(int64_t n_entries) {
+    reserved_ = std::max(reserved_, n_entries);
+    if constexpr (kHasCuda) {
+        const auto bytes = static_cast<size_t>(gpu_capacity(reserved_) * row_bytes_);
+        if (gpu_ && bytes > gpu_->bytes()) gpu_ = gpu_->clone(bytes);
+    }
+}
+
+void EntryStore::own_gpu_memory() {
+    if constexpr (kHasCuda)
+        if (gpu_) gpu_ = gpu_->clone(gpu_->bytes());
 }
 
 std::byte* EntryStore::writable_row(int64_t i) {
@@ -39,20 +94,21 @@ void EntryStore::drop_from(int64_t n_entries) {
     blocks_.resize(std::min<size_t>(blocks_.size(), (n_entries + kEntriesPerBlock - 1) / kEntriesPerBlock));
 }
 
-SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics) {
+SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu)
+    : gpu_(std::move(gpu)), max_chunk_(gpu_ ? kMaxGpuChunk : kMaxChunk) {
     const bool packed = numerics == Numerics::reference;
     entry_format = {packed, config.head_dim, config.rope_dim};
     index_format = {packed, config.index_head_dim};
     for (const LayerConfig& l : config.layers) {
         LayerCache c;
-        c.window = RowRing(entry_format.row_bytes(), config.sliding_window - 1);
+        c.window = RowRing(entry_format.row_bytes(), config.sliding_window - 1, max_chunk_, gpu_);
         if (l.ratio > 0) {
             const int64_t o = l.kind() == LayerKind::csa ? 2 : 1;
-            c.compressor = RowRing(2 * o * config.head_dim * 4, o * l.ratio);
-            c.entries = EntryStore(entry_format.row_bytes());
+            c.compressor = RowRing(2 * o * config.head_dim * 4, o * l.ratio, max_chunk_, gpu_);
+            c.entries = EntryStore(entry_format.row_bytes(), gpu_);
             if (l.kind() == LayerKind::csa) {
-                c.index_compressor = RowRing(2 * o * config.index_head_dim * 4, o * l.ratio);
-                c.index_keys = EntryStore(index_format.row_bytes());
+                c.index_compressor = RowRing(2 * o * config.index_head_dim * 4, o * l.ratio, max_chunk_, gpu_);
+                c.index_keys = EntryStore(index_format.row_bytes(), gpu_);
             }
         }
         layers.push_back(std::move(c));
@@ -71,8 +127,32 @@ void SequenceCache::truncate(int64_t n) {
 }
 
 void SequenceCache::will_write_to(int64_t end) {
-    VITRINE_ASSERT(end <= length + kMaxChunk);
-    oldest_ = std::max(oldest_, end - kRollbackSlack - kMaxChunk);
+    VITRINE_ASSERT(end <= length + max_chunk_);
+    oldest_ = std::max(oldest_, end - kRollbackSlack - max_chunk_);
+    for (size_t i = 0; i < layers.size() && gpu_; ++i) {
+        if (ratios_[i] == 0) continue;
+        layers[i].entries.reserve(end / ratios_[i]);
+        if (layers[i].index_keys.row_bytes() > 0) layers[i].index_keys.reserve(end / ratios_[i]);
+    }
+}
+
+cuda::LayerView SequenceCache::view(size_t l) const {
+    const LayerCache& c = layers[l];
+    return {c.window.on_gpu(),
+            c.entries.on_gpu(),
+            c.index_keys.on_gpu(),
+            reinterpret_cast<float*>(c.compressor.on_gpu()),
+            reinterpret_cast<float*>(c.index_compressor.on_gpu()),
+            c.window.capacity(),
+            c.compressor.capacity(),
+            c.index_compressor.capacity()};
+}
+
+void SequenceCache::own_gpu_memory() {
+    for (LayerCache& l : layers) {
+        for (RowRing* r : {&l.window, &l.compressor, &l.index_compressor}) r->own_gpu_memory();
+        for (EntryStore* e : {&l.entries, &l.index_keys}) e->own_gpu_memory();
+    }
 }
 
 void SequenceCache::store_entry(const float* entry, std::byte* row) const {
@@ -96,7 +176,7 @@ SequenceCache::State SequenceCache::save() const {
     State s{length, {}, {}};
     for (const LayerCache& l : layers) {
         s.rings.push_back({l.window.save(length), l.compressor.save(length), l.index_compressor.save(length)});
-        s.stores.push_back({l.entries, l.index_keys});
+        if (!gpu_) s.stores.push_back({l.entries, l.index_keys});
     }
     return s;
 }
@@ -108,6 +188,7 @@ void SequenceCache::restore(const State& s) {
         layers[i].window.restore(length, s.rings[i][0]);
         layers[i].compressor.restore(length, s.rings[i][1]);
         layers[i].index_compressor.restore(length, s.rings[i][2]);
+        if (gpu_) continue;
         layers[i].entries = s.stores[i][0];
         layers[i].index_keys = s.stores[i][1];
     }
@@ -120,8 +201,10 @@ CacheReport SequenceCache::report(const ModelConfig& config) const {
     const uint64_t entry = entry_row_bytes(config.head_dim, config.rope_dim, packed);
     const uint64_t key = index_key_row_bytes(config.index_head_dim, packed);
     const auto index = [](CacheKind k) { return static_cast<int>(k); };
-    const auto ring = [](uint64_t rows, uint64_t row) { return (rows + kRollbackSlack + kMaxChunk) * row; };
-    const auto blocks = [](int64_t n, uint64_t row) {
+    const auto chunk = static_cast<uint64_t>(max_chunk_);
+    const auto ring = [chunk](uint64_t rows, uint64_t row) { return (rows + kRollbackSlack + chunk) * row; };
+    const auto blocks = [this](int64_t n, const EntryStore& store, uint64_t row) {
+        if (gpu_) return static_cast<uint64_t>(EntryStore::gpu_capacity(store.reserved())) * row;
         return static_cast<uint64_t>((n + kEntriesPerBlock - 1) / kEntriesPerBlock * kEntriesPerBlock) * row;
     };
     for (size_t i = 0; i < layers.size(); ++i) {
@@ -136,9 +219,9 @@ CacheReport SequenceCache::report(const ModelConfig& config) const {
             b.n_entries = length / lc.ratio;
             const CacheKind kind = is_csa ? CacheKind::csa_entries : CacheKind::hca_entries;
             b.allocated[index(kind)] = l.entries.bytes();
-            b.expected[index(kind)] = blocks(b.n_entries, entry);
+            b.expected[index(kind)] = blocks(b.n_entries, l.entries, entry);
             b.allocated[index(CacheKind::index_keys)] = l.index_keys.bytes();
-            b.expected[index(CacheKind::index_keys)] = is_csa ? blocks(b.n_entries, key) : 0;
+            b.expected[index(CacheKind::index_keys)] = is_csa ? blocks(b.n_entries, l.index_keys, key) : 0;
             const uint64_t o = is_csa ? 2 : 1, rows = o * lc.ratio;
             b.allocated[index(CacheKind::compressor_state)] = l.compressor.bytes() + l.index_compressor.bytes();
             b.expected[index(CacheKind::compressor_state)] =

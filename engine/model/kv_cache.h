@@ -14,48 +14,71 @@
 #include "engine/base/config/model_config.h"
 #include "engine/base/config/numerics.h"
 #include "engine/device/cpu/kernels.h"
+#include "engine/device/cuda/device.h"
 #include "engine/telemetry/cache_report.h"
 
 namespace vitrine {
 
 inline constexpr int64_t kRollbackSlack = 64;   // rows kept beyond what the next token needs
 inline constexpr int64_t kMaxChunk = 512;       // most new tokens of one sequence in one forward pass
+inline constexpr int64_t kMaxGpuChunk = 4096;   // the same on a GPU
 inline constexpr int64_t kEntriesPerBlock = 128;
 
 // Rows [position - capacity + 1, position], row p in slot p mod capacity.
 class RowRing {
   public:
     RowRing() = default;
-    RowRing(int64_t row_bytes, int64_t needed_rows);   // capacity = needed + slack + chunk
+    // capacity = needed + slack + chunk; on the GPU when there is one
+    RowRing(int64_t row_bytes, int64_t needed_rows, int64_t chunk = kMaxChunk, const std::shared_ptr<cuda::Device>& gpu = {});
     std::byte* row(int64_t position) { return data_.data() + position % capacity_ * row_bytes_; }
     const std::byte* row(int64_t position) const { return data_.data() + position % capacity_ * row_bytes_; }
     int64_t row_bytes() const { return row_bytes_; }
     int64_t capacity() const { return capacity_; }
     int64_t needed_rows() const { return needed_; }
-    uint64_t bytes() const { return data_.size(); }
+    uint64_t bytes() const { return static_cast<uint64_t>(row_bytes_ * capacity_); }
+    std::byte* on_gpu() const { return gpu_ ? gpu_->data() : nullptr; }
+    void own_gpu_memory();                             // a copy of what a copy of this shares
     // The rows that a token at `length` may still need, oldest first; and back.
     std::string save(int64_t length) const;
     void restore(int64_t length, const std::string& rows);
 
   private:
+    // Calls f(position, rows) for the stretches of [first, end) that lie in one piece.
+    template <class F>
+    void for_each_run(int64_t first, int64_t end, F&& f) const {
+        for (int64_t p = first; p < end;) {
+            const int64_t left = capacity_ - p % capacity_, n = left < end - p ? left : end - p;
+            f(p, n);
+            p += n;
+        }
+    }
     int64_t row_bytes_ = 0, capacity_ = 1, needed_ = 0;
     std::vector<std::byte> data_;
+    std::shared_ptr<cuda::Buffer> gpu_;
 };
 
 class EntryStore {
   public:
     EntryStore() = default;
-    explicit EntryStore(int64_t row_bytes) : row_bytes_(row_bytes) {}
+    explicit EntryStore(int64_t row_bytes, const std::shared_ptr<cuda::Device>& gpu = {});
     const std::byte* row(int64_t i) const { return blocks_[i / kEntriesPerBlock]->data() + i % kEntriesPerBlock * row_bytes_; }
     std::byte* writable_row(int64_t i);                // grows by blocks; copies a shared block
     void drop_from(int64_t n_entries);                 // gives back whole blocks that hold nothing below n_entries
     int64_t row_bytes() const { return row_bytes_; }
-    uint64_t bytes() const { return blocks_.size() * kEntriesPerBlock * row_bytes_; }
+    uint64_t bytes() const { return gpu_ ? gpu_->bytes() : blocks_.size() * kEntriesPerBlock * row_bytes_; }
+    // On a GPU: one piece that grows by doubling, so the rows may move; never given back before the sequence ends.
+    void reserve(int64_t n_entries);
+    static int64_t gpu_capacity(int64_t n_entries);    // rows that are allocated once n_entries were asked for
+    int64_t reserved() const { return reserved_; }
+    std::byte* on_gpu() const { return gpu_ ? gpu_->data() : nullptr; }
+    void own_gpu_memory();
 
   private:
     using Block = std::vector<std::byte>;
     int64_t row_bytes_ = 0;
     std::vector<std::shared_ptr<Block>> blocks_;
+    std::shared_ptr<cuda::Buffer> gpu_;
+    int64_t reserved_ = 0;   // most entries ever asked for
 };
 
 struct LayerCache {
@@ -68,7 +91,7 @@ struct LayerCache {
 
 class SequenceCache {
   public:
-    SequenceCache(const ModelConfig& config, Numerics numerics);
+    SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu = {});
     int64_t length = 0;      // tokens whose rows and entries are valid
     std::vector<LayerCache> layers;
     cpu::EntryFormat entry_format;
@@ -81,11 +104,18 @@ class SequenceCache {
     // The forward pass is about to write rows up to (not including) position `end`.
     void will_write_to(int64_t end);
 
+    int64_t max_chunk() const { return max_chunk_; }
+    // On a GPU. Addresses of layer l for the kernels; valid until will_write_to.
+    cuda::LayerView view(size_t l) const;
+    // On a GPU a copy shares its rows until this is called.
+    void own_gpu_memory();
+
     // One entry of c floats, or index key of D floats, in the cache's own format (packed in `reference`).
     void store_entry(const float* entry, std::byte* row) const;
     void store_index_key(const float* key, std::byte* row) const;
 
-    // Everything needed to go on from `length`: ring rows; entries are shared.
+    // Everything needed to go on from `length`: ring rows; entries are shared. On a GPU entries are not kept: those below
+    // `length` stay where they are for as long as a state that needs them is kept.
     struct State {
         int64_t length = 0;
         std::vector<std::array<std::string, 3>> rings;
@@ -97,6 +127,8 @@ class SequenceCache {
     CacheReport report(const ModelConfig& config) const;
 
   private:
+    std::shared_ptr<cuda::Device> gpu_;
+    int64_t max_chunk_ = kMaxChunk;
     int64_t oldest_ = 0;     // shortest length whose rows are all still there
     std::vector<int> ratios_;
 };

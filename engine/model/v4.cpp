@@ -36,6 +36,14 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
     if (ctx.wants(kStreams)) ctx.publish(kStreams, x_TND, static_cast<int>(n), static_cast<int>(d));
     if (!ctx.wants(kStreamNorms) && !ctx.wants(kStreamSimilarity)) return;
+    const int ni = static_cast<int>(n);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            const cuda::StreamMeasures s = cuda::measure_streams(ctx, x_TND);
+            if (ctx.wants(kStreamNorms)) ctx.publish(kStreamNorms, s.norms_TN, 1, ni);
+            if (ctx.wants(kStreamSimilarity)) ctx.publish(kStreamSimilarity, s.cosines_TNN, ni, ni);
+            return;
+        }
     Tensor norms = ctx.arena.make(DType::f32, {n_tokens, n}), cosines = ctx.arena.make(DType::f32, {n_tokens, n, n});
     for (int64_t t = 0; t < n_tokens; ++t) {
         const float* x = x_TND.row<float>(t);
@@ -47,7 +55,6 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
                 cosine[j * n + k] = both > 0 ? cpu::kernels().dot(x + j * d, x + k * d, d) / both : 0.0f;
             }
     }
-    const int ni = static_cast<int>(n);
     if (ctx.wants(kStreamNorms)) ctx.publish(kStreamNorms, norms, 1, ni);
     if (ctx.wants(kStreamSimilarity)) ctx.publish(kStreamSimilarity, cosines, ni, ni);
 }
@@ -55,6 +62,8 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
 // The rows whose logits are wanted.
 Tensor pick_rows(Ctx& ctx, const Tensor& x_TND, const Batch& batch, LogitRows rows) {
     if (rows == LogitRows::all) return x_TND;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::last_rows(ctx, x_TND);
     Shape shape = x_TND.shape;
     shape.n[0] = static_cast<int64_t>(batch.segments.size());
     Tensor y = ctx.arena.make(DType::f32, shape);
@@ -71,6 +80,12 @@ BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
     for (const Segment& s : batch.segments)
         for (int64_t i = s.begin; i < s.end; ++i) positions[i] = s.position + i - s.begin;
     BatchAngles a{rope_frequencies(c, false), rope_frequencies(c, true), {}, {}};
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            a.window = cuda::rope_angles(ctx, a.window_f);
+            a.compressed = cuda::rope_angles(ctx, a.compressed_f);
+            return a;
+        }
     a.window = rope_angles(ctx, positions, a.window_f);
     a.compressed = rope_angles(ctx, positions, a.compressed_f);
     return a;
@@ -87,22 +102,20 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
 
     will_use(ctx, w.attn.wq_a);
     const Residual& residual = residual_for(c);
-    const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, c);
+    const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, w.attn_norm, c);
     publish_site(ctx, attn, kAttnSite);
-    const Tensor normed_TD = rmsnorm(ctx, attn.u_TD, w.attn_norm, c.rms_norm_eps);
-    const Tensor attn_TD = attention_for(layer)(ctx, normed_TD, in);
+    const Tensor attn_TD = attention_for(layer)(ctx, attn.normed_TD, in);
     if (ctx.wants(kAttnOut)) ctx.publish(kAttnOut, attn_TD, 1, c.hidden_size);
     will_use(ctx, w.hc_ffn.fn);
     const Tensor mid_TND = hyper_mix(ctx, x_TND, attn, attn_TD);
 
     will_use(ctx, w.ffn.gate);
-    const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, c);
+    const HyperSite mlp = residual.site(ctx, mid_TND, w.hc_ffn, w.ffn_norm, c);
     publish_site(ctx, mlp, kMlpSite);
-    const Tensor h_TD = rmsnorm(ctx, mlp.u_TD, w.ffn_norm, c.rms_norm_eps);
     std::vector<int64_t> ends;
     for (const Segment& s : batch.segments) ends.push_back(s.end);
-    const Routing routing = route(ctx, h_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
-    const Tensor mlp_TD = moe(ctx, h_TD, routing, w.ffn, c);
+    const Routing routing = route(ctx, mlp.normed_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
+    const Tensor mlp_TD = moe(ctx, mlp.normed_TD, routing, w.ffn, c);
     if (ctx.wants(kMlpOut)) ctx.publish(kMlpOut, mlp_TD, 1, c.hidden_size);
     const Tensor next_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD, out_TND);
     publish_streams(ctx, next_TND);
@@ -146,9 +159,11 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
         VITRINE_ASSERT(ctx.tape ? !s.cache && s.position == 0 : s.position == s.cache->length);
         if (s.cache) s.cache->will_write_to(s.position + s.end - s.begin);
     }
+    // What a short step on a GPU publishes stays where it is until one copy takes it all to the host.
+    const bool keeps_values = ctx.cuda && ctx.watch && ctx.watch->get() != kNoProbes && static_cast<int64_t>(batch.tokens.size()) <= cuda::kFewRows;
     const auto angles = std::make_shared<BatchAngles>(batch_angles(ctx, c, batch));
     Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
-    Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(DType::f32, x_TND.shape);
+    Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(x_TND.dtype, x_TND.shape);
 
     for (int l = 0; l < c.n_layers(); ++l) {
         ctx.check_stop();
@@ -159,9 +174,14 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
                                : block(ctx, c, w.blocks[l], l, x_TND, batch, *angles);
             continue;
         }
+        if (keeps_values) {
+            x_TND = block(ctx, c, w.blocks[l], l, x_TND, batch, *angles);
+            continue;
+        }
         const Arena::Scope scratch(ctx.arena);  // nothing of a block outlives it but its streams
         block(ctx, c, w.blocks[l], l, x_TND, batch, *angles, other_TND);
         std::swap(x_TND, other_TND);
+        if (ctx.cuda && ctx.cuda->after_block) ctx.cuda->after_block();
     }
     ctx.layer = -1;
     return x_TND;

@@ -73,6 +73,11 @@ class Reader {
         if (v && v->is_number() && v->as_double() > 0 && v->as_double() <= 1) out = v->as_double();
         else if (v) wrong(key, *v, "expected a number in (0, 1]");
     }
+    void at_least_0(const char* key, double& out) {
+        const Json* v = find(key);
+        if (v && v->is_number() && v->as_double() >= 0 && v->as_double() <= 1e30) out = v->as_double();
+        else if (v) wrong(key, *v, "expected a number in [0, 1e30]");
+    }
     void unknown() {
         for (const auto& [k, v] : object_.members()) {
             if (std::find(known_.begin(), known_.end(), k) != known_.end()) continue;
@@ -106,6 +111,7 @@ void read_variants(const Json& vitrine, const std::string& file, ModelConfig& c,
     r.flag("kv_norm", v.kv_norm);
     r.integer("n_kv_heads", 1, 4096, v.n_kv_heads);
     r.integer("kv_lora_rank", 0, 1 << 16, v.kv_lora_rank);
+    r.at_least_0("attention_softcap", v.attention_softcap);
     if (const Json* kinds = r.find("attention")) {
         if (!kinds->is_array() || kinds->size() != c.layers.size())
             r.wrong("attention", *kinds, "expected " + std::to_string(c.layers.size()) + " names, one per layer");
@@ -131,6 +137,7 @@ Json variants_to_json(const ModelConfig& c) {
     if (v.kv_norm != v4.kv_norm) j.set("kv_norm", v.kv_norm);
     if (v.n_kv_heads != v4.n_kv_heads) j.set("n_kv_heads", v.n_kv_heads);
     if (v.kv_lora_rank != v4.kv_lora_rank) j.set("kv_lora_rank", v.kv_lora_rank);
+    if (v.attention_softcap != v4.attention_softcap) j.set("attention_softcap", v.attention_softcap);
     return j;
 }
 
@@ -167,6 +174,18 @@ std::vector<Issue> validate_session(const ModelConfig& c, const std::string& fil
             issues.push_back({file, "vitrine.attention[" + std::to_string(i) + "]", attention_name(c.layers[i].attention),
                               "layer " + std::to_string(i) + " trains and evaluates whole sequences only: a session has no cache "
                               "for this kind; expected \"none\"", ""});
+    if (c.variants.attention_softcap != 0)
+        issues.push_back({file, "vitrine.attention_softcap", Json(c.variants.attention_softcap).dump(),
+                          "trains and evaluates whole sequences only: expected 0", ""});
+    return issues;
+}
+
+std::vector<Issue> validate_gpu(const ModelConfig& c, const std::string& file) {
+    std::vector<Issue> issues;
+    if (c.variants.residual == ResidualKind::plain)
+        issues.push_back({file, "vitrine.residual", "plain", "runs on the CPU only; expected mhc, mhc_lite or hc on a GPU", ""});
+    if (c.variants.router == RouterKind::top_p)
+        issues.push_back({file, "vitrine.router", "top_p", "runs on the CPU only; expected topk_bias or topk on a GPU", ""});
     return issues;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 #include <numeric>
+#include <vector>
 
 namespace vitrine {
 
@@ -35,12 +36,17 @@ double OpTimes::total_multiply_adds() const { return std::accumulate(std::begin(
 void Ctx::publish(Probe p, const Tensor& x, int rows, int cols) const {
     if constexpr (kHasCuda)
         if (cuda) return publish_later(p, x, rows, cols);
+    std::vector<float> narrow;  // probes are FP32
     for (int64_t t = 0; t < x.dim(0); ++t) {
         const int token = static_cast<int>(t);
-        if (x.dtype == DType::i32)
+        if (x.dtype == DType::i32) {
             probes->put(token, p, layer, x.row<int32_t>(t), rows, cols);
-        else
+        } else if (x.dtype == DType::f64) {
+            narrow.assign(x.row<double>(t), x.row<double>(t) + rows * cols);
+            probes->put(token, p, layer, narrow.data(), rows, cols);
+        } else {
             probes->put(token, p, layer, x.row<float>(t), rows, cols);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ struct Source {
 
 // One row of blocks per source: 4-byte elements as they are, BF16 widened.
 __global__ void gather_sources(const Source* sources, std::byte* to) {
+    after_previous();
     const Source s = sources[blockIdx.y];
     auto* out = reinterpret_cast<float*>(to + s.offset);
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -34,15 +35,15 @@ Deliveries::~Deliveries() {
     if (host_list_) cudaFreeHost(host_list_);
 }
 
-void Deliveries::reserve() {
-    if (bytes > capacity_) {
+void Deliveries::reserve(size_t n_bytes, size_t n_items) {
+    if (n_bytes > capacity_) {
         if (on_device_) device_.memory().give(std::exchange(on_device_, nullptr));
         if (on_host_) cudaFreeHost(std::exchange(on_host_, nullptr));
-        capacity_ = bytes + bytes / 2;
+        capacity_ = n_bytes + n_bytes / 2;
         on_device_ = static_cast<std::byte*>(device_.memory().take(capacity_));
         device_.check(cudaMallocHost(&on_host_, capacity_), "reserving host memory for watched values");
     }
-    const size_t list_bytes = items.size() * sizeof(Source);
+    const size_t list_bytes = n_items * sizeof(Source);
     if (list_bytes > list_capacity_) {
         if (list_) device_.memory().give(std::exchange(list_, nullptr));
         if (host_list_) cudaFreeHost(std::exchange(host_list_, nullptr));
@@ -54,7 +55,7 @@ void Deliveries::reserve() {
 
 void Deliveries::gather() {
     if (items.empty()) return;
-    reserve();
+    reserve(bytes, items.size());
     int64_t longest = 0;
     for (size_t i = 0; i < items.size(); ++i) {
         const Tensor& t = items[i].source;

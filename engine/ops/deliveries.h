@@ -23,11 +23,11 @@ struct Deliveries {
     void gather();
     // Once the stream has been waited for: calls every `put`. `tokens` are those of the step, on the host.
     void hand_out(const std::vector<TokenAt>& tokens, ProbeSink& sink) const;
+    void reserve(size_t n_bytes, size_t n_items);
     void clear() { items.clear(), bytes = 0; }
     bool empty() const { return items.empty(); }
 
   private:
-    void reserve();
     Device& device_;
     std::byte *on_device_ = nullptr, *on_host_ = nullptr, *list_ = nullptr, *host_list_ = nullptr;
     size_t capacity_ = 0, list_capacity_ = 0;

@@ -6,7 +6,7 @@
 namespace vitrine {
 
 // Unsigned integers in the order of the floats.
-inline uint32_t order_key(float x) {
+constexpr uint32_t order_key(float x) {
     const auto bits = std::bit_cast<uint32_t>(x + 0.0f);  // -0 + 0 = +0
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }

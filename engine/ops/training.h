@@ -22,6 +22,7 @@ struct FakeQuant {
     bool fp8_activations = false;  // inputs of those linears: one scale per row and 128 columns
     bool fp8_cache = false;        // window rows and entries, all but the rotary dimensions: one scale per 64
     bool fp4_index = false;        // indexer queries and keys, after Hadamard
+    bool fp8_per_tensor = false;   // activations: one scale per tensor instead (of an expert's hidden rows: per expert)
 };
 
 struct LayerLoad {                    // of one MoE layer in this step
@@ -42,6 +43,22 @@ struct AttentionStats {               // of one layer in this step, over all its
     double window, entries, sink;     // shares of the probability, sum 1
 };
 
+struct HeadLogits {                   // of one layer in this step
+    int layer;
+    std::vector<double> largest;      // [H] scaled q.k of a visible key, after the soft cap
+};
+
+struct CompressorStats {              // of one layer's main compressor in this step
+    int layer;
+    double entropy;                   // of the pooling weights over the slots of an entry, as a share of the largest: 1 = a mean, 0 =
+                                      // picks one; mean over channels and entries
+};
+
+struct HyperStats {                   // of one site in this step
+    int layer;
+    double dynamic;                   // |a m| / (|a m| + |base|) of what makes the mixing matrix, mean over tokens
+};
+
 struct IndexerStats {                 // of one CSA layer in this step
     int layer;
     double recall;                    // share of the attention's own k best entries (dense, summed over heads) that are chosen;
@@ -52,6 +69,7 @@ struct ExpertStats {                  // of one MoE layer in this step, of h = s
     int layer;
     double peak;                      // largest |h|, shared expert included
     double clipped;                   // share of gates and ups that the SwiGLU clamp cut
+    double alignment;                 // mean over channels of |cos| between the rows of gate and up projection
     double kurtosis;                  // mean(m^2) / mean(m)^2 over channels with mean square m; 1: all alike
 };
 
@@ -64,6 +82,9 @@ struct RoundedWeights;                // engine/ops/quantize/quantize_tape.h
 struct TrainingStep {
     // ---- asked
     bool wants_attention_stats = false;
+    bool wants_head_logits = false;
+    bool wants_compressor_stats = false;
+    bool wants_hyper_stats = false;
     bool wants_indexer_recall = false;  // costs a dense attention per CSA layer
     bool wants_expert_stats = false;
     bool wants_rounding = false;
@@ -78,6 +99,9 @@ struct TrainingStep {
     std::vector<LayerLoad> loads;     // [L (+ MTP)]
     std::vector<AuxiliaryLoss> losses;
     std::vector<AttentionStats> attention;
+    std::vector<HeadLogits> head_logits;
+    std::vector<CompressorStats> compressors;
+    std::vector<HyperStats> hypers;
     std::vector<IndexerStats> indexers;
     std::vector<ExpertStats> experts;
     RoundingCounts rounding;

@@ -19,6 +19,7 @@ namespace vitrine {
 // ---- requests (any thread -> engine thread), run one at a time in order
 struct LoadModel { std::string folder; };
 struct SetNumerics { Numerics numerics; };
+struct SetDevice { int gpu; };                                                   // kCpu, or the number of an NVIDIA GPU
 struct NewConversation { std::string system; };
 struct OpenConversation { int64_t id; };
 struct DeleteConversation { int64_t id; };
@@ -33,7 +34,7 @@ struct RecomputeToken { TokenRef token; ProbeSet probes; };                    /
 struct ExportConversation { std::string path; bool is_json; };
 struct MakeHistogram { std::string tensor; };
 struct SaveNow {};
-using Command = std::variant<LoadModel, SetNumerics, NewConversation, OpenConversation, DeleteConversation, RenameConversation,
+using Command = std::variant<LoadModel, SetNumerics, SetDevice, NewConversation, OpenConversation, DeleteConversation, RenameConversation,
                              ListConversations, SetSystemPrompt, SendMessage, Regenerate, EditTurn, SelectSibling,
                              RecomputeToken, ExportConversation, MakeHistogram, SaveNow>;
 

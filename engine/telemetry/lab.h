@@ -77,6 +77,7 @@ struct LabEvent {                      // a live change, an alarm, a checkpoint,
     std::string kind, text;            // kind: see run_folder.h
     std::string detail;                // a JSON object, or empty: what was recorded with it (batch, layers, matrices)
 };
+// waiting: for its turn; with is_resumable: since an earlier window, and it is held until it is resumed.
 enum class RunState : uint8_t { waiting, running, paused, finished, stopped, failed };
 const char* run_state_name(RunState s);
 
@@ -130,7 +131,9 @@ struct ForgetRun { std::string id; };                           // its folder is
 struct WatchScalars { std::vector<std::string> ids, metrics; }; // what is drawn: read from now on, the rest is not
 struct ExportEvents { std::vector<std::string> ids; std::string folder; };  // TensorBoard; folder empty: beside the runs'
 struct RunsAtOnce { int n; };                                   // the rest waits
-using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents, RunsAtOnce>;
+struct ShowFolder { std::string id; };                          // in the file manager; id empty: the folder of all runs
+using LabCommand =
+    std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents, RunsAtOnce, ShowFolder>;
 
 // Two values of configs that differ; empty: absent.
 struct ConfigDifference { std::string field, a, b; };

@@ -28,7 +28,9 @@ struct ModelInfo {
     ModelConfig config;
     Numerics numerics = Numerics::exact;
     int n_threads = 1;
-    std::string kernels, device = "CPU";
+    std::string kernels, device = "CPU";  // it runs on: "CPU", "cuda:0 (NVIDIA H200)"
+    int gpu = kCpu;                       // the same as a number
+    std::vector<std::string> gpus;        // names of those that there are, by number
     std::vector<TensorInfo> tensors;
     std::vector<std::string> warnings;
     int64_t n_params = 0, n_active_params = 0;

@@ -7,7 +7,8 @@
 
 namespace vitrine {
 
-// One event per scalar that is above its line now and was not the last time it was measured. `before` looks a scalar up in
+// One event per scalar that is above its line now and was not the last time it was measured, and per scalar that has doubled
+// within 50 steps and had not then. `before` looks a scalar up in
 // an earlier row (otherwise: 0 when there is none), so that a run that was gone on from tells the same alarms.
 std::vector<TrainEvent> alarms_of(const StepReport& r, int64_t metrics_every,
                                   const std::function<double(int64_t step, const std::string& name)>& before);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "engine/base/rng.h"
+
 namespace vitrine {
 namespace {
 
@@ -13,11 +15,7 @@ class ChoiceSink : public ProbeSink {
     void put(int, Probe, int, const float*, int, int) override {}
     void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override {
         if (p != kRouterIndices) return;
-        if (out_.by_layer.size() <= static_cast<size_t>(layer)) out_.by_layer.resize(static_cast<size_t>(layer) + 1);
-        auto& choices = out_.by_layer[static_cast<size_t>(layer)];
-        const auto k = static_cast<size_t>(rows * cols);
-        choices.resize(static_cast<size_t>(out_.n_tokens) * k);
-        std::copy_n(data, k, choices.data() + static_cast<size_t>(token) * k);
+        keep_choice(out_, token, layer, {data, static_cast<size_t>(rows * cols)});
     }
 
   private:
@@ -25,6 +23,42 @@ class ChoiceSink : public ProbeSink {
 };
 
 }  // namespace
+
+void keep_choice(ExpertChoices& choices, int token, int layer, std::span<const int32_t> experts) {
+    if (choices.by_layer.size() <= static_cast<size_t>(layer)) choices.by_layer.resize(static_cast<size_t>(layer) + 1);
+    auto& ids = choices.by_layer[static_cast<size_t>(layer)];
+    ids.resize(static_cast<size_t>(choices.n_tokens) * experts.size());
+    std::copy(experts.begin(), experts.end(), ids.data() + static_cast<size_t>(token) * experts.size());
+}
+
+ExpertChoices random_control(const ExpertChoices& old, const ExpertChoices& now, int n_experts, uint64_t seed) {
+    ExpertChoices control = now;
+    for (size_t l = 0; l < std::min(old.by_layer.size(), now.by_layer.size()); ++l) {
+        const auto &was = old.by_layer[l], &is = now.by_layer[l];
+        if (was.size() != is.size() || is.empty()) continue;
+        const CounterRng rng(seed, l);
+        const auto k = static_cast<int64_t>(is.size()) / now.n_tokens;
+        uint64_t at = 0;
+        for (int64_t t = 0; t < now.n_tokens; ++t) {
+            int32_t* row = control.by_layer[l].data() + t * k;
+            const auto holds = [&](const int32_t* first, int32_t e) { return std::find(first, first + k, e) != first + k; };
+            int64_t n_changed = 0;
+            for (int64_t j = 0; j < k; ++j) n_changed += !holds(was.data() + t * k, is[static_cast<size_t>(t * k + j)]);
+            n_changed = std::min<int64_t>(n_changed, n_experts - k);
+            std::vector<int64_t> slots(static_cast<size_t>(k));
+            for (size_t j = 0; j < slots.size(); ++j) slots[j] = static_cast<int64_t>(j);
+            for (int64_t j = 0; j < n_changed; ++j) {
+                const auto here = static_cast<size_t>(j), left = static_cast<uint64_t>(k - j);
+                std::swap(slots[here], slots[here + rng.bits(at++) % left]);
+                int32_t e = 0;  // neither one of now nor one already taken
+                do e = static_cast<int32_t>(rng.bits(at++) % static_cast<uint64_t>(n_experts));
+                while (holds(row, e) || holds(is.data() + t * k, e));
+                row[slots[here]] = e;
+            }
+        }
+    }
+    return control;
+}
 
 Forced ExpertChoices::forced(int n_layers) const {
     Forced f;

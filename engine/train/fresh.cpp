@@ -17,11 +17,19 @@ struct Values {
 bool ends(const std::string& s, const char* tail) { return s.ends_with(tail); }
 
 void fill(const std::string& name, const Shape& shape, const ModelConfig& c, const TrainConfig& t, std::vector<float>& x) {
-    const CounterRng rng(static_cast<uint64_t>(t.seed), fnv1a64(name));
+    const bool is_up = ends(name, ".w3.weight"), is_aligned = t.init_aligned > 0 && (is_up || ends(name, ".w1.weight"));
+    const std::string stream = is_up && is_aligned ? name.substr(0, name.size() - 9) + "w1.weight" : name;
+    const CounterRng rng(static_cast<uint64_t>(t.seed), fnv1a64(stream));
     if (ends(name, "norm.weight")) return x.assign(x.size(), 1);
     if (start_hyper_weight(c, name, t.init_alpha, t.init_identity, x)) return;
     if (shape.rank != 2 || ends(name, ".ape")) return;  // sinks, position and selection biases: 0
-    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(t.init_std) * rng.normal(i);
+    double deviation = t.init_std;
+    if (name == "embed.weight") deviation *= t.init_embedding;
+    if (name.find("hc_") != std::string::npos) deviation *= t.init_hyper;
+    if (is_aligned) deviation *= t.init_aligned;
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(deviation) * rng.normal(i);
+    const bool is_router = ends(name, ".ffn.gate.weight");
+    for (int64_t i = 0; is_router && i < shape[1]; ++i) x[static_cast<size_t>(i)] *= static_cast<float>(t.init_router_skew);
 }
 
 // For each token K different experts: the first K of a shuffle.

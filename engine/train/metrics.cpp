@@ -7,6 +7,7 @@
 #include "engine/ops/linear/matmul.h"
 #include "engine/telemetry/derive.h"
 #include "engine/train/optimizer.h"
+#include "engine/train/routing_stats.h"
 #include "engine/train/trainer.h"
 
 namespace vitrine {
@@ -23,7 +24,7 @@ struct Mean {
 
 void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
     Mean violation, entropy;
-    int64_t n_dead = 0;
+    int64_t n_dead = 0, n_experts = 0;
     for (size_t l = 0; l < s.loads.size(); ++l) {
         if (s.loads[l].chosen.empty()) continue;
         std::vector<int64_t> counts;
@@ -31,6 +32,7 @@ void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
         const LoadStats stats = load_stats(counts);
         const double share = stats.max_entropy > 0 ? stats.entropy / stats.max_entropy : 1;
         violation.add(stats.max_violation), entropy.add(share), n_dead += stats.n_dead;
+        n_experts += static_cast<int64_t>(counts.size());
         if (!by_layer) continue;
         const int layer = static_cast<int>(l);
         out.add(layer_name(layer, "max_vio"), stats.max_violation);
@@ -40,6 +42,7 @@ void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
     if (violation.n == 0) return;
     out.add("max_vio", violation.mean()), out.add("max_vio.max", violation.max);
     out.add("load_entropy", entropy.mean()), out.add("dead_experts", static_cast<double>(n_dead));
+    out.add("dead_share", static_cast<double>(n_dead) / static_cast<double>(n_experts));
 }
 
 }  // namespace
@@ -67,16 +70,25 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
         out.add("attention.window", window.mean()), out.add("attention.entries", entries.mean());
         out.add("attention.sink", sink.mean());
     }
-    Mean peak, clipped, kurtosis;
+    Mean peak, clipped, kurtosis, alignment;
     for (const ExpertStats& e : s.experts) {
         peak.add(e.peak), clipped.add(e.clipped), kurtosis.add(e.kurtosis);
+        alignment.add(e.alignment);
         if (by_layer) out.add(layer_name(e.layer, "experts.peak"), e.peak);
         if (by_layer) out.add(layer_name(e.layer, "experts.kurtosis"), e.kurtosis);
     }
     if (peak.n > 0) {
         out.add("experts.peak", peak.max), out.add("experts.clipped", clipped.mean());
-        out.add("experts.kurtosis", kurtosis.mean());
+        out.add("experts.kurtosis", kurtosis.mean()), out.add("experts.alignment", alignment.mean());
     }
+    Mean pooling, dynamic;
+    for (const CompressorStats& c : s.compressors) {
+        pooling.add(c.entropy);
+        if (by_layer) out.add(layer_name(c.layer, "compressor.entropy"), c.entropy);
+    }
+    if (pooling.n > 0) out.add("compressor.entropy", pooling.mean());
+    for (const HyperStats& h : s.hypers) dynamic.add(h.dynamic);
+    if (dynamic.n > 0) out.add("hyper.dynamic", dynamic.mean());
     auto share = [&](const char* name, const cpu::RoundingCount& c) {
         if (c.n > 0) out.add(name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
     };
@@ -153,7 +165,45 @@ void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {
         if (s > 0) out.add("spectral." + group, s);
 }
 
-ProbeSet InternalsSink::wanted() const { return probe_bit(kAttnHcComb) | probe_bit(kMlpHcComb) | probe_bit(kRouterMargin); }
+ProbeSet InternalsSink::wanted() const {
+    return probe_bit(kAttnHcComb) | probe_bit(kMlpHcComb) | probe_bit(kRouterMargin) | probe_bit(kRouterIndices);
+}
+
+void InternalsSink::put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) {
+    if (p == kRouterIndices) keep_choice(choices_, token, layer, {data, static_cast<size_t>(rows * cols)});
+}
+
+void InternalsSink::add_routing(const ModelConfig& c, const TrainBatch& batch, bool has_domains, bool by_layer,
+                                ScalarList& out) const {
+    if (c.n_experts < 2) return;
+    std::vector<int32_t> domain_of, sample_of;
+    for (size_t s = 0; s < batch.samples.size(); ++s)
+        for (int64_t t = batch.samples[s].begin; t < batch.samples[s].end; ++t)
+            domain_of.push_back(batch.samples[s].domain), sample_of.push_back(static_cast<int32_t>(s));
+    Mean share, lift, switches, domain, token, given, null;
+    for (int l = 0; l < c.n_layers() && static_cast<size_t>(l) < choices_.by_layer.size(); ++l) {
+        const std::vector<int32_t>& ids = choices_.by_layer[static_cast<size_t>(l)];
+        if (ids.empty()) continue;
+        const Choices choices{ids, static_cast<int64_t>(ids.size()) / choices_.n_tokens, c.n_experts};
+        const CoActivation pairs = co_activation(choices);
+        const double rate = switch_rate(choices, sample_of);
+        RoutingInformation i;
+        if (has_domains) i = routing_information(choices, domain_of, batch.tokens, static_cast<uint64_t>(l));
+        if (by_layer) {
+            out.add(layer_name(l, "experts.together"), pairs.share), out.add(layer_name(l, "experts.lift"), pairs.lift);
+            out.add(layer_name(l, "router.switch_rate"), rate);
+            if (has_domains) out.add(layer_name(l, "router.information.domain_given_token"), i.domain_given_token);
+        }
+        if (c.layers[static_cast<size_t>(l)].is_hash_routed) continue;  // its choice is the token's alone
+        share.add(pairs.share), lift.add(pairs.lift), switches.add(rate);
+        domain.add(i.domain), token.add(i.token), given.add(i.domain_given_token), null.add(i.null);
+    }
+    if (share.n == 0) return;
+    out.add("experts.together", share.max), out.add("experts.lift", lift.max), out.add("router.switch_rate", switches.mean());
+    if (!has_domains) return;
+    out.add("router.information.domain", domain.mean()), out.add("router.information.token", token.mean());
+    out.add("router.information.domain_given_token", given.mean()), out.add("router.information.null", null.mean());
+}
 
 void InternalsSink::put(int token, Probe p, int layer, const float* data, int rows, int cols) {
     if (p == kRouterMargin) return margins_[layer].push_back(*data);

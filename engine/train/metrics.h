@@ -9,6 +9,7 @@
 #include "engine/ops/adamw/adamw.h"
 #include "engine/ops/training.h"
 #include "engine/telemetry/probes.h"
+#include "engine/train/anticipation.h"
 
 namespace vitrine {
 
@@ -31,12 +32,16 @@ void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, co
 // spectral.GROUP: the largest singular value of any matrix of a group, by power iteration from a fixed start.
 void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out);
 
-// Collects mixing matrices and router margins of a forward pass.
+// Collects mixing matrices, router margins and choices of a forward pass.
 class InternalsSink : public ProbeSink {
   public:
+    explicit InternalsSink(int64_t n_tokens) { choices_.n_tokens = n_tokens; }
     ProbeSet wanted() const;
     void put(int token, Probe p, int layer, const float* data, int rows, int cols) override;
-    void put(int, Probe, int, const int32_t*, int, int) override {}
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override;
+    // Experts of the batch's tokens: which go together, how they change, what they tell of domain and token. Domains may be
+    // unknown (has_domains false).
+    void add_routing(const ModelConfig& c, const TrainBatch& batch, bool has_domains, bool by_layer, ScalarList& out) const;
     // hyper.gain.max and so on: forward = largest absolute row sum of the composite map of all sites, per token.
     void add(int n_layers, bool by_layer, ScalarList& out) const;
 
@@ -47,6 +52,7 @@ class InternalsSink : public ProbeSink {
     };
     std::map<int, Site> sites_;  // 2 layer (+ 1 for the experts' site): in the order they act
     std::map<int, std::vector<double>> margins_;
+    ExpertChoices choices_;
 };
 
 }  // namespace vitrine

@@ -1,6 +1,7 @@
 // Which weight is moved by what, and the optimizers' memory.
 #include "engine/train/optimizer.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -118,6 +119,28 @@ void move_router_biases(Masters& masters, const std::vector<LayerLoad>& loads, i
             }
         });
     }
+}
+
+int clip_query_projections(Masters& masters, const std::vector<HeadLogits>& logits, int n_trunk_layers, double top) {
+    int n_clipped = 0;
+    for (Leaf& l : masters.leaves()) {
+        if (!l.name.ends_with(".attn.wq_b.weight")) continue;
+        const int layer = layer_of(l.name, n_trunk_layers);
+        const auto found = std::find_if(logits.begin(), logits.end(), [&](const HeadLogits& h) { return h.layer == layer; });
+        if (found == logits.end()) continue;
+        const auto n_heads = static_cast<int64_t>(found->largest.size()), per_head = l.param->shape.count() / n_heads;
+        for (int64_t h = 0; h < n_heads; ++h) {
+            const double largest = found->largest[static_cast<size_t>(h)];
+            if (!(largest > top)) continue;
+            ++n_clipped;
+            with_real(l.param->master.dtype, [&](auto real) {
+                using T = decltype(real);
+                T* w = l.param->master.as<T>() + h * per_head;
+                for (int64_t i = 0; i < per_head; ++i) w[i] *= static_cast<T>(top / largest);
+            });
+        }
+    }
+    return n_clipped;
 }
 
 const char* weight_group(const Leaf& leaf) {

@@ -47,6 +47,10 @@ class Optimizer {
 // b_e += speed * sign(mean load - load_e), for every router bias whose layer left loads in this step.
 void move_router_biases(Masters& masters, const std::vector<LayerLoad>& loads, int n_trunk_layers, double speed);
 
+// QK-clip (Kimi K2, arXiv 2507.20534), for a key that all heads share and that is the value too: the query projection of a head
+// whose largest logit exceeds `top` shrinks by top / logit, its key stays. Returns how many heads shrank.
+int clip_query_projections(Masters& masters, const std::vector<HeadLogits>& logits, int n_trunk_layers, double top);
+
 // Part of a model that a weight belongs to, for scalars by group: "embedding", "head", "attention", "compressor", "indexer",
 // "router", "experts", "hyper", "norms", "vectors".
 const char* weight_group(const Leaf& leaf);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "engine/base/rng.h"
 #include "engine/model/config.h"
 #include "engine/model/v4.h"
 #include "engine/ops/cross_entropy/cross_entropy.h"
@@ -57,6 +58,9 @@ void Trainer::check_fit() const {
     const bool is_top_p = model_.variants.router == RouterKind::top_p;
     if (config_.anticipatory != AnticipatoryMode::off && is_top_p)
         issues.push_back({"", "anticipatory", "", "expected a router with a fixed number of experts", ""});
+    if (config_.qk_clip > 0 && model_.variants.q_norm)
+        issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it the size of the "
+                          "query projection changes no logit", ""});
     throw_if_any(issues);
 }
 
@@ -91,7 +95,9 @@ void Trainer::ask(TrainingStep& s) const {
     s.z_weight = config_.z_weight;
     s.indexer = indexer_phase(config_, step_);
     s.indexer_weight = config_.indexer_weight;
-    s.quant = {config_.fp8_weights, config_.fp4_experts, config_.fp8_activations, config_.fp8_cache, config_.fp4_index};
+    s.quant = {config_.fp8_weights, config_.fp4_experts, config_.fp8_activations, config_.fp8_cache, config_.fp4_index,
+               config_.fp8_activation_scale == ActivationScale::tensor};
+    s.wants_head_logits = config_.qk_clip > 0;
     s.recomputes = config_.recompute;
 }
 
@@ -138,9 +144,17 @@ StepReport Trainer::step(std::stop_token stop) {
     r.n_tokens = static_cast<int64_t>(batch.tokens.size());
     const auto chosen = anticipated_.find(step_);
     Forced forced;
-    if (chosen != anticipated_.end()) forced = chosen->second.forced(model_.n_layers() + static_cast<int>(weights_->mtp.size()));
+    ExpertChoices control;
+    if (chosen != anticipated_.end()) {
+        const int n_layers = model_.n_layers() + static_cast<int>(weights_->mtp.size());
+        const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
+        if (config_.anticipatory == AnticipatoryMode::random)
+            control = random_control(chosen->second, choose_experts(ctx, model_, *weights_, batch, has_mtp), model_.n_experts,
+                                     mix64(static_cast<uint64_t>(config_.seed)) + static_cast<uint64_t>(step_));
+        forced = (control.by_layer.empty() ? chosen->second : control).forced(n_layers);
+    }
     const bool is_measured = config_.metrics != MetricsLevel::few && step_ % config_.metrics_every == 0;
-    InternalsSink internals;
+    InternalsSink internals(r.n_tokens);
     Watch watch;
     watch.set(internals.wanted());
     if (is_measured) ctx.watch = &watch, ctx.probes = &internals;
@@ -148,6 +162,7 @@ StepReport Trainer::step(std::stop_token stop) {
     bind_active();
     Pass pass;
     pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
+    pass.asked.wants_compressor_stats = pass.asked.wants_hyper_stats = is_measured;
     pass.asked.wants_indexer_recall = is_measured && config_.metrics == MetricsLevel::all;
     forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
     ctx.watch = nullptr;
@@ -172,6 +187,9 @@ StepReport Trainer::step(std::stop_token stop) {
     }();
     const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
     if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
+    const int n_shrunk = config_.qk_clip > 0
+                             ? clip_query_projections(masters_, pass.asked.head_logits, model_.n_layers(), config_.qk_clip)
+                             : 0;
 
     ScalarList out(r.scalars);
     out.add("loss", pass.total);
@@ -181,6 +199,8 @@ StepReport Trainer::step(std::stop_token stop) {
     if (data_->domains().size() > 1 && !is_noise(step_)) add_domains(*data_, batch, pass.next.losses_T, "loss.", domains);
     for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
     out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
+    if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
+    if (config_.qk_clip > 0) out.add("qk_clip.heads", n_shrunk);
     const bool by_layer = config_.metrics != MetricsLevel::few;
     add_training_step(pass.asked, by_layer, out);
     add_updates(masters_, sums, squares, model_.n_layers(), by_layer, out);
@@ -188,8 +208,13 @@ StepReport Trainer::step(std::stop_token stop) {
     out.add("bytes.activation_gradients", static_cast<double>(tape_.gradient_bytes()));
     if (is_measured && chosen != anticipated_.end())
         out.add("routing_churn", churn(chosen->second, choose_experts(ctx, model_, *weights_, batch, false)));
+    const bool has_domains = data_->domains().size() > 1 && !is_noise(step_);
     if (is_measured) internals.add(model_.n_layers(), by_layer, out);
-    if (is_measured && config_.metrics == MetricsLevel::all) add_spectral(ctx, masters_, out);
+    if (is_measured) internals.add_routing(model_, batch, has_domains, by_layer, out);
+    if (is_measured && config_.metrics == MetricsLevel::all) {
+        add_spectral(ctx, masters_, out);
+        if (const double share = churn_since_last(ctx); share >= 0) out.add("router.churn", share);
+    }
 
     anticipated_.erase(step_);
     if (saw_spike(r, batch, {squares, sums})) return r;
@@ -248,13 +273,32 @@ bool Trainer::saw_spike(StepReport& r, const TrainBatch& batch, const Norms& nor
     return true;
 }
 
+// Share of the last steps that were clipped; -1 until there are kClipWindow of them, or without clipping.
+double Trainer::clip_rate(bool is_clipped) {
+    constexpr size_t kClipWindow = 50;
+    if (config_.clip == 0) return -1;
+    recent_clips_.push_back(is_clipped);
+    if (recent_clips_.size() > kClipWindow) recent_clips_.erase(recent_clips_.begin());
+    if (recent_clips_.size() < kClipWindow) return -1;
+    return static_cast<double>(std::count(recent_clips_.begin(), recent_clips_.end(), 1)) / static_cast<double>(kClipWindow);
+}
+
+// Share of the choices for one held-out batch that differ from the last time; -1 the first time.
+double Trainer::churn_since_last(Ctx& ctx) {
+    if (model_.n_experts < 2) return -1;
+    ExpertChoices now = choose_experts(ctx, model_, *weights_, data_->held_out(0), false);
+    const double share = probe_choices_.n_tokens == now.n_tokens ? churn(now, probe_choices_) : -1;
+    probe_choices_ = std::move(now);
+    return share;
+}
+
 // Choices for the batch `delta` steps ahead, by the weights of now; at the start of the mode, for all batches until then.
 void Trainer::anticipate(Ctx& ctx) {
-    const bool is_on = config_.anticipatory == AnticipatoryMode::always ||
+    const bool is_always = config_.anticipatory == AnticipatoryMode::always || config_.anticipatory == AnticipatoryMode::random;
+    const bool is_on = (is_always && step_ >= config_.anticipatory_start) ||
                        (config_.anticipatory == AnticipatoryMode::triggered && step_ < anticipating_until_);
     if (!is_on) return;
     const int64_t last = step_ + config_.anticipatory_delta;
-    const bool is_always = config_.anticipatory == AnticipatoryMode::always;
     const int64_t end = is_always ? config_.steps : std::min(anticipating_until_, config_.steps);
     const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
     for (int64_t s = step_; s <= last && s < end; ++s)

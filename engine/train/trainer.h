@@ -111,6 +111,8 @@ class Trainer {
     void keep_snapshot();
     void roll_back(StepReport& r);
     void anticipate(Ctx& ctx);
+    double churn_since_last(Ctx& ctx);
+    double clip_rate(bool is_clipped);
     std::vector<State::Array> weight_arrays();
     Json counters() const;
     void restore_counters(const Json& j, const std::string& file);
@@ -129,6 +131,8 @@ class Trainer {
     size_t activation_bytes_ = 0;
     int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
     std::vector<double> recent_losses_;   // the last spike_window
+    std::vector<int64_t> recent_clips_;   // of the last kClipWindow steps: 1 where the gradient was clipped
+    ExpertChoices probe_choices_;         // for a held-out batch, when metrics=all last looked
     std::map<int64_t, ExpertChoices> anticipated_;  // by step
     std::vector<Snapshot> snapshots_;     // at most two, for rolling back
 };

@@ -36,6 +36,7 @@ Json Trainer::counters() const {
     Json j = Json::object();
     j.set("step", step_), j.set("n_skipped", n_skipped_), j.set("anticipating_until", anticipating_until_);
     j.set("recent_losses", list_of(recent_losses_));
+    j.set("recent_clips", list_of(recent_clips_));
     j.set("updates", list_of(const_cast<Optimizer&>(optimizer_).updates()));
     return j;
 }
@@ -46,6 +47,9 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
         anticipating_until_ = j.at("anticipating_until").as_int();
         recent_losses_.clear();
         for (const Json& v : j.at("recent_losses").items()) recent_losses_.push_back(v.as_double());
+        recent_clips_.clear();
+        if (const Json* clips = j.find("recent_clips"))  // older checkpoints have none
+            for (const Json& v : clips->items()) recent_clips_.push_back(v.as_int());
         const auto& updates = j.at("updates").items();
         if (updates.size() != optimizer_.updates().size())
             throw Error(ErrorKind::bad_input, "updates: expected " + std::to_string(optimizer_.updates().size()) + " numbers");
@@ -72,14 +76,17 @@ Trainer::State Trainer::state() {
         }
     }
     s.rest.set("rollback", std::move(kept));
-    for (const auto& [step, choices] : anticipated_)
+    const auto add = [&](const std::string& prefix, const ExpertChoices& choices) {
         for (size_t l = 0; l < choices.by_layer.size(); ++l) {
             const auto& ids = choices.by_layer[l];
             if (ids.empty()) continue;
             const int64_t k = static_cast<int64_t>(ids.size()) / choices.n_tokens;
-            s.arrays.push_back({"choices/" + std::to_string(step) + "/" + std::to_string(l), DType::i32, {choices.n_tokens, k},
-                                ids.data(), ids.size() * sizeof(int32_t)});
+            s.arrays.push_back({prefix + std::to_string(l), DType::i32, {choices.n_tokens, k}, ids.data(),
+                                ids.size() * sizeof(int32_t)});
         }
+    };
+    for (const auto& [step, choices] : anticipated_) add("choices/" + std::to_string(step) + "/", choices);
+    add("probe_choices/", probe_choices_);
     return s;
 }
 
@@ -95,7 +102,7 @@ void Trainer::restore(const std::map<std::string, State::Array>& arrays, const J
     };
     const std::vector<State::Array> here = weight_arrays();
     for (const State::Array& a : here) copy(a.name, a, const_cast<void*>(a.data));
-    snapshots_.clear(), anticipated_.clear();
+    snapshots_.clear(), anticipated_.clear(), probe_choices_ = {};
     if (const Json* kept = rest.find("rollback"))
         for (const Json& c : kept->items()) {
             Snapshot s{c.at("step").as_int(), {}, c};
@@ -106,10 +113,10 @@ void Trainer::restore(const std::map<std::string, State::Array>& arrays, const J
             snapshots_.push_back(std::move(s));
         }
     for (const auto& [name, a] : arrays) {
-        if (!name.starts_with("choices/") || a.shape.size() != 2) continue;
-        const size_t slash = name.find('/', 8);
-        ExpertChoices& choices = anticipated_[std::stoll(name.substr(8))];
-        const auto layer = static_cast<size_t>(std::stoul(name.substr(slash + 1)));
+        const bool is_probe = name.starts_with("probe_choices/");
+        if ((!name.starts_with("choices/") && !is_probe) || a.shape.size() != 2) continue;
+        ExpertChoices& choices = is_probe ? probe_choices_ : anticipated_[std::stoll(name.substr(8))];
+        const auto layer = static_cast<size_t>(std::stoul(name.substr(name.rfind('/') + 1)));
         choices.n_tokens = a.shape[0];
         if (choices.by_layer.size() <= layer) choices.by_layer.resize(layer + 1);
         const auto* ids = static_cast<const int32_t*>(a.data);

@@ -8,7 +8,8 @@
 namespace vitrine::lab {
 namespace {
 
-constexpr const char *kGain = "hyper.gain.max", *kMeanGain = "hyper.gain.mean", *kBackward = "hyper.gain_backward.max";
+constexpr const char *kGain = "hyper.gain.max", *kMeanGain = "hyper.gain.mean", *kBackward = "hyper.gain_backward.max",
+                     *kDynamic = "hyper.dynamic";
 
 // Largest gain over tokens after 200 steps, measured once in another program (one to three seeds).
 struct Claim {
@@ -55,9 +56,11 @@ LabInfo describe() {
                number_knob("steps", "Steps", "200", 10, 100000, "of 1,024 tokens", true),
                number_knob("alpha", "Dynamic share", "0.01", 0, 1,
                            "scale of what the mixing takes from the token, at the start"),
-               number_knob("init_std", "Initial deviation", "0.125", 0.001, 1, "of matrices", true),
+               number_knob("init_hyper", "Dynamic part's deviation", "1", 0, 1000, "times the initial deviation"),
                number_knob("clip", "Clip", "1", 0, 1e6, "largest gradient norm; 0: never")};
+    for (LabKnob& k : start_knobs()) i.knobs.push_back(std::move(k));
     i.plots = {{"Composite gain, largest of all tokens", "step", "gain", {kGain, kMeanGain}, false, true},
+               {"Share of the mixing that the token decides", "step", "share", {kDynamic}, false, true},
                {"Composite gain, backward", "step", "gain", {kBackward}, false, true},
                {"Loss", "step", "nats", {"loss"}, false, false},
                {"Gradient norm before clipping", "step", "norm", {"grad_norm"}, false, true}};
@@ -71,8 +74,8 @@ std::vector<Cell> cells(const Knobs& knobs) {
         const int layers = static_cast<int>(knobs.integer("layers"));
         return {{hc, layers, knobs.number("lr")}, {mhc, layers, knobs.number("lr")}};
     }
-    return {{hc, 4, 0.001}, {hc, 4, 0.01},  {hc, 8, 0.001}, {hc, 8, 0.003}, {hc, 8, 0.01},
-            {hc, 8, 0.03},  {hc, 16, 0.01}, {mhc, 4, 0.01}, {mhc, 8, 0.01}, {plain, 8, 0.01}};
+    return {{hc, 4, 0.001},  {hc, 4, 0.01},  {hc, 8, 0.001}, {hc, 8, 0.003}, {hc, 8, 0.01},   {hc, 8, 0.03},
+            {hc, 16, 0.003}, {hc, 16, 0.01}, {mhc, 4, 0.01}, {mhc, 8, 0.01}, {plain, 8, 0.01}};
 }
 
 std::vector<Arm> arms(const Knobs& knobs) {
@@ -81,7 +84,8 @@ std::vector<Arm> arms(const Knobs& knobs) {
         Arm a{c.label(), micro_model({c.layers, c.residual}), micro_training(knobs.integer("steps"), c.lr)};
         a.train.init_alpha = knobs.number("alpha");
         a.train.clip = knobs.number("clip");
-        a.train.init_std = knobs.number("init_std");
+        a.train.init_hyper = knobs.number("init_hyper");
+        set_start(knobs, a.train);
         a.train.init_identity = 4;  // both start near the identity
         a.train.metrics = MetricsLevel::layers;
         all.push_back(std::move(a));
@@ -96,10 +100,14 @@ const Claim* claim_for(const Knobs& knobs, const Cell& c) {
     return nullptr;
 }
 
+double last(const LabSeries& s) {
+    return last_mean(s, 1);
+}
+
 // Forward or backward, whichever is larger: mHC's rows are exact, all of its error is in the columns.
-std::vector<double> gains_of(const Results& r, const std::string& arm) {
-    std::vector<double> gains = r.values(arm, kGain, largest);
-    const std::vector<double> backward = r.values(arm, kBackward, largest);
+std::vector<double> gains_of(const Results& r, const std::string& arm, const Reduce& reduce = largest) {
+    std::vector<double> gains = r.values(arm, kGain, reduce);
+    const std::vector<double> backward = r.values(arm, kBackward, reduce);
     for (size_t s = 0; s < std::min(gains.size(), backward.size()); ++s) gains[s] = std::max(gains[s], backward[s]);
     return gains;
 }
@@ -122,19 +130,19 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     LabTable t{
         "Composite gain over all sites, of the token where it is largest, largest of the run; each seed (forward: "
         "absolute row sums, backward: columns)",
-        {"arm", "larger of both", "forward", "forward, mean of tokens", "backward", "calibration", "within 3x",
-         "last loss", "largest gradient"},
+        {"arm", "larger of both", "at the end", "calibration", "within 3x", "forward", "forward, mean of tokens",
+         "backward", "token's share", "last loss", "largest gradient"},
         {}};
     int n_bands = 0, n_inside = 0, n_bounded = 0, n_mhc = 0, n_broken = 0;
     for (const Cell& c : all) {
-        const auto gains = gains_of(r, c.label());
+        const auto gains = gains_of(r, c.label()), ends = gains_of(r, c.label(), last);
         const Claim* claim = claim_for(knobs, c);
         std::string band, inside;
         if (claim && !gains.empty()) {
             band = claim->lowest == claim->highest
                        ? significant(claim->lowest, 3)
                        : significant(claim->lowest, 3) + " to " + significant(claim->highest, 3);
-            const bool fits = std::all_of(gains.begin(), gains.end(),
+            const bool fits = std::all_of(ends.begin(), ends.end(),
                                           [&](double g) { return g > claim->lowest / 3 && g < claim->highest * 3; });
             inside = fits ? "yes" : "no";
             ++n_bands, n_inside += fits;
@@ -143,10 +151,11 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
             for (const double g : gains) ++n_mhc, n_bounded += g < 2;
         const auto losses = r.values(c.label(), "loss", [](const LabSeries& s) { return last_mean(s); });
         for (const double l : losses) n_broken += !std::isfinite(l);
-        t.rows.push_back({c.label(), each(gains, 3), each(r.values(c.label(), kGain, largest), 3),
-                          each(r.values(c.label(), kMeanGain, largest), 3),
-                          each(r.values(c.label(), kBackward, largest), 3), band, inside, each_fixed(losses, 2),
-                          each(r.values(c.label(), "grad_norm", largest), 2)});
+        t.rows.push_back(
+            {c.label(), each(gains, 3), each(ends, 3), band, inside, each(r.values(c.label(), kGain, largest), 3),
+             each(r.values(c.label(), kMeanGain, largest), 3), each(r.values(c.label(), kBackward, largest), 3),
+             each(r.values(c.label(), kDynamic, largest), 2), each_fixed(losses, 2),
+             each(r.values(c.label(), "grad_norm", largest), 2)});
     }
     v.tables = {t};
 
@@ -179,7 +188,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     v.sentence = "HC's gain grew in " + std::to_string(n_yes) + " of " + std::to_string(n_all) +
                  " comparisons, mHC's stayed below 2 in " + of_seeds(n_bounded, n_mhc) + "; " +
                  std::to_string(n_inside) + " of " + std::to_string(n_bands) +
-                 " arms lie within a factor of 3 of the calibration. " +
+                 " arms end within a factor of 3 of the calibration. " +
                  (n_broken ? std::to_string(n_broken) + " runs ended with a loss that is not finite. "
                            : "No run diverged: gain is not divergence. ") +
                  "Losses after so few steps are no claim about stability.";

@@ -1,4 +1,5 @@
-// X03: attention logits with and without the norms of queries and keys, over learning rates and two optimizers.
+// X03: attention logits bare, with the norms of queries and keys, with QK-clip and with a soft cap, over learning rates
+// and two optimizers.
 #include <algorithm>
 #include <cmath>
 
@@ -12,13 +13,17 @@ constexpr const char *kLogit = "attention.max_logit", *kLoss = "loss";
 constexpr double kRates[] = {0.001, 0.003, 0.01, 0.03, 0.1};
 // Without norms, AdamW: the largest logit of 250 steps at these rates (one seed), and losses without and with norms.
 constexpr double kClaimedLogit[] = {19, 25, 67, 423, 2596};
+constexpr double kClaimedBare[] = {NAN, 1.66, 1.78, 2.36, 2.84}, kClaimedNorm[] = {NAN, 1.70, 1.70, 2.08, 2.28};
 constexpr double kBound = 4;  // of unit-RMS queries and keys of 16 dimensions: 16 / sqrt(16)
+constexpr double kTop = 30;   // of QK-clip and of the soft cap
 
 LabInfo describe() {
     LabInfo i;
     i.name = "X03";
     i.title = "Attention logits and the norms of query and key";
-    i.question = "Do attention logits grow at high learning rates, and do the norms of queries and keys stop that?";
+    i.question =
+        "Do attention logits grow at high learning rates, and what do the norms of queries and keys, QK-clip and a "
+        "soft cap do about it?";
     i.claim =
         "RMSNorm on queries and on keys \"avoids exploding logits\", so V4 needs no clipping of them (V4 report).";
     i.literature =
@@ -27,21 +32,26 @@ LabInfo describe() {
         "1000 at 9B active (Kimi K2, arXiv 2507.20534). At the best learning rate the loss is equal.";
     i.badge = LabBadge::provoked;
     i.provoked_by = "lr";
-    i.knobs = {size_knob("five learning rates and Muon"), number_knob("layers", "Layers", "4", 1, 32, ""),
+    i.knobs = {size_knob("five learning rates, Muon, and all four ways at each"),
+               number_knob("layers", "Layers", "4", 1, 32, ""),
                number_knob("steps", "Steps", "250", 10, 100000, "of 1,024 tokens", true)};
+    for (LabKnob& k : start_knobs()) i.knobs.push_back(std::move(k));
     i.plots = {{"Largest attention logit", "step", "logit", {kLogit}, false, true},
                {"Attention entropy", "step", "nats", {"attention.entropy"}, false, false},
                {"Loss", "step", "nats", {kLoss}, false, false}};
-    i.expected_time = "a minute";
+    i.expected_time = "a minute and a half";
     return i;
 }
 
+enum class Way { bare, norm, clip, cap };
+constexpr const char* kWayNames[] = {"bare", "norm", "clip", "cap"};
+
 struct Cell {
     OptimizerKind optimizer;
-    bool has_norm;
+    Way way;
     double lr;
     std::string label() const {
-        return std::string(optimizer == OptimizerKind::muon ? "muon" : "adamw") + (has_norm ? " norm" : " bare") +
+        return std::string(optimizer == OptimizerKind::muon ? "muon " : "adamw ") + kWayNames[static_cast<int>(way)] +
                " lr " + significant(lr, 1);
     }
 };
@@ -52,90 +62,146 @@ std::vector<OptimizerKind> optimizers(const Knobs& k) {
 std::vector<double> rates(const Knobs& k) {
     return is_full(k) ? std::vector<double>(std::begin(kRates), std::end(kRates)) : std::vector{0.003, 0.03};
 }
+// Quick: QK-clip and the soft cap at the higher rate alone; at the lower one no logit reaches them.
+bool runs(const Knobs& k, Way way, double lr) {
+    return is_full(k) || way == Way::bare || way == Way::norm || lr > 0.01;
+}
 
-std::vector<Arm> arms(const Knobs& knobs) {
-    std::vector<Arm> all;
+std::vector<Cell> cells(const Knobs& knobs) {
+    std::vector<Cell> all;
     for (const OptimizerKind optimizer : optimizers(knobs))
         for (const double lr : rates(knobs))
-            for (const bool has_norm : {false, true}) {
-                const Cell c{optimizer, has_norm, lr};
-                Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
-                      micro_training(knobs.integer("steps"), lr)};
-                a.model.variants.q_norm = a.model.variants.kv_norm = has_norm;
-                a.train.optimizer = optimizer;
-                a.train.metrics = MetricsLevel::layers, a.train.metrics_every = 2;
-                all.push_back(std::move(a));
-            }
+            for (const Way way : {Way::bare, Way::norm, Way::clip, Way::cap})
+                if (runs(knobs, way, lr)) all.push_back({optimizer, way, lr});
     return all;
 }
 
-// Mean loss above the best over the rates: the flatter, the smaller (arXiv 2309.14322).
-double sensitivity(const Results& r, const Knobs& knobs, OptimizerKind optimizer, bool has_norm) {
-    std::vector<double> losses;
-    for (const double lr : rates(knobs))
-        losses.push_back(
-            mean(r.values(Cell{optimizer, has_norm, lr}.label(), kLoss, [](const auto& s) { return last_mean(s); })));
-    const double best = *std::min_element(losses.begin(), losses.end());
-    return mean(losses) - best;
+std::vector<Arm> arms(const Knobs& knobs) {
+    std::vector<Arm> all;
+    for (const Cell& c : cells(knobs)) {
+        Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
+              micro_training(knobs.integer("steps"), c.lr)};
+        set_start(knobs, a.train);
+        a.model.variants.q_norm = a.model.variants.kv_norm = c.way == Way::norm;
+        if (c.way == Way::clip) a.train.qk_clip = kTop;
+        if (c.way == Way::cap) a.model.variants.attention_softcap = kTop;
+        a.train.optimizer = c.optimizer;
+        a.train.metrics = MetricsLevel::layers, a.train.metrics_every = 2;
+        all.push_back(std::move(a));
+    }
+    return all;
 }
 
-LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
-    const Results r(arms(knobs), runs);
-    LabVerdict v;
-    LabTable t{"Largest logit of the run and last loss, each seed",
-               {"optimizer", "lr", "logit, bare", "calibration", "within 3x", "logit, norm", "loss, bare", "loss, norm",
-                "norm better"},
+std::vector<double> losses(const Results& r, const Cell& c) {
+    return r.values(c.label(), kLoss, [](const LabSeries& s) { return last_mean(s); });
+}
+
+// Mean loss above the best over the rates: the flatter, the smaller (arXiv 2309.14322). NaN where a rate is missing.
+double sensitivity(const Results& r, const Knobs& knobs, OptimizerKind optimizer, Way way) {
+    std::vector<double> by_rate;
+    for (const double lr : rates(knobs))
+        by_rate.push_back(runs(knobs, way, lr) ? mean(losses(r, {optimizer, way, lr})) : NAN);
+    const double best = *std::min_element(by_rate.begin(), by_rate.end());
+    return mean(by_rate) - best;
+}
+
+// Index of a rate that the calibration has, -1 when the arms are others.
+int claim_of(const Knobs& knobs, OptimizerKind optimizer, double lr) {
+    if (optimizer != OptimizerKind::adamw || knobs.integer("layers") != 4 || knobs.integer("steps") != 250) return -1;
+    for (int i = 0; i < 5; ++i)
+        if (std::abs(kRates[i] / lr - 1) < 1e-9) return i;
+    return -1;
+}
+
+struct Counts {
+    int n_grown = 0, n_pairs = 0, n_bounded = 0, n_normed = 0, n_bands = 0, n_inside = 0, n_held = 0, n_clipped = 0;
+};
+
+LabTable logit_table(const Knobs& knobs, const Results& r, Counts& n) {
+    LabTable t{"Largest logit of the run, each seed",
+               {"optimizer", "lr", "bare", "calibration", "within 3x", "norm", "QK-clip 30", "soft cap 30"},
                {}};
-    int n_grown = 0, n_pairs = 0, n_bounded = 0, n_normed = 0, n_bands = 0, n_inside = 0;
     for (const OptimizerKind optimizer : optimizers(knobs))
         for (const double lr : rates(knobs)) {
-            const std::string bare = Cell{optimizer, false, lr}.label(), norm = Cell{optimizer, true, lr}.label();
-            const auto logits = r.values(bare, kLogit, largest), bounded = r.values(norm, kLogit, largest);
-            const auto loss = [&](const std::string& arm) {
-                return r.values(arm, kLoss, [](const LabSeries& s) { return last_mean(s); });
+            const auto of = [&](Way way) {
+                return runs(knobs, way, lr) ? r.values(Cell{optimizer, way, lr}.label(), kLogit, largest)
+                                            : std::vector<double>{};
             };
-            const auto rate = std::find_if(std::begin(kRates), std::end(kRates),
-                                           [&](double x) { return std::abs(x / lr - 1) < 1e-9; });
+            const auto logits = of(Way::bare), bounded = of(Way::norm), clipped = of(Way::clip);
             std::string claimed, inside;
-            if (optimizer == OptimizerKind::adamw && rate != std::end(kRates) && knobs.integer("layers") == 4 &&
-                knobs.integer("steps") == 250) {
-                const double claim = kClaimedLogit[rate - std::begin(kRates)];
-                const bool fits = is_within_factor(mean(logits), claim, 3);
-                claimed = shortest(claim), inside = fits ? "yes" : "no";
-                n_bands += !logits.empty(), n_inside += fits;
+            if (const int i = claim_of(knobs, optimizer, lr); i >= 0) {
+                const bool fits = is_within_factor(mean(logits), kClaimedLogit[i], 3);
+                claimed = shortest(kClaimedLogit[i]), inside = fits ? "yes" : "no";
+                n.n_bands += !logits.empty(), n.n_inside += fits;
             }
-            n_grown += count_pairs(bounded, logits, [](double a, double b) { return b > a; });
-            n_pairs += static_cast<int>(std::min(bounded.size(), logits.size()));
-            for (const double x : bounded) ++n_normed, n_bounded += x < 3 * kBound;
+            n.n_grown += count_pairs(bounded, logits, [](double a, double b) { return b > a; });
+            n.n_pairs += static_cast<int>(std::min(bounded.size(), logits.size()));
+            for (const double x : bounded) ++n.n_normed, n.n_bounded += x < 3 * kBound;
+            for (const double x : clipped) ++n.n_clipped, n.n_held += x < 2 * kTop;
             t.rows.push_back({optimizer == OptimizerKind::muon ? "Muon" : "AdamW", significant(lr, 1), each(logits, 3),
-                              claimed, inside, each(bounded, 3), each_fixed(loss(bare), 2), each_fixed(loss(norm), 2),
-                              of_seeds(count_pairs(loss(bare), loss(norm), [](double a, double b) { return b < a; }),
-                                       static_cast<int>(std::min(loss(bare).size(), loss(norm).size())))});
+                              claimed, inside, each(bounded, 3), each(clipped, 3), each(of(Way::cap), 3)});
         }
-    v.tables = {t};
+    return t;
+}
+
+LabTable loss_table(const Knobs& knobs, const Results& r) {
+    LabTable t{
+        "Mean loss of the last 20 steps, each seed (calibration: one seed)",
+        {"optimizer", "lr", "bare", "norm", "calibration, bare and norm", "QK-clip 30", "soft cap 30", "norm better"},
+        {}};
+    for (const OptimizerKind optimizer : optimizers(knobs))
+        for (const double lr : rates(knobs)) {
+            const auto of = [&](Way way) {
+                return runs(knobs, way, lr) ? losses(r, {optimizer, way, lr}) : std::vector<double>{};
+            };
+            const auto bare = of(Way::bare), norm = of(Way::norm);
+            const int i = claim_of(knobs, optimizer, lr);
+            const std::string claimed = i < 1 ? "" : fixed(kClaimedBare[i], 2) + " and " + fixed(kClaimedNorm[i], 2);
+            t.rows.push_back({optimizer == OptimizerKind::muon ? "Muon" : "AdamW", significant(lr, 1),
+                              each_fixed(bare, 2), each_fixed(norm, 2), claimed, each_fixed(of(Way::clip), 2),
+                              each_fixed(of(Way::cap), 2),
+                              of_seeds(count_pairs(bare, norm, [](double a, double b) { return b < a; }),
+                                       static_cast<int>(std::min(bare.size(), norm.size())))});
+        }
+    return t;
+}
+
+LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& all_runs) {
+    const Results r(arms(knobs), all_runs);
+    LabVerdict v;
+    Counts n;
+    v.tables = {logit_table(knobs, r, n), loss_table(knobs, r)};
     if (!r.missing().empty()) {
         v.sentence = r.missing();
         return v;
     }
     bool is_flatter = true;
-    LabTable flat{
-        "Sensitivity to the learning rate: mean loss above the best of the rates", {"optimizer", "bare", "norm"}, {}};
+    LabTable flat{"Sensitivity to the learning rate: mean loss above the best of the rates",
+                  {"optimizer", "bare", "norm", "QK-clip 30", "soft cap 30"},
+                  {}};
     for (const OptimizerKind optimizer : optimizers(knobs)) {
-        const double bare = sensitivity(r, knobs, optimizer, false), norm = sensitivity(r, knobs, optimizer, true);
-        if (optimizer == OptimizerKind::adamw) is_flatter = norm < bare;
-        flat.rows.push_back({optimizer == OptimizerKind::muon ? "Muon" : "AdamW", fixed(bare, 3), fixed(norm, 3)});
+        std::vector<std::string> row = {optimizer == OptimizerKind::muon ? "Muon" : "AdamW"};
+        for (const Way way : {Way::bare, Way::norm, Way::clip, Way::cap}) {
+            const double x = sensitivity(r, knobs, optimizer, way);
+            row.push_back(std::isnan(x) ? "" : fixed(x, 3));
+        }
+        if (optimizer == OptimizerKind::adamw)
+            is_flatter = sensitivity(r, knobs, optimizer, Way::norm) < sensitivity(r, knobs, optimizer, Way::bare);
+        flat.rows.push_back(std::move(row));
     }
     v.tables.push_back(flat);
-    const bool logits_hold = n_grown == n_pairs && n_bounded == n_normed;
+    const bool logits_hold = n.n_grown == n.n_pairs && n.n_bounded == n.n_normed;
     v.outcome = logits_hold && is_flatter   ? LabVerdict::Outcome::holds
                 : logits_hold || is_flatter ? LabVerdict::Outcome::mixed
                                             : LabVerdict::Outcome::does_not_hold;
-    v.sentence = "Without norms the largest logit was higher in " + std::to_string(n_grown) + " of " +
-                 std::to_string(n_pairs) + " pairs of runs; with them it stayed below 12 in " +
-                 std::to_string(n_bounded) + " of " + std::to_string(n_normed) +
-                 " (4 by construction, times what the key norm's weight learns). With AdamW the norms " +
+    v.sentence = "Without norms the largest logit was higher in " + std::to_string(n.n_grown) + " of " +
+                 std::to_string(n.n_pairs) + " pairs of runs; with them it stayed below 12 in " +
+                 std::to_string(n.n_bounded) + " of " + std::to_string(n.n_normed) +
+                 " (4 by construction, times what the key norm's weight learns). QK-clip at 30 kept it below 60 in " +
+                 std::to_string(n.n_held) + " of " + std::to_string(n.n_clipped) +
+                 " (it acts after the step that saw the logit). With AdamW the norms " +
                  (is_flatter ? "flatten" : "do not flatten") + " the loss over learning rates. " +
-                 std::to_string(n_inside) + " of " + std::to_string(n_bands) +
+                 std::to_string(n.n_inside) + " of " + std::to_string(n.n_bands) +
                  " logits lie within a factor of 3 of the calibration.";
     return v;
 }

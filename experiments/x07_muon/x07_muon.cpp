@@ -29,9 +29,8 @@ LabInfo describe() {
                number_knob("layers", "Layers", "4", 1, 32, ""),
                choice_knob("schedule", "Schedule", {"cosine", "constant"}, "cosine: down to a tenth"),
                number_knob("batch", "Batch", "16", 1, 1024, "sequences of 64 tokens a step", true),
-               number_knob("init_std", "Initial deviation", "0.125", 0.001, 1,
-                           "of matrices; at 0.02 AdamW hardly learns in 300 steps", true),
                number_knob("steps", "Steps", "300", 10, 100000, "", true)};
+    for (LabKnob& k : start_knobs()) i.knobs.push_back(std::move(k));
     i.plots = {{"Loss", "step", "nats", {kLoss}, false, false},
                {"Gradient norm", "step", "norm", {"grad_norm"}, false, true}};
     i.expected_time = "a minute";
@@ -63,7 +62,8 @@ std::vector<Arm> arms(const Knobs& knobs) {
     for (const Cell& c : cells(knobs)) {
         Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
               micro_training(knobs.integer("steps"), c.lr)};
-        a.train.batch = knobs.integer("batch"), a.train.init_std = knobs.number("init_std");
+        a.train.batch = knobs.integer("batch");
+        set_start(knobs, a.train);
         a.train.optimizer = c.optimizer, a.train.muon_steps = c.newton_schulz;
         a.train.schedule = knobs.text("schedule") == "cosine" ? ScheduleKind::cosine : ScheduleKind::constant;
         all.push_back(std::move(a));

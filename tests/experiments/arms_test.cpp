@@ -35,6 +35,8 @@ TEST(Arms, record_what_plots_and_judgements_name) {
                 for (const std::string& metric : p.metrics) {
                     const bool is_of_streams = metric.rfind("hyper.", 0) == 0;  // a plain residual has none
                     if (is_of_streams && r.arm.rfind("plain", 0) == 0) continue;
+                    const bool is_fresh = r.arm == "off" || r.arm == "triggered";  // no older weights chose anything
+                    if (is_fresh && metric == "routing_churn") continue;
                     EXPECT_TRUE(r.scalars.contains(metric)) << r.arm << ": " << metric;
                 }
         }

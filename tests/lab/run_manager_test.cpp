@@ -131,6 +131,33 @@ TEST_F(Manager, at_most_n_at_once_and_the_rest_waits) {
     EXPECT_TRUE(snapshot_.runs[1].is_resumable);
 }
 
+TEST_F(Manager, runs_that_wait_survive_the_window_and_are_held) {
+    open(1);
+    start({{"steps", "100000"}}, 2);
+    ASSERT_TRUE(until_state(0, RunState::running) && until_state(3, RunState::waiting));
+    EXPECT_FALSE(snapshot_.runs[3].is_resumable) << "it has its turn without being asked";
+    open(1);
+    ASSERT_TRUE(until_state(0, RunState::stopped) && until_state(3, RunState::waiting));
+    EXPECT_TRUE(snapshot_.runs[3].is_resumable);
+    EXPECT_EQ(snapshot_.runs[3].knobs.at("steps"), "100000");
+    control(1, ControlRun::Do::stop);  // called off
+    ASSERT_TRUE(until_state(1, RunState::stopped));
+    control(3, ControlRun::Do::resume);
+    ASSERT_TRUE(until_state(3, RunState::running));
+    EXPECT_EQ(snapshot_.runs[2].state, RunState::waiting) << "nobody asked for it in this window";
+    control(3, ControlRun::Do::stop);
+    ASSERT_TRUE(until_state(3, RunState::stopped));
+    EXPECT_EQ(problems_, "");
+}
+
+TEST_F(Manager, a_folder_that_can_not_be_shown_is_told) {
+    m_.reset();
+    m_ = std::make_unique<RunManager>(RunManagerOptions{folder_.path() + "/runs", FAKE_TRAINER, {}, 1, 5.0, "/nowhere/opener"},
+                                      catalogue(), [] {});
+    m_->send(ShowFolder{});
+    ASSERT_TRUE(until([&] { return problems_.find("/nowhere/opener") != std::string::npos; })) << problems_;
+}
+
 TEST_F(Manager, pause_step_set_and_resume_act_in_the_middle) {
     start({{"steps", "100000"}, {"ms", "2"}});
     ASSERT_TRUE(until([&] { return snapshot_.runs.size() == 2 && snapshot_.runs[0].step > 3; }));

@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "tests/support/collector.h"
+#include "tests/support/device.h"
 #include "tests/support/vectors.h"
 
 namespace vitrine {
@@ -24,7 +25,7 @@ struct Comparison {
 };
 
 void run(const std::string& name, const std::string& vectors, Comparison& r) {
-    r.engine = Engine::load(test::golden_path(name), {});
+    r.engine = Engine::load(test::golden_path(name), test::on_test_device());
     r.golden = test::load_arrays(test::golden_path(vectors));
     r.engine->watch().set(kAllProbes);
     auto session = r.engine->new_session();

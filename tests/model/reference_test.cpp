@@ -13,6 +13,7 @@
 #include "engine/model/v4.h"
 #include "engine/ops/quantize/quantize.h"
 #include "tests/support/collector.h"
+#include "tests/support/device.h"
 #include "tests/support/vectors.h"
 
 namespace vitrine {
@@ -128,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, Reference,
 // The whole model where nothing is chosen: small differences stay small.
 TEST(Reference, WholeModelWithoutChoices) {
     const Arrays want = test::load_arrays(test::golden_path("reference/smooth15.safetensors"));
-    auto engine = Engine::load(test::golden_path("smooth15"), {.numerics = Numerics::reference});
+    auto engine = Engine::load(test::golden_path("smooth15"), test::on_test_device({.numerics = Numerics::reference}));
     const std::vector<int32_t> ids = test::int_list(want.at("input_ids"));
     auto session = engine->new_session();
     const Array& logits = want.at("logits");

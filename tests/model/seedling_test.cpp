@@ -6,6 +6,7 @@
 #include "engine/infer/generate.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
+#include "tests/support/device.h"
 #include "tests/support/vectors.h"
 
 namespace vitrine {
@@ -18,7 +19,7 @@ Mode mode_of(const std::string& name) { return name == "high" ? Mode::high : nam
 // Three prompts are longer than 128 tokens, where the 4-head indexer may tie exactly at the cut; the vectors' smallest margin
 // there is 2e-5, and no tie was met.
 TEST(Seedling, GreedyTextEqualsTheReference) {
-    auto engine = Engine::load(seedling(), {});
+    auto engine = Engine::load(seedling(), test::on_test_device());
     const Json cases = Json::parse(read_file(test::golden_path("seedling_greedy.json"), 1 << 20), "seedling_greedy.json");
     int n = 0;
     for (const Json& c : cases.items()) {
@@ -54,7 +55,7 @@ TEST(Seedling, GreedyTextEqualsTheReference) {
 }
 
 TEST(Seedling, StopStringsEndTheAnswerAndAreCutFromIt) {
-    auto engine = Engine::load(seedling(), {});
+    auto engine = Engine::load(seedling(), test::on_test_device());
     text::Message message;
     message.content = "add 1172 and 269";  // answers 1441
     const auto prompt = text::encode_chat({message}, text::RenderOptions::for_mode(Mode::non_think),
@@ -69,7 +70,7 @@ TEST(Seedling, StopStringsEndTheAnswerAndAreCutFromIt) {
 }
 
 TEST(Seedling, ARecordedTraceHoldsEveryBaseProbeOfEveryToken) {
-    auto engine = Engine::load(seedling(), {});
+    auto engine = Engine::load(seedling(), test::on_test_device());
     engine->watch().set(base_probes());
     auto trace = std::make_shared<Trace>();
     auto session = engine->new_session();
@@ -96,7 +97,7 @@ TEST(Seedling, ARecordedTraceHoldsEveryBaseProbeOfEveryToken) {
 }
 
 TEST(Seedling, HistogramsCountEveryValue) {
-    auto engine = Engine::load(seedling(), {});
+    auto engine = Engine::load(seedling(), test::on_test_device());
     for (const char* name : {"norm.weight", "layers.0.attn.wq_a.weight"}) {
         std::string found;
         for (const TensorInfo& t : engine->info().tensors)
@@ -114,12 +115,12 @@ TEST(Seedling, HistogramsCountEveryValue) {
 
 // As transformers reads it: without do_sample a model is greedy.
 TEST(Seedling, SamplingStartsFromGenerationConfig) {
-    EXPECT_EQ(Engine::load(seedling(), {})->info().sampling.temperature, 0);
-    EXPECT_EQ(Engine::load(test::golden_path("flashlike"), {})->info().sampling.temperature, 1);  // no such file
+    EXPECT_EQ(Engine::load(seedling(), test::on_test_device())->info().sampling.temperature, 0);
+    EXPECT_EQ(Engine::load(test::golden_path("flashlike"), test::on_test_device())->info().sampling.temperature, 1);  // no such file
 }
 
 TEST(Seedling, EveryTokenHasItsTextToShow) {
-    auto engine = Engine::load(seedling(), {});
+    auto engine = Engine::load(seedling(), test::on_test_device());
     ASSERT_EQ(static_cast<int>(engine->info().vocabulary.size()), engine->config().vocab_size);
     EXPECT_EQ(engine->info().vocabulary[64], "0");
 }

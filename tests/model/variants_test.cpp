@@ -34,7 +34,8 @@ TEST(Variants, are_read_and_written) {
     const ModelConfig plain = read_config(kRoot + "/tests/golden/official").config;
     EXPECT_EQ(Json::parse(config_to_json(plain), "").find("vitrine"), nullptr);
     const std::string text = R"({"attention": ["mla", "none", "none", "none"], "residual": "hc", "router": "top_p",
-        "router_top_p": 0.5, "q_norm": false, "kv_norm": false, "n_kv_heads": 1, "kv_lora_rank": 24})";
+        "router_top_p": 0.5, "q_norm": false, "kv_norm": false, "n_kv_heads": 1, "kv_lora_rank": 24,
+        "attention_softcap": 30.5})";
     const ParsedConfig p = parse_config(with_variants(text).dump(), "config.json");
     EXPECT_TRUE(p.warnings.empty());
     const Variants& v = p.config.variants;
@@ -46,6 +47,7 @@ TEST(Variants, are_read_and_written) {
     EXPECT_FALSE(v.q_norm || v.kv_norm);
     EXPECT_EQ(v.n_kv_heads, 1);
     EXPECT_EQ(v.kv_lora_rank, 24);
+    EXPECT_EQ(v.attention_softcap, 30.5);
     EXPECT_EQ(Json::parse(config_to_json(p.config), "").at("vitrine"), Json::parse(text, ""));
 }
 
@@ -63,6 +65,7 @@ TEST(Variants, what_is_wrong_is_named) {
     names(R"({"attention": ["gqa", "none", "none", "none"], "n_kv_heads": 3})", "divisor");
     names(R"({"q_norm": 1})", "vitrine.q_norm");
     names(R"({"router_top_p": 0})", "vitrine.router_top_p");
+    names(R"({"attention_softcap": -1})", "vitrine.attention_softcap");
     names(R"({"kv_lora_rank": -1})", "vitrine.kv_lora_rank");
     names(R"({"residual": "hcm"})", "\"mhc_lite\"");
 }

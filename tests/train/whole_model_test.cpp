@@ -7,6 +7,7 @@
 #include "engine/model/init.h"
 #include "engine/model/masters.h"
 #include "engine/model/v4.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/training.h"
 #include "tests/support/op_fixture.h"
 #include "tests/support/temp_folder.h"
@@ -103,8 +104,16 @@ class Model {
         EXPECT_GT(n_compared, 10u);
     }
 
+    std::vector<std::vector<double>> gradients() const {
+        std::vector<std::vector<double>> all;
+        for (const Leaf& l : masters->leaves())
+            if (!l.gradient.empty()) all.emplace_back(l.gradient.span<double>().begin(), l.gradient.span<double>().end());
+        return all;
+    }
+
     ModelConfig c;
     TrainingStep step;
+    std::unique_ptr<Masters> masters;
 
   private:
     // Written here, apart from the engine's own: mean cross-entropy, its gradient to the tape.
@@ -128,7 +137,6 @@ class Model {
 
     test::TempFolder folder;
     ModelWeights w;
-    std::unique_ptr<Masters> masters;
     Arena arena;
     Pool pool{2};
     std::vector<int32_t> tokens, next;
@@ -188,6 +196,100 @@ TEST(WholeModel, attention_variants) {
         Model m(c);
         m.compare(is_indexer);
     }
+}
+
+TEST(WholeModel, soft_cap) {
+    for (AttentionOverride a : {AttentionOverride::none, AttentionOverride::gqa}) {
+        ModelConfig c = small_model();
+        c.variants.attention_softcap = 0.7, c.variants.n_kv_heads = 1, c.variants.kv_lora_rank = 6;
+        for (LayerConfig& l : c.layers)
+            if (a != AttentionOverride::none) l.ratio = 0, l.attention = a;
+        Model m(c);
+        m.compare(is_indexer);
+    }
+}
+
+// Straight through: the loss and all gradients are those of a model that has the rounded weights.
+TEST(WholeModel, rounded_weights_are_as_weights_that_were_round_before) {
+    Model m(small_model());
+    const double exact = m.loss(true);
+    m.step.quant = {.fp8_weights = true, .fp4_experts = true};
+    const double rounded = m.loss(true);
+    EXPECT_GT(std::abs(rounded - exact), 1e-4);
+    const auto gradients = m.gradients();
+    int n_dense = 0, n_experts = 0;
+    for (Leaf& l : m.masters->leaves()) {
+        const auto at = m.step.rounded->by_master.find(l.param->master.data);
+        const auto has = [&](const char* part) { return l.name.find(part) != std::string::npos; };
+        const bool is_expert = has(".ffn.experts.") || has(".ffn.shared_experts.");
+        const bool is_projection = has(".attn.w") || has("attn.indexer.wq_b") || has("e_proj") || has("h_proj");
+        const bool is_used = at != m.step.rounded->by_master.end();
+        EXPECT_TRUE(is_used || !is_expert) << l.name;
+        EXPECT_TRUE(is_used || !is_projection || has("indexer")) << l.name;
+        EXPECT_TRUE(!is_used || is_expert || is_projection) << l.name;
+        if (!is_used) continue;
+        (has(".ffn.experts.") ? n_experts : n_dense) += 1;
+        std::copy_n(reinterpret_cast<const double*>(at->second.data()), l.param->master.count(), l.param->master.as<double>());
+    }
+    EXPECT_GT(n_dense, 20);
+    EXPECT_GT(n_experts, 20);
+    m.step.quant = {}, m.step.rounded.reset();
+    EXPECT_EQ(m.loss(true), rounded);
+    EXPECT_EQ(m.gradients(), gradients);
+}
+
+// Everything rounded: the values are those of the packed formats, so what is measured is that each part takes part, that
+// gradients reach every weight, and that a block run again gives the same.
+TEST(WholeModel, every_part_can_be_rounded) {
+    for (AttentionOverride a : {AttentionOverride::none, AttentionOverride::full, AttentionOverride::gqa, AttentionOverride::mla}) {
+        ModelConfig c = small_model();
+        c.variants.n_kv_heads = 1, c.variants.kv_lora_rank = 6;
+        for (LayerConfig& l : c.layers)
+            if (a != AttentionOverride::none) l.ratio = 0, l.attention = a;
+        Model m(c);
+        const double exact = m.loss(true);
+        for (bool FakeQuant::*part : {&FakeQuant::fp8_weights, &FakeQuant::fp4_experts, &FakeQuant::fp8_activations,
+                                      &FakeQuant::fp8_cache}) {
+            m.step.quant = {}, m.step.quant.*part = true, m.step.rounded.reset();
+            const double loss = m.loss(true);
+            EXPECT_GT(std::abs(loss - exact), 1e-5);
+            EXPECT_LT(std::abs(loss - exact), 0.3);
+        }
+        m.step.quant = {.fp8_weights = true, .fp4_experts = true, .fp8_activations = true, .fp8_cache = true, .fp4_index = true};
+        m.step.rounded.reset();
+        const double all = m.loss(true);
+        const auto gradients = m.gradients();
+        size_t i = 0;
+        for (const Leaf& l : m.masters->leaves()) {
+            if (l.gradient.empty()) continue;
+            double largest = 0;
+            for (double g : gradients[i++]) largest = std::max(largest, std::abs(g));
+            EXPECT_TRUE(std::isfinite(largest)) << l.name;
+            EXPECT_EQ(largest > 0, !is_indexer(l.name)) << l.name;
+        }
+        m.step.recomputes = true, m.step.rounded.reset();
+        EXPECT_EQ(m.loss(true), all);
+        EXPECT_EQ(m.gradients(), gradients);
+    }
+}
+
+// What of a layer a cache would hold: the window rows; keys and values by group; the latent and the rotary part.
+TEST(WholeModel, rounded_cache_values_are_those_that_a_cache_would_hold) {
+    const ModelConfig base = small_model();
+    const auto count = [&](AttentionOverride a) {
+        ModelConfig c = base;
+        c.variants.n_kv_heads = 1, c.variants.kv_lora_rank = 6, c.n_mtp_layers = 0;
+        for (LayerConfig& l : c.layers) l.ratio = 0, l.attention = a;
+        Model m(c);
+        m.step.quant.fp8_cache = m.step.wants_rounding = true;
+        m.loss(false);
+        return m.step.rounding.cache.n;
+    };
+    const int64_t rows = 4 * 31;  // layers, tokens; heads of 12 of which 4 rotate
+    EXPECT_EQ(count(AttentionOverride::none), rows * 8);
+    EXPECT_EQ(count(AttentionOverride::full), rows * 8);
+    EXPECT_EQ(count(AttentionOverride::gqa), rows * (8 + 12));
+    EXPECT_EQ(count(AttentionOverride::mla), rows * 6);
 }
 
 TEST(WholeModel, router_variants_and_norms_off) {

@@ -143,7 +143,7 @@ TEST_F(Lab, a_spike_leads_to_its_batch_layers_and_matrices) {
     ASSERT_TRUE(click(spike));
     draw();
     EXPECT_NE(stage.text("lab/event/title").find("spike at step 120"), std::string::npos);
-    EXPECT_EQ(stage.text("lab/event/domains"), "random tokens 3 of 16 rows");
+    EXPECT_EQ(stage.text("lab/event/batch/domains"), "random tokens 3 of 16 rows");
     EXPECT_TRUE(ui::is_text_shown("zqxv kwpf jjht"));
     EXPECT_EQ(stage.number("lab/event/layers/0/grad_norm"), 9.41);
     EXPECT_TRUE(ui::is_text_shown("layers.7.mlp.experts.3.w2") || ui::is_text_shown("mlp.experts.3.w2"));
@@ -152,6 +152,71 @@ TEST_F(Lab, a_spike_leads_to_its_batch_layers_and_matrices) {
     for (const std::string& name : ui::widget_names("lab/plot/Loss/"))
         is_there |= name == "lab/plot/Loss/hc (3 seeds)/119";
     EXPECT_TRUE(is_there);
+}
+
+TEST_F(Lab, a_spike_leads_back_to_the_checkpoint_before_it) {
+    s.lab = fake::lab();
+    draw();
+    const LabRun* spiky = nullptr;
+    int64_t at = 0;
+    for (const LabRun& r : s.lab.runs)
+        for (const LabEvent& e : r.events)
+            if (e.kind == "spike" && !spiky) spiky = &r, at = e.step;
+    ASSERT_NE(spiky, nullptr);
+    ASSERT_TRUE(click("lab/run/" + spiky->id));
+    ASSERT_TRUE(click("lab/which events/Spikes"));
+    draw();
+    // Its line in a plot opens its record.
+    ASSERT_TRUE(click("lab/plot/Loss/line/spike/" + std::to_string(at)));
+    draw();
+    EXPECT_NE(stage.text("lab/event/title").find("spike at step " + std::to_string(at)), std::string::npos);
+    ASSERT_TRUE(click("lab/event/Replay"));
+    EXPECT_EQ(last<RewindRun>().id, spiky->id);
+    EXPECT_EQ(last<RewindRun>().step, 100) << "the newest checkpoint before step 120";
+    draw();
+    ASSERT_TRUE(click("lab/event/Change"));
+    draw();
+    EXPECT_EQ(stage.number("lab/rewind/step"), 100);
+    type("lab/rewind/value", "0.1");
+    ASSERT_TRUE(click("lab/rewind/Run"));
+    EXPECT_EQ(last<RewindRun>().changes, (std::map<std::string, std::string>{{"lr", "0.1"}}));
+}
+
+TEST_F(Lab, everything_has_a_name_in_the_menu) {
+    s.lab = fake::lab();
+    draw();
+    const auto run = [&](const std::string& title) {
+        for (PanelAction& a : stage.panel("Lab").actions(s))
+            if (a.title.starts_with(title)) {
+                EXPECT_TRUE(a.is_enabled) << title;
+                a.run(s, stage.sink);
+                return;
+            }
+        FAIL() << "no action " << title;
+    };
+    run("Pause the run");
+    EXPECT_EQ(last<ControlRun>().id, "X01-0006-mhc-s3");
+    EXPECT_EQ(last<ControlRun>().what, ControlRun::Do::pause);
+    run("Replay the run unchanged from step 100");
+    EXPECT_EQ(last<RewindRun>().step, 100);
+    run("Show the run's folder");
+    EXPECT_EQ(last<ShowFolder>().id, "X01-0006-mhc-s3");
+    run("Export the drawn runs for TensorBoard");
+    EXPECT_EQ(last<ExportEvents>().ids.size(), 7u);
+    run("Stop all runs");
+    EXPECT_EQ(last<ControlRun>().what, ControlRun::Do::stop);
+    run("Run X01");
+    EXPECT_EQ(last<StartRuns>().experiment, "X01");
+    run("Choose X08");
+    draw();
+    EXPECT_EQ(stage.number("lab/experiment/X08"), 1);
+    run("Calculate X08");
+    EXPECT_EQ(last<StartRuns>().experiment, "X08");
+    // A run that waits since an earlier window is started by name.
+    s.lab.runs.back().state = RunState::waiting, s.lab.runs.back().is_resumable = true;
+    run("Start the runs that wait");
+    EXPECT_EQ(last<ControlRun>().id, s.lab.runs.back().id);
+    EXPECT_EQ(last<ControlRun>().what, ControlRun::Do::resume);
 }
 
 TEST_F(Lab, verdict_difference_and_replay) {

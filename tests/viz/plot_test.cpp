@@ -442,5 +442,57 @@ TEST_F(Plot, a_file_that_cannot_be_written_is_said) {
     EXPECT_NE(results[0].problem.find("/proc/none"), std::string::npos) << results[0].problem;
 }
 
+TEST_F(Plot, linked_plots_zoom_and_fit_their_x_axis_together) {
+    const std::vector<double> y = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    series = {{"a", 0xff0000ff, {}, y}};
+    ui::LinkedX x;
+    ui::LinePlot other;
+    ui::PlotSpec second;
+    second.id = "test/other", second.linked_x = spec.linked_x = &x;
+    spec.height = second.height = 200;
+    const auto both = [&](int n) {
+        for (int i = 0; i < n; ++i) frame([&] {
+                spec.series = second.series = series;
+                result = plot.draw(spec);
+                other.draw(second);
+            });
+    };
+    const auto of_other = [](const char* name) { return ui::find_widget(std::string("test/other/") + name)->number; };
+    both(2);
+    EXPECT_EQ(of_other("x_hi"), number("x_hi"));
+    feed_mouse(middle().x, middle().y);
+    both(2);
+    feed_wheel(3);
+    both(3);
+    EXPECT_GT(number("x_lo"), 0);
+    EXPECT_LT(number("x_hi"), 9);
+    EXPECT_EQ(of_other("x_lo"), number("x_lo"));
+    EXPECT_EQ(of_other("x_hi"), number("x_hi"));
+    EXPECT_LT(number("y_hi") - number("y_lo"), of_other("y_hi") - of_other("y_lo")) << "y stays each plot's own";
+    // Fitting the other one fits both, in both directions.
+    const ImVec2 there = ui::find_widget("test/other/area")->center();
+    feed_mouse(there.x, there.y);
+    both(2);
+    for (int i = 0; i < 2; ++i) feed_button(0, true), both(1), feed_button(0, false), both(1);
+    both(2);
+    EXPECT_EQ(number("x_lo"), 0);
+    EXPECT_EQ(number("x_hi"), 9);
+    EXPECT_EQ(number("y_hi"), of_other("y_hi"));
+}
+
+TEST_F(Plot, words_of_close_lines_do_not_cover_each_other) {
+    const std::vector<double> y = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    series = {{"a", 0xff0000ff, {}, y}};
+    const std::vector<ui::Line> lines = {{5, "spike", 0, true}, {5.05, "spike", 0, true}, {8, "alarm", 0, true}};
+    spec.lines = lines;
+    draw();
+    const std::string svg = exported(ui::ExportFormat::svg);
+    size_t n = 0;
+    for (size_t at = svg.find(">spike<"); at != std::string::npos; at = svg.find(">spike<", at + 1)) ++n;
+    EXPECT_EQ(n, 1u);
+    EXPECT_NE(svg.find(">alarm<"), std::string::npos);
+    EXPECT_EQ(number("line/spike/5"), 5);
+}
+
 }  // namespace
 }  // namespace vitrine::viz

@@ -40,7 +40,7 @@ void Stage::reset() {
     panels_ = make_panels();
 }
 
-Panel& Stage::find(const std::string& name) {
+Panel& Stage::panel(const std::string& name) {
     for (auto& p : panels_)
         if (name == p->name()) return *p;
     throw std::runtime_error("no view is called " + name);
@@ -66,7 +66,7 @@ void Stage::frame(Panel& panel, const Snapshot& s) {
 }
 
 void Stage::draw(const std::string& panel, const Snapshot& s, int n_frames) {
-    for (int i = 0; i < n_frames; ++i) frame(find(panel), s);
+    for (int i = 0; i < n_frames; ++i) frame(this->panel(panel), s);
 }
 
 void Stage::hover(const std::string& panel, const Snapshot& s, float x, float y) {

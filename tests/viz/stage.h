@@ -29,6 +29,7 @@ class Stage {
     // Clicks the middle of a widget that was drawn; false when it was not.
     bool click(const std::string& panel, const Snapshot& s, const std::string& widget);
     void hover(const std::string& panel, const Snapshot& s, float x, float y);
+    Panel& panel(const std::string& name);
     // New panels: nothing remembered.
     void reset();
 
@@ -40,7 +41,6 @@ class Stage {
 
   private:
     void frame(Panel& panel, const Snapshot& s);
-    Panel& find(const std::string& name);
     float width_, height_;
     std::unique_ptr<Fonts> fonts_;
     std::vector<std::unique_ptr<Panel>> panels_;

@@ -43,10 +43,6 @@ void draw_badge(const LabInfo& info, const std::string& name) {
     ui::tooltip(why);
 }
 
-void choose(State& s, const std::string& name) {
-    s.experiment = name, s.has_own_choice = false, s.shown.clear(), s.focus.clear(), s.cursor = -1, s.event_run.clear();
-}
-
 void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
     const bool is_chosen = s.experiment == info.name;
     const float width = ImGui::GetContentRegionAvail().x, pad = px(8);
@@ -158,14 +154,6 @@ void draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
     ImGui::PopID();
 }
 
-// What is typed in any field is a value.
-bool is_valid(const State& s, const LabInfo& info) {
-    return std::all_of(info.knobs.begin(), info.knobs.end(), [&](const LabKnob& knob) {
-        const auto draft = s.drafts.find(info.name + "/" + knob.key);
-        return draft == s.drafts.end() || knob_problem(knob, draft->second).empty();
-    });
-}
-
 void draw_at_once(State& s, View& view) {
     static const char* kCounts[] = {"1", "2", "4"};
     int chosen = s.n_at_once == 1 ? 0 : s.n_at_once == 2 ? 1 : 2;
@@ -178,7 +166,7 @@ void draw_at_once(State& s, View& view) {
     ImGui::SameLine(0, px(8));
     if (ui::segmented("lab/at once", chosen, kCounts, 3)) {
         s.n_at_once = chosen == 0 ? 1 : chosen == 1 ? 2 : 4;
-        ask(s, view, RunsAtOnce{s.n_at_once});
+        ask(view.commands, RunsAtOnce{s.n_at_once});
     }
 }
 
@@ -199,12 +187,14 @@ void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
     }
     ImGui::BeginDisabled(!is_valid);
     if (ui::primary_button(is_analytic ? "Calculate" : "Run", "lab/Run")) {
-        const auto form = s.forms.find(info.name);
-        s.has_own_choice = false, s.focus.clear();
-        ask(s, view, StartRuns{info.name, form == s.forms.end() ? Values{} : form->second, s.n_seeds, 1});
+        start_runs(s, info, view.commands);
     }
     ImGui::EndDisabled();
-    if (!info.expected_time.empty()) ui::text_dim("The preset takes " + info.expected_time, "lab/expected");
+    if (!info.expected_time.empty()) {
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped("The preset takes " + info.expected_time, "lab/expected");
+    }
     if (!problem().empty()) {
         ui::Color c(theme().error);
         ui::text_wrapped(problem(), "lab/problem");
@@ -212,6 +202,25 @@ void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
 }
 
 }  // namespace
+
+void choose(State& s, const std::string& name) {
+    s.experiment = name, s.has_own_choice = s.has_own_focus = false, s.cursor = -1;
+    s.shown.clear(), s.focus.clear(), s.event_run.clear();
+}
+
+// What is typed in any field is a value.
+bool is_form_valid(const State& s, const LabInfo& info) {
+    return std::all_of(info.knobs.begin(), info.knobs.end(), [&](const LabKnob& knob) {
+        const auto draft = s.drafts.find(info.name + "/" + knob.key);
+        return draft == s.drafts.end() || knob_problem(knob, draft->second).empty();
+    });
+}
+
+void start_runs(State& s, const LabInfo& info, CommandSink& sink) {
+    const auto form = s.forms.find(info.name);
+    s.has_own_choice = s.has_own_focus = false, s.focus.clear();
+    ask(sink, StartRuns{info.name, form == s.forms.end() ? Values{} : form->second, s.n_seeds, 1});
+}
 
 void draw_experiments(State& s, const LabSnapshot& lab) {
     if (lab.experiments.empty()) {
@@ -249,7 +258,7 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
     }
     ui::section((info->name + " \xC2\xB7 " + info->title).c_str());
     draw_badge(*info, "lab/form/badge");
-    draw_start(s, *info, view, is_valid(s, *info));
+    draw_start(s, *info, view, is_form_valid(s, *info));
     if (!info->claim.empty()) {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);

@@ -44,7 +44,23 @@ std::vector<ui::Line> Plots::events_of(const State& s, const LabSnapshot& lab) c
     return out;
 }
 
-void Plots::draw_metrics(State& s, const LabPlot& spec, const std::vector<Group>& groups, float height) {
+// The cursor goes to the step; on the line of an event of the run in focus, its record is shown.
+void Plots::click(State& s, const LabSnapshot& lab, const ui::PlotResult& at) const {
+    s.cursor = std::max(0.0, std::round(at.x));
+    const LabRun* r = lab.find(s.focus);
+    if (!r) return;
+    double nearest = at.x_slack;
+    for (size_t i = 0; i < r->events.size(); ++i) {
+        const LabEvent& e = r->events[i];
+        const double distance = std::fabs(static_cast<double>(e.step) - at.x);
+        if (!*sign_of(e.kind) || distance > nearest) continue;
+        nearest = distance;
+        show_event(s, *r, i);
+    }
+}
+
+void Plots::draw_metrics(State& s, const LabSnapshot& lab, const LabPlot& spec, const std::vector<Group>& groups,
+                         float height) {
     Drawn& drawn = drawn_[spec.title];
     ui::Pane pane(("lab-plot-" + spec.title).c_str(), {0, height},
                   ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
@@ -86,8 +102,8 @@ void Plots::draw_metrics(State& s, const LabPlot& spec, const std::vector<Group>
     p.is_integer_x = true;
     p.x_text = [](double v) { return ui::format_count(static_cast<int64_t>(v)); };
     p.selected_x = s.cursor, p.has_selected_x = s.cursor >= 0;
-    const ui::PlotResult result = drawn.plot.draw(p);
-    if (result.is_clicked) s.cursor = std::max(0.0, std::round(result.x));
+    p.linked_x = &x_;
+    if (const ui::PlotResult result = drawn.plot.draw(p); result.is_clicked) click(s, lab, result);
 }
 
 void Plots::draw_chart(const LabChart& chart, float height) {
@@ -144,14 +160,14 @@ void Plots::draw_export(State& s, View& view) {
     if (s.shown.empty()) return;
     ImGui::SameLine();
     if (ui::quiet_button("TensorBoard", "lab/export events"))
-        ask(s, view, ExportEvents{{s.shown.begin(), s.shown.end()}, ""});
+        ask(view.commands, ExportEvents{{s.shown.begin(), s.shown.end()}, ""});
     ui::tooltip(
         "Writes all scalars of the drawn runs as event files. A plot's own menu (right click) exports PNG, SVG and "
         "CSV.");
 }
 
 void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
-    if (experiment_ != s.experiment) drawn_.clear(), charts_.clear(), experiment_ = s.experiment;
+    if (experiment_ != s.experiment) drawn_.clear(), charts_.clear(), x_ = {}, experiment_ = s.experiment;
     const LabInfo* info = lab.experiment(s.experiment);
     const auto verdict = lab.verdicts.find(s.experiment);
     const std::vector<LabChart> none;
@@ -180,7 +196,7 @@ void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
         std::max(px(180), std::floor(room / static_cast<float>(std::max<size_t>(1, std::min<size_t>(n, 3))) - gap));
     draw_add(s, lab);
     draw_export(s, view);
-    for (const LabPlot& p : plots) draw_metrics(s, p, groups, each);
+    for (const LabPlot& p : plots) draw_metrics(s, lab, p, groups, each);
     for (const LabChart& c : charts) draw_chart(c, each);
     if (groups.size() > kMaxGroups)
         ui::text_dim("The first " + std::to_string(kMaxGroups) + " of " + std::to_string(groups.size()) +

@@ -24,7 +24,8 @@ class Plots {
         ui::LinePlot plot;
         std::map<std::string, GroupCurve> curves;  // by group and metric
     };
-    void draw_metrics(State& s, const LabPlot& spec, const std::vector<Group>& groups, float height);
+    void draw_metrics(State& s, const LabSnapshot& lab, const LabPlot& spec, const std::vector<Group>& groups, float height);
+    void click(State& s, const LabSnapshot& lab, const ui::PlotResult& at) const;
     void draw_chart(const LabChart& chart, float height);
     void draw_add(State& s, const LabSnapshot& lab);
     void draw_export(State& s, View& view);
@@ -34,6 +35,7 @@ class Plots {
     std::map<std::string, Drawn> drawn_;  // by title
     std::map<std::string, ui::LinePlot> charts_;
     std::vector<ui::Line> lines_;
+    ui::LinkedX x_;  // of the plots over steps
     double last_step_ = 0;
     std::string filter_;
 };

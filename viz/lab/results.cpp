@@ -8,6 +8,7 @@
 #include "viz/lab/state.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/markdown.h"
 #include "viz/widgets/table.h"
 
 namespace vitrine::viz::lab {
@@ -96,10 +97,12 @@ void draw_difference(State& s, const LabSnapshot& lab) {
     }
     const LabInfo* info = lab.experiment(s.experiment);
     const LabRun* b = lab.find(s.compared);
-    if (!b || b == a || b->experiment != s.experiment) b = lab.find(a->parent);
+    if (!b || b == a || b->experiment != s.experiment || s.compared_for != a->id) b = lab.find(a->parent);
     if (!b || b == a) b = *std::find_if(runs.begin(), runs.end(), [&](const LabRun* r) { return r != a; });
-    s.compared = b->id;
-    ui::label_value("A", run_title(*a, info) + " (" + a->id + ")", "lab/difference/a");
+    s.compared = b->id, s.compared_for = a->id;
+    heading("A");
+    ImGui::SameLine();
+    ui::text(run_title(*a, info) + " (" + a->id + ")", "lab/difference/a");
     ImGui::AlignTextToFramePadding();
     heading("B");
     ImGui::SameLine();
@@ -142,31 +145,14 @@ void draw_difference(State& s, const LabSnapshot& lab) {
     draw_replay(*a, *b);
 }
 
-// Markdown as plain words: headings bold, the rest wrapped as it is.
 void draw_readme(const State& s, const LabSnapshot& lab) {
+    static ui::Markdown readme;
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info || info->readme.empty()) {
         ui::text_dim("This experiment has no README.");
         return;
     }
-    std::string_view rest = info->readme;
-    while (!rest.empty()) {
-        const size_t end = std::min(rest.size(), rest.find('\n'));
-        std::string_view line = rest.substr(0, end);
-        rest.remove_prefix(std::min(rest.size(), end + 1));
-        const size_t level = line.find_first_not_of('#');
-        if (level != std::string_view::npos && level > 0) {
-            ui::FontScope bold(Font::title);
-            ui::text_wrapped(line.substr(std::min(line.size(), level + 1)));
-        } else if (!line.empty() && (line[0] == '|' || line.substr(0, 4) == "    ")) {
-            ui::FontScope mono(Font::mono_small);
-            ui::text_wrapped(line);
-        } else if (line.empty()) {
-            ImGui::Dummy({0, px(4)});
-        } else {
-            ui::text_wrapped(line);
-        }
-    }
+    readme.draw(info->readme, "lab/readme");
 }
 
 }  // namespace vitrine::viz::lab

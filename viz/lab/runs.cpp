@@ -48,8 +48,7 @@ void draw_row(State& s, const LabSnapshot& lab, const LabRun& r, const LabInfo* 
     if (is_shown) dl->AddCircleFilled(c, px(5), color, 16);
     dl->AddCircle(c, px(5), color, 16, px(1.5f));
     ImGui::SameLine(0, 0);
-    if (ImGui::InvisibleButton("row", {std::max(px(10), width - h), h}))
-        s.focus = r.id, s.rewind_step = -1, s.forget.clear();
+    if (ImGui::InvisibleButton("row", {std::max(px(10), width - h), h})) focus_on(s, r.id);
     const bool is_hovered = ImGui::IsItemHovered();
     if (is_hovered && !is_focused) dl->AddRect(p, {p.x + width, p.y + h}, theme().border_strong, px(5));
     const std::string state = std::string(state_sign(r.state)) + " " + run_state_name(r.state);
@@ -84,44 +83,37 @@ void draw_row(State& s, const LabSnapshot& lab, const LabRun& r, const LabInfo* 
     ImGui::PopID();
 }
 
-bool control_button(State& s, View& view, const LabRun& r, const char* label, Do what, bool is_enabled,
-                    const char* help) {
+bool control_button(View& view, const LabRun& r, const char* label, Do what, bool is_enabled, const char* help) {
     ImGui::BeginDisabled(!is_enabled);
     const bool is_clicked = ui::button(label, (std::string("lab/control/") + label).c_str());
     ImGui::EndDisabled();
     ui::tooltip(help);
-    if (is_clicked) ask(s, view, ControlRun{r.id, what});
+    if (is_clicked) ask(view.commands, ControlRun{r.id, what});
     return is_clicked;
-}
-
-// Buttons that flow into as many rows as they need.
-void next_button(const char* label) {
-    const float w = ImGui::CalcTextSize(label).x + 2 * ImGui::GetStyle().FramePadding.x;
-    ImGui::SameLine();
-    if (ImGui::GetContentRegionAvail().x < w) ImGui::NewLine();
 }
 
 void draw_buttons(State& s, const LabRun& r, View& view) {
     const bool is_running = r.state == RunState::running, is_paused = r.state == RunState::paused;
     const bool is_alive = is_running || is_paused;
-    control_button(s, view, r, "Pause", Do::pause, is_running, "After the step that is being taken");
+    control_button(view, r, "Pause", Do::pause, is_running, "After the step that is being taken");
     next_button("Resume");
-    control_button(s, view, r, "Resume", Do::resume, is_paused || r.is_resumable,
-                   "On from here, or from the last checkpoint of a run that ended");
+    control_button(view, r, "Resume", Do::resume, is_paused || r.is_resumable,
+                   r.state == RunState::waiting ? "Waits since an earlier window: takes its turn now"
+                                                : "On from here, or from the last checkpoint of a run that ended");
     next_button("Step");
-    control_button(s, view, r, "Step", Do::step, is_paused, "One more step, then paused again");
+    control_button(view, r, "Step", Do::step, is_paused, "One more step, then paused again");
     next_button("Checkpoint");
-    control_button(s, view, r, "Checkpoint", Do::checkpoint, is_alive, "Writes weights and optimizer state now");
+    control_button(view, r, "Checkpoint", Do::checkpoint, is_alive, "Writes weights and optimizer state now");
     next_button("Stop");
-    control_button(s, view, r, "Stop", Do::stop, is_alive || r.state == RunState::waiting,
+    control_button(view, r, "Stop", Do::stop, is_alive || r.state == RunState::waiting,
                    "Writes a checkpoint and ends; it can be resumed");
-    if (is_alive || r.state == RunState::waiting) return;
+    if (is_alive || (r.state == RunState::waiting && !r.is_resumable)) return;
     next_button("Forget\xE2\x80\xA6");
     if (s.forget != r.id) {
         if (ui::quiet_button("Forget\xE2\x80\xA6", "lab/control/Forget")) s.forget = r.id;
         ui::tooltip("Deletes the run's folder");
     } else if (ui::button("Delete its folder", "lab/control/Delete")) {
-        ask(s, view, ForgetRun{r.id});
+        ask(view.commands, ForgetRun{r.id});
         s.forget.clear();
     }
 }
@@ -156,68 +148,95 @@ void draw_live(State& s, const LabRun& r, View& view) {
         const bool is_set = ui::button("Set", ("lab/live/" + f.key + "/Set").c_str());
         ImGui::EndDisabled();
         if (!is_valid && !text.empty()) ui::tooltip(range_text(f.min, f.max));
-        if (is_valid && (is_set || is_entered)) ask(s, view, SetLive{r.id, f.key, text});
+        if (is_valid && (is_set || is_entered)) ask(view.commands, SetLive{r.id, f.key, text});
         ImGui::PopID();
     }
+}
+
+int64_t draw_rewind_step(State& s, const LabRun& r) {
+    const auto label = [](int64_t step) {
+        return step == 0 ? std::string("the beginning") : "step " + ui::format_count(step);
+    };
+    if (!std::count(r.checkpoints.begin(), r.checkpoints.end(), s.rewind_step)) s.rewind_step = -1;
+    const int64_t shown = s.rewind_step >= 0 ? s.rewind_step : checkpoint_before(r, r.step - 1);
+    ImGui::SetNextItemWidth(px(130));
+    const bool is_open = ImGui::BeginCombo("##checkpoint", shown < 0 ? "none yet" : label(shown).c_str());
+    ui::mark("lab/rewind/step", label(shown));
+    ui::value("lab/rewind/step", static_cast<double>(shown));
+    if (!is_open) return shown;
+    for (const int64_t step : r.checkpoints) {
+        if (ImGui::Selectable(label(step).c_str(), step == shown)) s.rewind_step = step;
+        ui::mark("lab/rewind/step/" + std::to_string(step), label(step));
+    }
+    ImGui::EndCombo();
+    return shown;
+}
+
+void draw_rewind_key(State& s) {
+    static const std::vector<std::string> keys = [] {
+        TrainConfig defaults;
+        const ConfigFields all = fields(defaults);
+        std::vector<std::string> out;
+        for (const ConfigField& f : all.all()) out.push_back(f.name);
+        return out;
+    }();
+    if (!std::count(keys.begin(), keys.end(), s.rewind_key)) s.rewind_key = "lr";
+    ImGui::SetNextItemWidth(px(130));
+    const bool is_open = ImGui::BeginCombo("##key", s.rewind_key.c_str());
+    ui::mark("lab/rewind/key", s.rewind_key);
+    if (ImGui::IsItemHovered()) {
+        TrainConfig defaults;
+        const ConfigFields all = fields(defaults);
+        if (const ConfigField* f = all.find(s.rewind_key)) ui::tooltip(std::string(f->help) + "; " + f->expected());
+    }
+    if (!is_open) return;
+    for (const std::string& k : keys) {
+        if (ImGui::Selectable(k.c_str(), k == s.rewind_key)) s.rewind_key = k, s.wants_rewind_value = true;
+        ui::mark("lab/rewind/key/" + k, k);
+    }
+    ImGui::EndCombo();
 }
 
 // Back to a checkpoint, with one change or with none.
 void draw_rewind(State& s, const LabRun& r, View& view) {
     ui::text_dim("Rewind: a new run from a checkpoint, with one change");
-    const bool is_known = s.rewind_step == 0 || std::count(r.checkpoints.begin(), r.checkpoints.end(), s.rewind_step);
-    if (!is_known) {  // the newest one that something comes after
-        s.rewind_step = 0;
-        for (const int64_t c : r.checkpoints)
-            if (c < r.step) s.rewind_step = c;
-    }
-    const auto label = [](int64_t step) {
-        return step == 0 ? std::string("the beginning") : "step " + ui::format_count(step);
+    const int64_t step = draw_rewind_step(s, r);
+    const auto go = [&](std::map<std::string, std::string> changes) {
+        rewind(s, r, step, std::move(changes), view.commands);
     };
-    ImGui::SetNextItemWidth(px(130));
-    const bool is_open = ImGui::BeginCombo("##checkpoint", label(s.rewind_step).c_str());
-    ui::mark("lab/rewind/step", label(s.rewind_step));
-    if (is_open) {
-        std::vector<int64_t> steps = r.checkpoints;
-        if (steps.empty() || steps.front() != 0) steps.insert(steps.begin(), 0);
-        for (const int64_t step : steps) {
-            if (ImGui::Selectable(label(step).c_str(), step == s.rewind_step)) s.rewind_step = step;
-            ui::mark("lab/rewind/step/" + std::to_string(step), label(step));
-        }
-        ImGui::EndCombo();
-    }
     next_button("Replay unchanged");
-    if (ui::button("Replay unchanged", "lab/rewind/Replay"))
-        s.has_own_choice = false, ask(s, view, RewindRun{r.id, s.rewind_step, {}});
+    ImGui::BeginDisabled(step < 0);
+    if (ui::button("Replay unchanged", "lab/rewind/Replay")) go({});
+    ImGui::EndDisabled();
     ui::tooltip("The same steps again: the curves must agree bit for bit");
-    std::vector<std::string> keys;
-    TrainConfig defaults;
-    const ConfigFields all = fields(defaults);
-    for (const ConfigField& f : all.all()) keys.push_back(f.name);
-    if (s.rewind_key.empty()) s.rewind_key = "lr";
-    if (!std::count(keys.begin(), keys.end(), s.rewind_key)) s.rewind_key = keys.front();
-    ImGui::SetNextItemWidth(px(130));
-    const bool is_key_open = ImGui::BeginCombo("##key", s.rewind_key.c_str());
-    ui::mark("lab/rewind/key", s.rewind_key);
-    if (const ConfigField* f = all.find(s.rewind_key)) ui::tooltip(std::string(f->help) + "; " + f->expected());
-    if (is_key_open) {
-        for (const std::string& k : keys)
-            if (ImGui::Selectable(k.c_str(), k == s.rewind_key)) s.rewind_key = k;
-        ImGui::EndCombo();
-    }
+    draw_rewind_key(s);
     ImGui::SameLine();
     ImGui::SetNextItemWidth(px(90));
-    ImGui::InputText("##value", &s.rewind_value);
+    if (s.wants_rewind_value) focus_next_item();
+    s.wants_rewind_value = false;
+    const std::string now = config_value(r, s.rewind_key);
+    const bool is_entered = ImGui::InputTextWithHint("##value", now.empty() ? "value" : ("now " + now).c_str(),
+                                                     &s.rewind_value, ImGuiInputTextFlags_EnterReturnsTrue);
     ui::mark("lab/rewind/value", s.rewind_value);
     next_button("Run changed");
-    ImGui::BeginDisabled(s.rewind_value.empty());
-    if (ui::button("Run changed", "lab/rewind/Run")) {
-        s.has_own_choice = false;
-        ask(s, view, RewindRun{r.id, s.rewind_step, {{s.rewind_key, s.rewind_value}}});
-    }
+    ImGui::BeginDisabled(s.rewind_value.empty() || step < 0);
+    const bool is_pressed = ui::button("Run changed", "lab/rewind/Run");
     ImGui::EndDisabled();
+    if ((is_pressed || is_entered) && !s.rewind_value.empty() && step >= 0) go({{s.rewind_key, s.rewind_value}});
 }
 
 }  // namespace
+
+void next_button(const char* label) {
+    const float w = ImGui::CalcTextSize(label).x + 2 * ImGui::GetStyle().FramePadding.x;
+    ImGui::SameLine();
+    if (ImGui::GetContentRegionAvail().x < w) ImGui::NewLine();
+}
+
+void rewind(State& s, const LabRun& run, int64_t step, std::map<std::string, std::string> changes, CommandSink& sink) {
+    s.has_own_choice = s.has_own_focus = false;
+    ask(sink, RewindRun{run.id, step, std::move(changes)});
+}
 
 void draw_runs(State& s, const LabSnapshot& lab, View&) {
     const LabInfo* info = lab.experiment(s.experiment);

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "engine/base/error.h"
+#include "engine/base/json.h"
 #include "viz/theme.h"
 #include "viz/widgets/number.h"
 
@@ -66,19 +68,21 @@ void tend(State& s, const LabSnapshot& lab, View& view) {
     }
     choose_runs(s, lab);
     const LabRun* focused = lab.find(s.focus);
-    if (!focused || focused->experiment != s.experiment) {
+    const bool is_gone = !focused || focused->experiment != s.experiment;
+    if (is_gone) s.has_own_focus = false;
+    if (!s.has_own_focus && (is_gone || focused->state != RunState::running)) {
         const auto runs = runs_of(lab, s.experiment);
         // The one that runs, else the newest.
         const auto live =
             std::find_if(runs.begin(), runs.end(), [](const LabRun* r) { return r->state == RunState::running; });
-        s.focus = live != runs.end() ? (*live)->id : runs.empty() ? "" : runs.back()->id;
-        s.rewind_step = -1;
+        if (live != runs.end() || is_gone)
+            s.focus = live != runs.end() ? (*live)->id : runs.empty() ? "" : runs.back()->id, s.rewind_step = -1;
     }
     watch(s, lab, view);
 }
 
-bool ask(State&, View& view, LabCommand c) {
-    const bool is_taken = view.commands.send_lab(std::move(c));
+bool ask(CommandSink& sink, LabCommand c) {
+    const bool is_taken = sink.send_lab(std::move(c));
     last_problem = is_taken ? "" : "The lab doesn't take requests now: no run manager, or its queue is full.";
     return is_taken;
 }
@@ -94,10 +98,16 @@ std::vector<const LabRun*> runs_of(const LabSnapshot& lab, const std::string& ex
     return out;
 }
 
+// "X34-0003-beta2-0.95-clip-s1" -> "0003": enough to tell replays apart.
+std::string short_id(const std::string& id) {
+    const size_t from = id.find('-'), to = id.find('-', from + 1);
+    return from == std::string::npos || to == std::string::npos ? id : id.substr(from + 1, to - from - 1);
+}
+
 std::string group_of(const LabRun& run, const LabInfo* info) {
     std::string out = run.arm.empty() ? run.id : run.arm;
     for (const auto& [key, value] : differing(run, info)) out += ", " + key + " " + value;
-    if (!run.parent.empty()) out += ", from step " + std::to_string(run.parent_step) + " (" + run.id + ")";
+    if (!run.parent.empty()) out += ", from step " + std::to_string(run.parent_step) + " (" + short_id(run.id) + ")";
     return out;
 }
 
@@ -124,6 +134,37 @@ ImU32 group_color(const LabSnapshot& lab, const std::string& experiment, const s
     const auto at = static_cast<size_t>(std::find(groups.begin(), groups.end(), group) - groups.begin());
     const ImU32 hue = hues[at % 6];
     return at < 6 ? hue : mix(hue, t.text, std::min(0.75f, 0.25f * static_cast<float>(at / 6)));
+}
+
+int64_t checkpoint_before(const LabRun& run, int64_t step) {
+    int64_t found = -1;
+    for (const int64_t c : run.checkpoints)
+        if (c <= step) found = std::max(found, c);
+    return found;
+}
+
+std::string config_value(const LabRun& run, const std::string& key) {
+    static std::string of;
+    static Json config;
+    try {
+        if (of != run.config_json) of = run.config_json, config = of.empty() ? Json() : Json::parse(of, "the run's config");
+    } catch (const Error&) {
+        config = Json();
+    }
+    const Json* train = config.is_object() ? config.find("train") : nullptr;
+    const Json* value = train && train->is_object() ? train->find(key) : nullptr;
+    return !value ? "" : value->is_string() ? value->as_string() : value->dump();
+}
+
+void focus_on(State& s, const std::string& run) {
+    s.focus = run, s.has_own_focus = true, s.rewind_step = -1, s.forget.clear();
+}
+
+void show_event(State& s, const LabRun& run, size_t event) {
+    if (s.focus != run.id) focus_on(s, run.id);
+    s.has_own_focus = true;
+    s.event_run = run.id, s.event = event;
+    s.cursor = static_cast<double>(run.events[event].step);
 }
 
 std::string range_text(double lo, double hi) {

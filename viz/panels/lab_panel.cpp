@@ -32,6 +32,7 @@ class LabPanel final : public Panel {
     const Help& help() const override { return kHelp; }
     bool needs_model() const override { return false; }
     std::vector<std::string> picture_lines(const Snapshot& s) const override;
+    std::vector<PanelAction> actions(const Snapshot& s) override { return lab::actions(state_, s.lab); }
     void draw(const Snapshot& s, View& view) override;
 
   private:
@@ -128,7 +129,7 @@ void LabPanel::draw_wide(const LabSnapshot& lab, View& view, ImVec2 room) {
         draw_right(lab, view);
     }
     ui::Pane pane("lab-events", {0, 0});
-    lab::draw_events(state_, lab);
+    lab::draw_events(state_, lab, view);
 }
 
 // An event that was clicked gets room for all that was recorded with it.
@@ -154,7 +155,7 @@ void LabPanel::draw_narrow(const LabSnapshot& lab, View& view, ImVec2 room) {
         draw_right(lab, view);
     }
     ui::Pane pane("lab-events", {0, 0});
-    lab::draw_events(state_, lab);
+    lab::draw_events(state_, lab, view);
 }
 
 void LabPanel::draw(const Snapshot& s, View& view) {

@@ -181,6 +181,15 @@ void add_rest(std::vector<Action>& a, Desk& d) {
                      is_idle,
                      [&d, n] { return d.s.model && d.s.model->numerics == n; }});
     }
+    static constexpr const char* kDeviceIds[] = {"device.cpu", "device.cuda0", "device.cuda1", "device.cuda2", "device.cuda3"};
+    for (int gpu = kCpu; gpu < 4; ++gpu)
+        a.push_back({kDeviceIds[gpu + 1],
+                     gpu == kCpu ? "Run on the CPU" : "Run on NVIDIA GPU " + std::to_string(gpu),
+                     gpu <= 0 ? "Model" : "",
+                     {},
+                     [&d, gpu] { d.post(SetDevice{gpu}); },
+                     [&d, gpu] { return d.can_send() && d.s.model && gpu < static_cast<int>(d.s.model->gpus.size()); },
+                     [&d, gpu] { return d.s.model && d.s.model->gpu == gpu; }});
     a.push_back(
         {"palette", "Command palette\xE2\x80\xA6", "Help", keys(Key::kK, kCtrl), [&d] { d.open(Overlay::palette); }});
     a.push_back({"find", "Find in text, experts, layers, settings\xE2\x80\xA6", "Help", keys(Key::kF, kCtrl),
@@ -219,6 +228,21 @@ std::vector<Action> make_actions(Desk& d) {
     add_view(all, d);
     add_chat(all, d);
     add_rest(all, d);
+    return all;
+}
+
+std::vector<Action> panel_actions(Desk& d) {
+    std::vector<Action> all;
+    for (size_t i = 0; i < d.panels.size(); ++i)
+        for (PanelAction& a : d.panels[i]->actions(d.s)) {
+            const bool is_enabled = a.is_enabled;
+            all.push_back({d.panels[i]->name(), std::move(a.title), d.panels[i]->name(), {},
+                           [&d, i, run = std::move(a.run)] {
+                               d.panel = static_cast<int>(i);
+                               run(d.s, d.sink);
+                           },
+                           [is_enabled] { return is_enabled; }, {}, a.has_separator});
+        }
     return all;
 }
 

@@ -30,6 +30,8 @@ struct Action {
 };
 
 std::vector<Action> make_actions(Desk& desk);
+// What the panels can do now, in menus of their names.
+std::vector<Action> panel_actions(Desk& desk);
 // Runs the action whose shortcut was pressed, if any.
 void run_shortcuts(const std::vector<Action>& actions, bool is_text_focused);
 // The items of one menu, inside BeginMenu.

@@ -43,11 +43,12 @@ void Workspace::draw_menu_bar() {
     ImGui::Dummy({px(6), 0});
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(10), px(8)));
     ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(px(12), px(8)));
-    for (const char* name : {"File", "View", "Chat", "Model", "Help"}) {
+    for (const char* name : {"File", "View", "Chat", "Model", "Lab", "Help"}) {
         const bool is_open = ImGui::BeginMenu(name);
         if (!is_open) ui::mark(std::string("menu/") + name, name);
         if (!is_open) continue;
         draw_menu_items(actions_, name);
+        draw_menu_items(panel_actions(desk_), name);
         ImGui::EndMenu();
         ui::mark(std::string("menu/") + name, name);
     }

@@ -31,13 +31,13 @@ bool parse_key(std::string_view name, Key& key) {
 }
 
 // "Think High" for "mode/Think High": a name's last part serves when no other widget has it.
-const ui::Widget* find_by_end(std::string_view name) {
+const ui::Widget* find_by_end(std::string_view name, std::string& full) {
     const ui::Widget* found = nullptr;
     const std::string end = "/" + std::string(name);
     for (const std::string& n : ui::widget_names()) {
         if (!n.ends_with(end)) continue;
         if (found) return nullptr;
-        found = ui::find_widget(n);
+        found = ui::find_widget(n), full = n;
     }
     return found;
 }
@@ -65,17 +65,23 @@ bool Driver::frames(int n) {
     return true;
 }
 
-// A widget may appear a frame or two later: popups, lists. One that is hidden by scrolling is an error that says so.
+// A widget may appear a frame or two later: popups, lists. One that is hidden by scrolling is scrolled to.
 std::string Driver::locate(std::string_view name, ImVec2& at) {
     const ui::Widget* w = nullptr;
     for (int i = 0; i < 6 && !((w = ui::find_widget(name)) && w->is_visible); ++i) frames(1);
-    if (!w) w = find_by_end(name);
+    std::string found(name);
+    if (!w) w = find_by_end(name, found);
     if (!w) {
         const std::string near = nearest_name(std::string(name), ui::widget_names());
         return "no widget \"" + std::string(name) + "\" is shown" +
                (near.empty() ? "" : "; did you mean \"" + near + "\"?");
     }
-    if (!w->is_visible) return "\"" + std::string(name) + "\" is scrolled out of sight";
+    if (!w->is_in_reach) {
+        ui::reveal(found);
+        frames(3);
+        w = ui::find_widget(found);
+        if (!w || !w->is_in_reach) return "\"" + std::string(name) + "\" is scrolled out of sight";
+    }
     at = w->center();
     return "";
 }

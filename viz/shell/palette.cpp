@@ -106,6 +106,9 @@ void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_fi
     for (const Action& a : actions)
         if (matches(a.title, query_) && (!a.is_enabled || a.is_enabled()))
             hits_.push_back({a.title, a.shortcut.to_string(), a.run});
+    for (const Action& a : panel_actions(desk))
+        if (const std::string title = std::string(a.menu) + ": " + a.title; matches(title, query_) && a.is_enabled())
+            hits_.push_back({title, "", a.run});
 }
 
 void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find) {

@@ -115,7 +115,14 @@ void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) 
     canvas.line({x.from, y.from}, {x.to, y.from}, t.border_strong);
 }
 
+// Words of lines that stand close together would cover each other: the first one's are drawn.
 void draw_lines(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) {
+    std::vector<std::pair<float, float>> taken;
+    const auto is_free = [&](float from, float to) {
+        for (const auto& [a, b] : taken)
+            if (from < b && to > a) return false;
+        return taken.emplace_back(from, to), true;
+    };
     for (const Line& l : s.lines) {
         const ImU32 c = l.color ? l.color : theme().text_dim;
         const float w = ImGui::CalcTextSize(l.label).x;
@@ -123,7 +130,11 @@ void draw_lines(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y)
             const float p = x.pixel(l.at);
             if (p < x.from || p > x.to) continue;
             canvas.line({p, y.from}, {p, y.to}, c, px(1));
-            canvas.text({p + px(4) + w > x.to ? p - px(4) - w : p + px(4), y.to + px(2)}, c, l.label);
+            if (registry_is_on())
+                value_rect(std::string(s.id) + "/line/" + l.label + "/" + full_precision(l.at), l.at, {p - 1, y.to},
+                           {p + 1, y.from});
+            const float at = p + px(4) + w > x.to ? p - px(4) - w : p + px(4);
+            if (is_free(at - px(4), at + w + px(4))) canvas.text({at, y.to + px(2)}, c, l.label);
         } else {
             const float p = y.pixel(l.at);
             if (p > y.from + 1 || p < y.to - 1) continue;
@@ -216,7 +227,15 @@ void LinePlot::find_range(const PlotSpec& s, Frame& f) {
     f.x.lo = x_lo, f.x.hi = x_hi, f.y.lo = y_lo_, f.y.hi = y_hi_;
     const bool is_fixed = s.y_lo != s.y_hi && (!f.y.is_log || s.y_lo > 0);
     if (is_fixed) f.y.lo = s.y_lo, f.y.hi = s.y_hi;
+    if (s.linked_x && s.linked_x->n_fits != n_fits_) n_fits_ = s.linked_x->n_fits, is_zoomed_ = false, has_range_ = false;
     if (is_zoomed_) f.x.lo = zoom_[0], f.x.hi = zoom_[1], f.y.lo = zoom_[2], f.y.hi = zoom_[3];
+    if (s.linked_x && s.linked_x->is_set && (!f.x.is_log || s.linked_x->lo > 0))
+        f.x.lo = s.linked_x->lo, f.x.hi = s.linked_x->hi;
+}
+
+void LinePlot::fit_all(const PlotSpec& s) {
+    is_zoomed_ = false, has_range_ = false;
+    if (s.linked_x) s.linked_x->is_set = false, n_fits_ = ++s.linked_x->n_fits;
 }
 
 // Where the axes lie, below the legend.
@@ -405,7 +424,10 @@ void LinePlot::use_mouse(const PlotSpec& s, Frame& f, PlotResult& out) {
     out.is_dragged = ImGui::IsItemActive();
     out.x = f.x.data(std::clamp(io.MousePos.x, f.x.from, f.x.to)), out.y = f.y.data(io.MousePos.y);
     const auto keep = [&] {
-        if (!is_zoomed_) is_zoomed_ = true, zoom_[0] = f.x.lo, zoom_[1] = f.x.hi, zoom_[2] = f.y.lo, zoom_[3] = f.y.hi;
+        is_zoomed_ = true, zoom_[0] = f.x.lo, zoom_[1] = f.x.hi, zoom_[2] = f.y.lo, zoom_[3] = f.y.hi;
+    };
+    const auto tell = [&] {
+        if (s.linked_x) s.linked_x->lo = zoom_[0], s.linked_x->hi = zoom_[1], s.linked_x->is_set = true;
     };
     const auto change = [](const Axis& a, double from, double to, double* ends) {
         const double lo = a.at(from), hi = a.at(to);
@@ -413,11 +435,12 @@ void LinePlot::use_mouse(const PlotSpec& s, Frame& f, PlotResult& out) {
             std::isfinite(lo) && std::isfinite(hi) && hi - lo > std::fabs(hi) * 1e-12 && (!a.is_log || lo > 0);
         if (is_usable) ends[0] = lo, ends[1] = hi;
     };
+    out.x_slack = std::fabs(f.x.data(io.MousePos.x + px(5)) - f.x.data(io.MousePos.x));
     if (out.is_hovered) use_wheel_on_last_item();
     if (out.is_hovered && io.MouseWheel != 0) {
         keep();
         const double k = std::pow(kWheelStep, io.MouseWheel), tx = f.x.position(out.x), ty = f.y.position(out.y);
-        if (!io.KeyCtrl) change(f.x, tx - tx * k, tx + (1 - tx) * k, zoom_);
+        if (!io.KeyCtrl) change(f.x, tx - tx * k, tx + (1 - tx) * k, zoom_), tell();
         if (!io.KeyShift) change(f.y, ty - ty * k, ty + (1 - ty) * k, zoom_ + 2);
     }
     if (out.is_hovered && ImGui::IsMouseClicked(ImGuiMouseButton_Left)) is_pressed_ = true, moved_ = 0;
@@ -427,13 +450,14 @@ void LinePlot::use_mouse(const PlotSpec& s, Frame& f, PlotResult& out) {
             keep();
             const double dx = -io.MouseDelta.x / (f.x.to - f.x.from), dy = -io.MouseDelta.y / (f.y.to - f.y.from);
             change(f.x, dx, 1 + dx, zoom_), change(f.y, dy, 1 + dy, zoom_ + 2);
+            tell();
         }
         if (ImGui::IsMouseReleased(ImGuiMouseButton_Left)) {
             out.is_clicked = out.is_hovered && moved_ < kDragPixels;
             is_pressed_ = false;
         }
     }
-    if (out.is_hovered && ImGui::IsMouseDoubleClicked(ImGuiMouseButton_Left)) fit(), is_pressed_ = false;
+    if (out.is_hovered && ImGui::IsMouseDoubleClicked(ImGuiMouseButton_Left)) fit_all(s), is_pressed_ = false;
 }
 
 void LinePlot::menu(const PlotSpec& s, Frame& f, double under) {
@@ -443,8 +467,8 @@ void LinePlot::menu(const PlotSpec& s, Frame& f, double under) {
             if (ImGui::MenuItem(label, nullptr, is_checked)) run();
             mark(label);
         };
-        item("Fit", false, [&] { fit(); });
-        const auto set_log = [&](bool x, bool y) { has_own_log_ = true, is_log_x_ = x, is_log_y_ = y, fit(); };
+        item("Fit", false, [&] { fit_all(s); });
+        const auto set_log = [&](bool x, bool y) { has_own_log_ = true, is_log_x_ = x, is_log_y_ = y, fit_all(s); };
         item("Logarithmic x", f.x.is_log, [&] { set_log(!f.x.is_log, f.y.is_log); });
         item("Logarithmic y", f.y.is_log, [&] { set_log(f.x.is_log, !f.y.is_log); });
         if (s.smoothing >= 0) return;

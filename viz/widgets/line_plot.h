@@ -43,6 +43,14 @@ struct Line {                       // a reference line
     bool is_vertical = false;
 };
 
+// The x axis of several plots that are zoomed and moved together; kept by the caller. Plots with a logarithmic x axis of their
+// own keep to themselves where it can't show the range.
+struct LinkedX {
+    double lo = 0, hi = 0;
+    bool is_set = false;            // false: every plot shows all
+    int n_fits = 0;                 // one plot was fitted: all are
+};
+
 struct PlotSpec {
     const char* id = "plot";        // registry: see below; also the name of its exports
     std::span<const Series> series;
@@ -62,17 +70,20 @@ struct PlotSpec {
     const char* x_unit = "";
     double smoothing = -1;          // weight in [0, 1) of a moving average; -1: the plot's own, chosen in its menu
     bool drag_pans = true;          // false: the caller uses is_dragged
+    LinkedX* linked_x = nullptr;    // null: this plot's own
 };
 
 struct PlotResult {
     bool is_hovered = false, is_dragged = false;
     bool is_clicked = false;        // pressed and released without moving
     double x = 0, y = 0;            // data under the mouse
+    double x_slack = 0;             // |x| of a few pixels there: what a click may miss by
 };
 
 // Registry, for tests and scripts: "id" the whole; "id/area" the plot's rectangle; "id/x_lo", "id/x_hi", "id/y_lo",
 // "id/y_hi" the axes' ends; "id/legend/<series>" 1 shown, 0 hidden; "id/drawn/<series>" points of its curve on the screen;
-// "id/crosshair/<series>" the value under the mouse; "id/<series>/<index>" the value at selected_x.
+// "id/crosshair/<series>" the value under the mouse; "id/<series>/<index>" the value at selected_x;
+// "id/line/<label>/<at>" a vertical reference line.
 class LinePlot {
   public:
     PlotResult draw(const PlotSpec& spec);
@@ -89,6 +100,7 @@ class LinePlot {
                     float width, const std::string& name);
     void crosshair(const PlotSpec& s, Frame& f);
     void use_mouse(const PlotSpec& s, Frame& f, PlotResult& out);
+    void fit_all(const PlotSpec& s);
     void menu(const PlotSpec& s, Frame& f, double under);
     bool is_shown(const Series& c) const { return !hidden_.count(c.name); }
     Curve& curve(const std::string& key, std::span<const double> y, uint64_t revision, double weight);
@@ -97,6 +109,7 @@ class LinePlot {
     bool has_range_ = false;
     bool is_zoomed_ = false;
     double zoom_[4] = {0, 1, 0, 1};  // x_lo, x_hi, y_lo, y_hi
+    int n_fits_ = 0;                // of the linked axis, that were followed
     bool is_pressed_ = false;
     float moved_ = 0;               // [px] since pressed
     float label_width_ = 0;         // [px] of the y axis

@@ -19,6 +19,7 @@ struct Rect {
 bool g_is_on = false;
 std::map<std::string, Widget, std::less<>> g_widgets;
 std::vector<Rect> g_scrolling;
+std::string g_revealed;  // the widget to scroll to; empty: none
 
 Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
     const int frame = ImGui::GetFrameCount();
@@ -28,6 +29,12 @@ Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
     if (w.frame != frame) w.text.clear(), w.has_number = false;
     w.min = min, w.max = max, w.frame = frame;
     w.is_visible = ImGui::IsRectVisible(min, max);
+    const ImVec2 at = w.center();
+    w.is_in_reach = ImGui::IsRectVisible({at.x - 0.5f, at.y - 0.5f}, {at.x + 0.5f, at.y + 0.5f});
+    if (!g_revealed.empty() && g_revealed == name) {
+        ImGui::SetScrollFromPosY((min.y + max.y) / 2 - ImGui::GetWindowPos().y, 0.5f);
+        g_revealed.clear();
+    }
     return w;
 }
 
@@ -64,6 +71,8 @@ const Widget* find_widget(std::string_view name) {
     const auto it = g_widgets.find(name);
     return it == g_widgets.end() || !is_current(it->second) ? nullptr : &it->second;
 }
+
+void reveal(std::string_view name) { g_revealed = name; }
 
 std::vector<std::string> widget_names(std::string_view prefix) {
     std::vector<std::string> out;

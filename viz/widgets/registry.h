@@ -15,8 +15,9 @@ struct Widget {
     std::string text;
     double number = 0;
     bool has_number = false;
-    bool is_visible = true;  // inside its clip rectangle, at least in part
-    int frame = 0;           // ImGui frame it was last drawn in
+    bool is_visible = true;   // inside its clip rectangle, at least in part
+    bool is_in_reach = true;  // its centre is inside: a click there meets it
+    int frame = 0;            // ImGui frame it was last drawn in
     ImVec2 center() const { return {(min.x + max.x) / 2, (min.y + max.y) / 2}; }
 };
 
@@ -34,6 +35,8 @@ void value_rect(std::string_view name, double v, ImVec2 min, ImVec2 max);
 // As drawn in the last finished frame; nullptr: not drawn.
 const Widget* find_widget(std::string_view name);
 std::vector<std::string> widget_names(std::string_view prefix = {});
+// Scrolls the pane of this widget so that it stands in its middle, when it is drawn next: what a wheel would do, for scripts.
+void reveal(std::string_view name);
 // True when some widget's text of the last frame, or text noted by `mark`, contains this.
 bool is_text_shown(std::string_view text);
 

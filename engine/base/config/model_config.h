@@ -23,8 +23,10 @@ struct Variants {
     bool kv_norm = true;          // of window rows and entries
     int n_kv_heads = 2;           // gqa
     int kv_lora_rank = 0;         // mla: width of the latent
+    double attention_softcap = 0; // logits become cap tanh(logit / cap); 0: none
     bool is_v4() const {
-        return residual == ResidualKind::mhc && router == RouterKind::topk_bias && q_norm && kv_norm;
+        return residual == ResidualKind::mhc && router == RouterKind::topk_bias && q_norm && kv_norm &&
+               attention_softcap == 0;
     }
 };
 

@@ -34,6 +34,9 @@ void list_optimizer(TrainConfig& c, ConfigFields& f) {
     f.real("weight_decay", c.weight_decay, 0, 100, "times lr, of the weight itself").is_live = true;
     f.choice("decay", c.decay, {"matrices", "all"}, "what decays: matrices, or norms, biases and sinks too");
     f.real("clip", c.clip, 0, 1e30, "largest norm of all gradients together; 0 = off").is_live = true;
+    f.real("qk_clip", c.qk_clip, 0, 1e30,
+           "largest attention logit of a head; above it its query projection shrinks after the step; 0 = off")
+        .is_live = true;
     f.real("muon_momentum", c.muon_momentum, 0, 0.999999, "Muon: decay of the momentum").is_live = true;
     f.integer("muon_steps", c.muon_steps, 1, 30, "Muon: Newton-Schulz steps, the last two with the contracting polynomial");
     f.real("muon_scale", c.muon_scale, 0, 10, "Muon: RMS of the update at lr 1").is_live = true;
@@ -55,9 +58,11 @@ void list_losses(TrainConfig& c, ConfigFields& f) {
     f.integer("indexer_dense_steps", c.indexer_dense_steps, 0, kMany, "staged: dense steps first");
     f.integer("indexer_warmup_steps", c.indexer_warmup_steps, 0, kMany, "staged: warm-up steps after these");
     f.group("Anticipatory routing");
-    f.choice("anticipatory", c.anticipatory, {"off", "always", "triggered"},
-             "experts chosen by the weights of delta steps ago: never, always, after a spike");
+    f.choice("anticipatory", c.anticipatory, {"off", "always", "triggered", "random"},
+             "experts chosen by the weights of delta steps ago: never, always, after a spike; random: a control, "
+             "as many experts of a token are exchanged, but against random ones");
     f.integer("anticipatory_delta", c.anticipatory_delta, 1, 10000, "age of the weights that choose, in steps");
+    f.integer("anticipatory_start", c.anticipatory_start, 0, kMany, "always, random: first step with old choices");
     f.integer("anticipatory_steps", c.anticipatory_steps, 1, kMany, "triggered: for how long");
     f.real("spike_threshold", c.spike_threshold, 1, 1e6, "a spike: loss above this times the median of the window").is_live =
         true;
@@ -71,14 +76,21 @@ void list_numbers_and_records(TrainConfig& c, ConfigFields& f) {
     f.flag("fp8_weights", c.fp8_weights, "fake quantisation: projections and shared expert, FP8 in 128x128 blocks");
     f.flag("fp4_experts", c.fp4_experts, "fake quantisation: routed experts, FP4 in rows of 32");
     f.flag("fp8_activations", c.fp8_activations, "fake quantisation: inputs of these, FP8 in rows of 128");
+    f.choice("fp8_activation_scale", c.fp8_activation_scale, {"row", "tensor"},
+             "of fp8_activations: one per row and 128 columns, or one per tensor");
     f.flag("fp8_cache", c.fp8_cache, "fake quantisation: window rows and entries, FP8");
     f.flag("fp4_index", c.fp4_index, "fake quantisation: indexer queries and keys, FP4");
     f.flag("recompute", c.recompute, "keep each block's input only and run it again in backward");
     f.choice("on_nonfinite", c.on_nonfinite, {"stop", "skip"}, "a loss or gradient that is NaN or infinite");
     f.group("A model from nothing");
     f.real("init_std", c.init_std, 0, 10, "deviation of matrices");
+    f.real("init_embedding", c.init_embedding, 0, 1000, "deviation of the embedding, times init_std");
+    f.real("init_hyper", c.init_hyper, 0, 1000, "deviation of the dynamic part of hyper-connections, times init_std");
     f.real("init_alpha", c.init_alpha, 0, 10, "scale of the dynamic part of hyper-connections");
     f.real("init_identity", c.init_identity, 0, 20, "added to the diagonal of the mixing logits: 0 mixes evenly");
+    f.real("init_aligned", c.init_aligned, 0, 1000,
+           "gate and up projections start equal, this many times init_std; 0: each its own");
+    f.real("init_router_skew", c.init_router_skew, 0, 1000, "the router's row of expert 0, times this");
     f.group("Records");
     f.integer("checkpoint_every", c.checkpoint_every, 0, kMany, "steps; 0: only at the end").is_live = true;
     f.integer("keep_checkpoints", c.keep_checkpoints, 0, 1000000, "the newest ones, besides the first; 0: all").is_live = true;

@@ -15,7 +15,8 @@ enum class DecayScope { matrices, all };          // matrices: embedding and hea
 enum class ScheduleKind { constant, cosine, wsd };
 enum class BalanceKind { none, auxiliary, sequence, bias, bias_and_sequence };  // V4: the last
 enum class IndexerMode { sparse, dense, warm_up, staged };
-enum class AnticipatoryMode { off, always, triggered };
+enum class AnticipatoryMode { off, always, triggered, random };
+enum class ActivationScale { row, tensor };       // of FP8 activations: one per row and 128 columns, or one per tensor
 enum class NonFinitePolicy { stop, skip };
 enum class MetricsLevel { few, layers, all };
 enum class TrainDType { f32, f64 };
@@ -32,6 +33,7 @@ struct TrainConfig {
     OptimizerKind optimizer = OptimizerKind::adamw;
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-20, weight_decay = 0.1, clip = 1;
     DecayScope decay = DecayScope::matrices;
+    double qk_clip = 0;
     double muon_momentum = 0.95, muon_scale = 0.18;
     int64_t muon_steps = 10;
     // experts
@@ -44,15 +46,17 @@ struct TrainConfig {
     int64_t indexer_dense_steps = 0, indexer_warmup_steps = 0;
     // anticipatory routing and spikes
     AnticipatoryMode anticipatory = AnticipatoryMode::off;
-    int64_t anticipatory_delta = 20, anticipatory_steps = 100, spike_window = 20, rollback_steps = 10;
+    int64_t anticipatory_delta = 20, anticipatory_start = 0, anticipatory_steps = 100, spike_window = 20, rollback_steps = 10;
     double spike_threshold = 1.25;
     // numbers
     TrainDType dtype = TrainDType::f32;
     bool fp8_weights = false, fp4_experts = false, fp8_activations = false, fp8_cache = false, fp4_index = false;
+    ActivationScale fp8_activation_scale = ActivationScale::row;
     bool recompute = false;
     NonFinitePolicy on_nonfinite = NonFinitePolicy::stop;
     // a model from nothing
-    double init_std = 0.02, init_alpha = 0.01, init_identity = 0;
+    double init_std = 0.02, init_embedding = 1, init_hyper = 1, init_alpha = 0.01, init_identity = 0;
+    double init_aligned = 0, init_router_skew = 1;
     // records
     int64_t checkpoint_every = 50, keep_checkpoints = 3, eval_every = 0, eval_batches = 4, metrics_every = 10;
     MetricsLevel metrics = MetricsLevel::few;

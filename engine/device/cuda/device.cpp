@@ -131,4 +131,24 @@ std::shared_ptr<Buffer> Buffer::clone(size_t bytes) const {
     return b;
 }
 
+double copy_gb_per_s(int gpu) {
+    constexpr size_t kBytes = size_t{2} << 30;
+    const auto device = std::make_shared<Device>(gpu);
+    const Buffer from(device, kBytes), to(device, kBytes);
+    cudaEvent_t begin = nullptr, end = nullptr;
+    cudaEventCreate(&begin), cudaEventCreate(&end);
+    double best = 0;
+    for (int i = 0; i < 6; ++i) {  // the first one warms up
+        cudaEventRecord(begin, device->stream());
+        device->copy(to.data(), from.data(), kBytes);
+        cudaEventRecord(end, device->stream());
+        device->sync();
+        float ms = 0;
+        cudaEventElapsedTime(&ms, begin, end);
+        if (i > 0) best = std::max(best, 2.0 * kBytes / (ms * 1e6));
+    }
+    cudaEventDestroy(begin), cudaEventDestroy(end);
+    return best;
+}
+
 }  // namespace vitrine::cuda

@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "engine/device/memory.h"
+#include "engine/tensor/tensor.h"
 
 struct CUstream_st;
 
 namespace vitrine {
 class ProbeSink;
-struct Tensor;
 #if VITRINE_CUDA
 inline constexpr bool kHasCuda = true;
 #else
@@ -40,6 +40,8 @@ struct Gpus {
     std::string why_none;
 };
 Gpus gpus();                                // in every build
+// Bytes read and written per second, in units of 1e9, by copies within the GPU's memory of 2 GiB: the best of five.
+double copy_gb_per_s(int gpu);
 
 // A token of the batch.
 struct TokenAt {
@@ -100,6 +102,18 @@ class Device {
     // step, or its block, is done. A captured step keeps its queue, so `put` may depend on nothing but what it is given.
     void deliver(const Tensor& x, Deliver put);
     Deliveries& deliveries();               // engine/ops/deliveries.h
+
+    std::shared_ptr<Deliveries> exchange_deliveries(std::shared_ptr<Deliveries> d) {
+        deliveries_.swap(d);
+        return d;
+    }
+    // Products that were made together before the ops that own them ask for them (cuda::linear_ahead).
+    struct Ahead {
+        const void *x, *w;
+        Tensor y;
+    };
+    std::vector<Ahead> ahead;
+    std::function<void()> after_block;      // set: a block's watched values must go before its memory is used again
 
     // cuBLAS, opened at first use (engine/device/cuda/blas.h).
     struct Blas;

@@ -60,6 +60,8 @@ Tensor segment_rows(const Tensor& x, const Segment& s);
 RopeAngles segment_angles(const RopeAngles& a, const Segment& s);
 // New main entries of a segment: compressed, published, written to the cache.
 void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const AttentionInput& in);
+// The same on a GPU, for all segments.
+void append_main_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 // Core attention of every segment into one o [T, H, c].
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
                        const std::vector<std::vector<KeyList>>& keys_by_segment);

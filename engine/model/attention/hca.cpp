@@ -11,6 +11,11 @@ Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         return output_path(ctx, attend_on_tape(ctx, q.q_THC, keys, in.w.sink).o_THV, in);
     }
     const int ratio = in.c.layers[in.layer].ratio;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            append_main_entries(ctx, x_TD, in);
+            return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, ratio, {}, {}, &in.angles), in);
+        }
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {
         append_entries(ctx, x_TD, s, in);

@@ -7,6 +7,7 @@
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 
@@ -21,9 +22,26 @@ RopeAngles segment_angles(const RopeAngles& a, const Segment& s) {
     return {segment_rows(a.cos, s), segment_rows(a.sin, s)};
 }
 
+namespace {
+
+// A GPU makes all products of few rows that read x in one launch, then those that read the low-rank query.
+void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    if constexpr (kHasCuda) {
+        const LinearOptions wide{.quantise_input = false, .round_output = false};
+        std::vector<cuda::LinearItem> items{{&in.w.wq_a, {}}, {&in.w.wkv, {}}};
+        for (const CompressorWeights* c : {&in.w.compressor, &in.w.indexer.compressor})
+            if (!c->wkv.empty()) items.insert(items.end(), {{&c->wkv, wide}, {&c->wgate, wide}});
+        ctx.cuda->ahead.clear();
+        cuda::linear_ahead(ctx, x_TD, items);
+    }
+}
+
+}  // namespace
+
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Queries q;
+    if (ctx.cuda) input_products_ahead(ctx, x_TD, in);
     {
         const OpTimer timer(ctx, OpKind::linear);
         will_use(ctx, in.w.wq_b);
@@ -35,6 +53,11 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         will_use(ctx, in.w.wkv);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda && c.variants.q_norm) {
+            q.q_THC = cuda::norm_and_rotate(ctx, q.q_THC, c.rms_norm_eps, in.angles);
+            return q;
+        }
     if (c.variants.q_norm) q.q_THC = rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
     q.q_THC = apply_rope(ctx, q.q_THC, in.angles);
     return q;
@@ -48,6 +71,11 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         will_use(ctx, in.w.compressor.wkv.empty() ? in.w.wo_a : in.w.compressor.wkv);
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            cuda::store_window(ctx, kv_TC, c.variants.kv_norm ? &in.w.kv_norm : nullptr, c.rms_norm_eps, in.angles);
+            return kv_TC;
+        }
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
     kv_TC = apply_rope(ctx, kv_TC.reshaped({x_TD.dim(0), 1, c.head_dim}), in.angles).reshaped({x_TD.dim(0), c.head_dim});
     if (ctx.tape) return cache_rows(ctx, kv_TC, c.rope_dim);
@@ -83,6 +111,12 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
     }
 }
 
+void append_main_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    if constexpr (kHasCuda)
+        cuda::compress(ctx, x_TD, in.w.compressor, in.c.layers[in.layer].ratio, in.c.head_dim, in.c.rope_dim, in.frequencies,
+                       in.c.rms_norm_eps, cuda::EntryKind::main, in.c.variants.kv_norm);
+}
+
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
                        const std::vector<std::vector<KeyList>>& keys_by_segment) {
     will_use(ctx, in.w.wo_a);
@@ -108,22 +142,26 @@ Offsets segment_offsets(const AttentionInput& in) {
 TapeKeys whole_sequences(const AttentionInput& in, const Tensor& kv_TC, const TapeEntries& entries) {
     const Tensor kv_T1C = kv_TC.reshaped({kv_TC.dim(0), 1, kv_TC.dim(1)});
     return {kv_T1C, kv_T1C, in.c.sliding_window, segment_offsets(in), entries.entries_SD, entries.offsets,
-            in.layer < in.c.n_layers() ? in.c.layers[in.layer].ratio : 0, {}};
+            in.layer < in.c.n_layers() ? in.c.layers[in.layer].ratio : 0, {}, in.c.variants.attention_softcap};
 }
 
 TapeEntries whole_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const int ratio = in.c.layers[in.layer].ratio;
     const Offsets rows = segment_offsets(in);
-    const bool is_watched = ctx.wants(kEntryWeights) && ctx.dtype == DType::f32;
+    const bool wants_entropy = ctx.training && ctx.training->wants_compressor_stats && !ctx.training->is_recomputation;
     TapeEntries e =
         compress_on_tape(ctx, x_TD, rows, in.w.compressor, ratio, in.c.head_dim, in.frequencies, in.c.rms_norm_eps,
-                         {.is_normed = in.c.variants.kv_norm, .wants_weights = is_watched});
+                         {.is_normed = in.c.variants.kv_norm,
+                          .wants_weights = ctx.wants(kEntryWeights),
+                          .wants_entropy = wants_entropy});
     e.entries_SD = cache_rows(ctx, e.entries_SD, in.c.rope_dim);
     if (e.weights_SW.empty()) return e;
+    std::vector<float> slots(static_cast<size_t>(e.weights_SW.dim(1)));
     for (int64_t s = 0; s < n_segments(rows); ++s)
         for (int64_t i = e.offsets[s]; i < e.offsets[s + 1]; ++i) {
             const auto token = static_cast<int>(rows[s] + (i - e.offsets[s] + 1) * ratio - 1);  // the one that completed it
-            ctx.probes->put(token, kEntryWeights, in.layer, e.weights_SW.row<float>(i), 1, static_cast<int>(e.weights_SW.dim(1)));
+            with_real(ctx.dtype, [&](auto real) { std::copy_n(e.weights_SW.row<decltype(real)>(i), slots.size(), slots.data()); });
+            ctx.probes->put(token, kEntryWeights, in.layer, slots.data(), 1, static_cast<int>(slots.size()));
         }
     return e;
 }

@@ -11,16 +11,6 @@ namespace {
 
 HyperForm form(const ModelConfig& c, bool is_head) { return {.map = MixingMap::free, .n = c.hc_mult, .is_head = is_head}; }
 
-int n_rows(const ModelConfig& c, bool is_head) { return form(c, is_head).n_rows(); }
-
-HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps);
-}
-
-Tensor head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_head(ctx, x_TND, w, form(c, true), c.rms_norm_eps);
-}
-
 // The paper's start, a residual connection exactly: sub-layer k reads stream k mod n and writes to all, and the mixing matrix
 // is the identity whatever `identity` says. The head sums.
 void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> base) {
@@ -33,6 +23,6 @@ void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> bas
 
 }  // namespace
 
-const Residual kHyperConnections{ResidualKind::hc, "hc", 16, n_rows, site, head, start_base};
+const Residual kHyperConnections{ResidualKind::hc, "hc", 16, form, start_base};
 
 }  // namespace vitrine

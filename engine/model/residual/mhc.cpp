@@ -10,16 +10,6 @@ HyperForm form(const ModelConfig& c, bool is_head) {
     return {.map = MixingMap::sinkhorn, .n = c.hc_mult, .iters = c.hc_sinkhorn_iters, .eps = c.hc_eps, .is_head = is_head};
 }
 
-int n_rows(const ModelConfig& c, bool is_head) { return form(c, is_head).n_rows(); }
-
-HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps);
-}
-
-Tensor head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_head(ctx, x_TND, w, form(c, true), c.rms_norm_eps);
-}
-
 // pre = 1/2, post = 1; the mixing logits favour the diagonal by `identity` (4 streams: 5 gives 0.98 on it, 0 mixes evenly).
 // The random rows of fn, times alpha, are what tells the streams apart at first.
 void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> base) {
@@ -30,6 +20,6 @@ void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> bas
 
 }  // namespace
 
-const Residual kMhc{ResidualKind::mhc, "mhc", 16, n_rows, site, head, start_base};
+const Residual kMhc{ResidualKind::mhc, "mhc", 16, form, start_base};
 
 }  // namespace vitrine

@@ -13,16 +13,6 @@ HyperForm form(const ModelConfig& c, bool is_head) {
     return {.map = MixingMap::permutations, .n = c.hc_mult, .eps = c.hc_eps, .is_head = is_head};
 }
 
-int n_rows(const ModelConfig& c, bool is_head) { return form(c, is_head).n_rows(); }
-
-HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps);
-}
-
-Tensor head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) {
-    return hyper_head(ctx, x_TND, w, form(c, true), c.rms_norm_eps);
-}
-
 // As mHC. A permutation's logit is `identity` for every stream that it leaves in its place: the weight of a permutation is
 // the product of the entries that mHC's start has there, before normalisation.
 void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> base) {
@@ -37,6 +27,6 @@ void start_base(const ModelConfig& c, const HyperStart& at, std::span<float> bas
 
 }  // namespace
 
-const Residual kMhcLite{ResidualKind::mhc_lite, "mhc_lite", cpu::kMaxPermutedStreams, n_rows, site, head, start_base};
+const Residual kMhcLite{ResidualKind::mhc_lite, "mhc_lite", cpu::kMaxPermutedStreams, form, start_base};
 
 }  // namespace vitrine

@@ -19,13 +19,19 @@ struct HyperStart {
 struct Residual {
     ResidualKind kind;
     const char* name;  // as config.json's "vitrine" object spells it
-    int max_streams;                                    // hc_mult is at most this
-    int (*n_rows)(const ModelConfig& c, bool is_head);  // of fn and base, at a site or at the head; 0: no weights at all
-    HyperSite (*site)(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);
-    Tensor (*head)(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c);  // streams to [T, D]
-    void (*start_base)(const ModelConfig& c, const HyperStart& at, std::span<float> base);      // [n_rows]
+    int max_streams;                                                        // hc_mult is at most this
+    HyperForm (*form)(const ModelConfig& c, bool is_head);                  // null: x + F(x), no weights at all
+    void (*start_base)(const ModelConfig& c, const HyperStart& at, std::span<float> base);  // [n_rows]; null without weights
+
+    int n_rows(const ModelConfig& c, bool is_head) const { return form ? form(c, is_head).n_rows() : 0; }  // of fn and base
+    // With the collapsed input's norm.
+    HyperSite site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Param& norm_D, const ModelConfig& c) const;
+    Tensor head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const;  // streams to [T, D]
 };
 extern const Residual kMhc, kMhcLite, kHyperConnections, kPlainResidual;
+
+// Of the plain residual: the stream itself.
+HyperSite plain_site(Ctx& ctx, const Tensor& x_TND);
 
 const Residual& residual_for(const ModelConfig& c);
 std::span<const Residual* const> residuals();  // in the table's order

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "engine/model/residual/residual.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine {
 
@@ -15,6 +16,18 @@ const Residual& residual_for(const ModelConfig& c) {
     for (const Residual* r : residuals())
         if (r->kind == c.variants.residual) return *r;
     assertion_failed("residual kind is in the table", __FILE__, __LINE__);
+}
+
+HyperSite Residual::site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Param& norm_D, const ModelConfig& c) const {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps, &norm_D);
+    HyperSite s = form ? hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps) : plain_site(ctx, x_TND);
+    s.normed_TD = rmsnorm(ctx, s.u_TD, norm_D, c.rms_norm_eps);
+    return s;
+}
+
+Tensor Residual::head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const ModelConfig& c) const {
+    return form ? hyper_head(ctx, x_TND, w, form(c, true), c.rms_norm_eps) : x_TND.reshaped({x_TND.dim(0), x_TND.dim(2)});
 }
 
 bool start_hyper_weight(const ModelConfig& c, const std::string& name, double alpha, double identity, std::span<float> values) {

@@ -1,10 +1,12 @@
-// Core attention: each query token against its window rows and its compressed entries in one softmax with a sink (v4-spec 3.6).
+// Core attention: each query token against its window rows and its compressed entries in one softmax with a sink
+// (v4-spec 3.6).
 #pragma once
 #include <vector>
 
 #include "engine/model/kv_cache.h"
 #include "engine/model/param.h"
 #include "engine/ops/ctx.h"
+#include "engine/ops/rope/rope.h"
 
 namespace vitrine {
 
@@ -24,8 +26,13 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
 namespace cuda {
 // Window rows kv [T, C] to the rings, in the cache's format.
 void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim);
+// The same of rows that are neither normed (norm null: nor will be) nor rotated yet; kv stays as it is.
+void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles);
 // ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete.
-Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio, const Tensor& chosen_Tk = {});
+// places [T, k]: columns of the chosen entries for probes (from select_entries); empty: ascending. `back` not null: o
+// comes rotated back (sign -1).
+Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio,
+              const Tensor& chosen_Tk = {}, const Tensor& places_Tk = {}, const RopeAngles* back = nullptr);
 }  // namespace cuda
 
 }  // namespace vitrine

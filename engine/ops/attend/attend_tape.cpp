@@ -53,6 +53,8 @@ auto* sized(V& v, int64_t n) {
 // Sums of one piece for AttentionStats.
 struct PieceStats {
     double max_logit = -std::numeric_limits<double>::infinity(), entropy = 0, window = 0, entries = 0, sink = 0;
+    std::vector<double> by_head;  // [H] largest logit; empty: not asked for
+    bool is_full = true;          // false: by_head alone
 };
 
 template <class T>
@@ -192,14 +194,17 @@ struct Attend {
         matmul_nt_serial(Matrix<T>{q_rows, m, c, c}, k_rows, scores, n, false);
         for_rows(b, s, [&](int64_t r, int64_t t, int64_t h, const Run* run, const Run* end) {
             T* row = scores + r * n;
+            cap(row, run, end);
             const T sink = sinks.empty() ? -std::numeric_limits<T>::infinity() : sinks.as<T>()[h];
             T largest = -std::numeric_limits<T>::infinity();
             for (const Run* k = run; k < end; ++k) largest = max_row(row + k->begin, k->end - k->begin, largest);
             const T top = std::max(sink, largest), p_sink = std::exp(sink - top);
-            if (stats) std::copy_n(row, n, sized(s.raw, n));
+            const bool is_measured = stats && stats->is_full;
+            if (is_measured) std::copy_n(row, n, sized(s.raw, n));
+            if (stats && !stats->by_head.empty()) stats->by_head[h] = std::max(stats->by_head[h], static_cast<double>(largest));
             z[r] = exponentials(row, n, run, end, top) + p_sink;
             lse.as<T>()[t * n_heads + h] = top + std::log(z[r]);
-            if (stats) add_stats(*stats, b, s.raw.data(), row, run, end, largest, sink, p_sink, z[r], top + std::log(z[r]));
+            if (is_measured) add_stats(*stats, b, s.raw.data(), row, run, end, largest, sink, p_sink, z[r], top + std::log(z[r]));
         });
         matmul_nn_serial(Matrix<T>{scores, m, n, n}, v_rows, out, v, false);
         for (int64_t r = 0; r < m; ++r) {
@@ -210,6 +215,13 @@ struct Attend {
             T* sum = mass.row<T>(b.begin + r / heads);
             for (int64_t j = 0; j < b.n_entries; ++j) sum[j] += factor * scores[r * n + b.n_rows + j];
         }
+    }
+    // Soft cap of the visible scores, in place.
+    void cap(T* row, const Run* run, const Run* end) const {
+        if (keys.softcap == 0) return;
+        const auto top = static_cast<T>(keys.softcap);
+        for (; run < end; ++run)
+            for (int64_t j = run->begin; j < run->end; ++j) row[j] = top * std::tanh(row[j] / top);
     }
     // Of one query and head: scores, e^(score - top) and z, the sum of these and the sink's.
     static void add_stats(PieceStats& stats, const Block& b, const T* score, const T* p, const Run* run, const Run* end, T largest,
@@ -257,8 +269,15 @@ void Attend<T>::backward_block(const Block& b, const T* dout, T* dq, const Gradi
         const T log_z = lse.as<T>()[t * n_heads + h];
         T dot = 0;
         for (int64_t i = 0; i < v; ++i) dot += out[i] * grad[i];
+        T* capped = keys.softcap != 0 ? sized(s.raw, n) : nullptr;
+        if (capped) cap(p + r * n, run, end), std::copy_n(p + r * n, n, capped);
         exponentials(p + r * n, n, run, end, log_z);
         for (int64_t j = 0; j < n; ++j) ds[r * n + j] = p[r * n + j] * (ds[r * n + j] - dot);
+        for (const Run* k = run; capped && k < end; ++k)  // d cap tanh(z / cap) / dz = 1 - tanh^2
+            for (int64_t j = k->begin; j < k->end; ++j) {
+                const T tanh = capped[j] / static_cast<T>(keys.softcap);
+                ds[r * n + j] *= 1 - tanh * tanh;
+            }
         if (dsinks) dsinks[h] -= std::exp(sinks.as<T>()[h] - log_z) * dot;
     });
     // dq = scale * dS K
@@ -346,6 +365,13 @@ void leave_stats(TrainingStep& step, int layer, const std::vector<PieceStats>& p
     step.attention.push_back(all);
 }
 
+void leave_head_logits(TrainingStep& step, int layer, const std::vector<PieceStats>& pieces) {
+    HeadLogits logits{layer, pieces[0].by_head};
+    for (const PieceStats& p : pieces)
+        for (size_t h = 0; h < p.by_head.size(); ++h) logits.largest[h] = std::max(logits.largest[h], p.by_head[h]);
+    step.head_logits.push_back(std::move(logits));
+}
+
 }  // namespace
 
 TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass) {
@@ -358,9 +384,15 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
             out.mass_TS = ctx.arena.make(ctx.dtype, {q_THC.dim(0), std::max<int64_t>(1, longest_segment(keys.entries))});
             std::fill_n(out.mass_TS.template as<T>(), out.mass_TS.count(), T{0});
         }
-        const bool has_stats = ctx.training && ctx.training->wants_attention_stats && !ctx.training->is_recomputation;
-        std::vector<PieceStats> stats(has_stats ? op->pieces.size() : 0);
-        op->forward(ctx, out.mass_TS, has_stats ? &stats : nullptr);
+        const bool is_first = ctx.training && !ctx.training->is_recomputation;
+        const bool has_stats = is_first && ctx.training->wants_attention_stats;
+        const bool has_heads = is_first && ctx.training->wants_head_logits;
+        PieceStats none;
+        none.is_full = has_stats;
+        if (has_heads) none.by_head.assign(static_cast<size_t>(op->n_heads), none.max_logit);
+        std::vector<PieceStats> stats(has_stats || has_heads ? op->pieces.size() : 0, none);
+        op->forward(ctx, out.mass_TS, stats.empty() ? nullptr : &stats);
+        if (has_heads) leave_head_logits(*ctx.training, ctx.layer, stats);
         if (has_stats)
             leave_stats(*ctx.training, ctx.layer, stats, static_cast<double>(q_THC.dim(0)) * static_cast<double>(q_THC.dim(1)));
         out.o_THV = op->o;

@@ -17,6 +17,7 @@ struct TapeKeys {
     Offsets entries;              // of the segments in [0, S)
     int64_t ratio = 0;
     Tensor chosen_TK;             // i32: entries of the segment in any order, each once, or -1; empty: all that are complete
+    double softcap = 0;           // logits become softcap tanh(logit / softcap); 0: none
 };
 
 struct TapeAttention {
@@ -26,7 +27,7 @@ struct TapeAttention {
 };
 
 // o = softmax with sink of q.k / sqrt(C), times values (v4-spec 3.6). dtype ctx.dtype. Gradients to q, keys, values, entries
-// and `sinks` [H] (empty: no sink); none through the choice. Leaves AttentionStats in ctx.training where they are asked for.
+// and `sinks` [H] (empty: no sink); none through the choice. Leaves AttentionStats and HeadLogits in ctx.training where they are asked for.
 TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass = false);
 
 }  // namespace vitrine

@@ -11,6 +11,7 @@ struct Case {
     Offsets rows;
     int64_t n_heads, c, window, ratio;  // ratio 0: no entries
     int64_t n_chosen = 0;               // 0: all that are complete
+    double softcap = 0;
 };
 
 Offsets entry_offsets(const Offsets& rows, int64_t ratio) {
@@ -50,7 +51,9 @@ std::vector<double> plain(const Case& c, const Tensor& q, const Tensor& kv, cons
                 for (const float* k : seen) {
                     double dot = 0;
                     for (int64_t i = 0; i < c.c; ++i) dot += static_cast<double>(query[i]) * k[i];
-                    const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.c)));
+                    double logit = dot / std::sqrt(static_cast<double>(c.c));
+                    if (c.softcap > 0) logit = c.softcap * std::tanh(logit / c.softcap);
+                    const double weight = std::exp(logit);
                     z += weight;
                     for (int64_t i = 0; i < c.c; ++i) sum[i] += weight * k[i];
                 }
@@ -71,7 +74,7 @@ void check_case(const Case& c) {
     const Tensor chosen = choose(c, memory);
     check.run([&](Ctx& ctx) {
         const TapeKeys keys{check.at(kv), check.at(kv), c.window, c.rows, entries.back() > 0 ? check.at(e) : Tensor{},
-                            entries, c.ratio, chosen};
+                            entries, c.ratio, chosen, c.softcap};
         const TapeAttention a = attend_on_tape(ctx, check.at(q), keys, sinks);
         if (ctx.dtype == DType::f32) {
             const std::vector<double> expected = plain(c, check.at(q), check.at(kv), keys.entries_SC, chosen, sinks);
@@ -93,6 +96,38 @@ TEST(AttendTape, entry_gradients_match_differences) {
     check_case({{0, 75}, 4, 8, 9, 7});
     check_case({{0, 3, 5}, 2, 3, 2, 4});      // no entry at all
     check_case({{0, 46, 90}, 3, 5, 6, 4, 4});
+}
+
+TEST(AttendTape, soft_cap_gradients_match_differences) {
+    check_case({{0, 13, 14, 31}, 3, 5, 7, 0, 0, 0.8});
+    check_case({{0, 46, 90}, 3, 5, 6, 4, 4, 1.5});
+    check_case({{0, 70}, 4, 16, 17, 0, 0, 30});
+}
+
+TEST(AttendTape, largest_logit_of_each_head) {
+    for (const double cap : {0.0, 0.5}) {
+        test::OpFixture f;
+        Tape tape;
+        TrainingStep step;
+        step.wants_head_logits = true;
+        f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 3;
+        const Tensor q = f.tensor({40, 3, 5}, test::noise(600, 1)), kv = f.tensor({40, 1, 5}, test::noise(200, 2));
+        attend_on_tape(f.ctx, q, {kv, kv, 6, {0, 19, 40}, {}, {}, 0, {}, cap}, {});
+        EXPECT_TRUE(step.attention.empty());
+        ASSERT_EQ(step.head_logits.size(), 1u);
+        EXPECT_EQ(step.head_logits[0].layer, 3);
+        for (int64_t h = 0; h < 3; ++h) {
+            double top = -1e9;
+            for (int64_t t = 0; t < 40; ++t)
+                for (int64_t k = std::max<int64_t>(t < 19 ? 0 : 19, t - 5); k <= t; ++k) {
+                    double dot = 0;
+                    for (int i = 0; i < 5; ++i) dot += static_cast<double>(q.f32()[(t * 3 + h) * 5 + i]) * kv.row<float>(k)[i];
+                    const double logit = dot / std::sqrt(5.0);
+                    top = std::max(top, cap > 0 ? cap * std::tanh(logit / cap) : logit);
+                }
+            EXPECT_NEAR(step.head_logits[0].largest[static_cast<size_t>(h)], top, 1e-6) << h;
+        }
+    }
 }
 
 TEST(AttendTape, separate_keys_and_values) {

@@ -12,6 +12,7 @@
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/trained.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 namespace {
@@ -73,6 +74,26 @@ struct Pooling {
         });
     }
 
+    // Entropy of each channel's weights over the slots that the entry has, as a share of the largest; mean over both.
+    double entropy(Ctx& ctx) const {
+        std::vector<double> by_entry(static_cast<size_t>(e.dim(0)));
+        ctx.pool.parallel_for(e.dim(0), 8, [&](int64_t e0, int64_t e1) {
+            std::vector<T> a(d);
+            for (int64_t i = e0; i < e1; ++i) {
+                int64_t n = 0;
+                double sum = 0;
+                for_slots(i, [&](int64_t, int64_t t, int64_t half, int64_t r) {
+                    slot_weights(t, half, r, lse.row<T>(i), a.data());
+                    for (int64_t ch = 0; ch < d; ++ch)
+                        if (a[ch] > 0) sum -= static_cast<double>(a[ch]) * std::log(static_cast<double>(a[ch]));
+                    ++n;
+                });
+                by_entry[static_cast<size_t>(i)] = n > 1 ? sum / (static_cast<double>(d) * std::log(static_cast<double>(n))) : 0;
+            }
+        });
+        return std::accumulate(by_entry.begin(), by_entry.end(), 0.0) / static_cast<double>(by_entry.size());
+    }
+
     // dape may be empty. Its sums run over pieces of entries, then over pieces.
     void backward(Ctx& ctx, const Tensor& de, const Tensor& dk, const Tensor& ds, const Tensor& dape) const {
         const int64_t n = e.dim(0), per_piece = std::max<int64_t>(8, (n + 15) / 16), n_pieces = (n + per_piece - 1) / per_piece;
@@ -98,7 +119,7 @@ struct Pooling {
 };
 
 Tensor pool_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Param& ape, const Offsets& rows, TapeEntries& out,
-                    int ratio, int d) {
+                    int ratio, int d, bool wants_entropy) {
     const OpTimer timer(ctx, OpKind::compress);
     const int64_t n = out.offsets.back();
     const Tensor e = ctx.arena.make(ctx.dtype, {n, d});
@@ -112,6 +133,7 @@ Tensor pool_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Param& ape
             op->segment.insert(op->segment.end(), n_own, static_cast<int32_t>(i));
         }
         op->forward(ctx, out.weights_SW);
+        if (wants_entropy) ctx.training->compressors.push_back({ctx.layer, op->entropy(ctx)});
         const Tensor master = is_trained(ctx, ape) ? ape.master : Tensor{};
         ctx.tape->record([op, master](Ctx& c) {
             if (!c.tape->has_grad(op->e)) return;
@@ -138,7 +160,7 @@ TapeEntries compress_on_tape(Ctx& ctx, const Tensor& x_TD, const Offsets& rows, 
     const LinearOptions wide{.quantise_input = false, .round_output = false, .is_input_detached = options.is_input_detached};
     const Tensor k = linear(ctx, x_TD, w.wkv, wide), s = linear(ctx, x_TD, w.wgate, wide);
     if (options.wants_weights) out.weights_SW = ctx.arena.make(ctx.dtype, {n, ratio == 4 ? 2 * ratio : ratio});
-    const Tensor pooled = pool_on_tape(ctx, k, s, w.ape, rows, out, ratio, entry_size);
+    const Tensor pooled = pool_on_tape(ctx, k, s, w.ape, rows, out, ratio, entry_size, options.wants_entropy);
     const Tensor normed = options.is_normed ? rmsnorm(ctx, pooled, w.norm, eps) : pooled;
     out.entries_SD = apply_rope(ctx, normed.reshaped({n, 1, entry_size}), rope_angles(ctx, starts, frequencies))
                          .reshaped({n, entry_size});

@@ -16,6 +16,7 @@ struct CompressOptions {
     bool is_input_detached = false;  // no gradient to x (the indexer's compressor)
     bool is_normed = true;
     bool wants_weights = false;
+    bool wants_entropy = false;      // left as CompressorStats in ctx.training
 };
 
 // x [T, D] are the normed inputs of all segments; blocks start at each segment's first row. Gradients to x, wkv, wgate, ape, norm.

@@ -66,6 +66,43 @@ TEST(CompressTape, entries_equal_those_of_the_inference_path) {
     }
 }
 
+// Without scores the weights are a softmax of the position biases, channel by channel.
+TEST(CompressTape, entropy_of_the_pooling_weights) {
+    for (const int ratio : {4, 3}) {
+        const bool overlaps = ratio == 4;
+        const int64_t width = (overlaps ? 2 : 1) * kD;
+        test::OpFixture f;
+        Tape tape(false);
+        TrainingStep step;
+        f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 2;
+        const CompressorWeights w{param({width, kWidth}, 1),
+                                  test::make_param(std::vector<float>(static_cast<size_t>(width * kWidth)), {width, kWidth}),
+                                  param({ratio, width}, 3), param({kD}, 4)};
+        const Offsets rows{0, 13, 20};
+        const Tensor x = f.tensor({20, kWidth}, test::noise(20 * kWidth, 5));
+        compress_on_tape(f.ctx, x, rows, w, ratio, kD, kFrequencies, 1e-6, {.wants_entropy = true});
+        double sum = 0;
+        int n = 0;
+        for (const int64_t length : {13, 7})
+            for (int64_t i = 0; i < length / ratio; ++i)
+                for (int ch = 0; ch < kD; ++ch, ++n) {
+                    std::vector<double> bias;
+                    for (int r = 0; r < ratio; ++r) {
+                        if (overlaps && i > 0) bias.push_back(static_cast<const float*>(w.ape.view.data)[r * width + ch]);
+                        bias.push_back(static_cast<const float*>(w.ape.view.data)[r * width + (overlaps ? kD : 0) + ch]);
+                    }
+                    double z = 0, entropy = 0;
+                    for (double b : bias) z += std::exp(b);
+                    for (double b : bias) entropy -= std::exp(b) / z * (b - std::log(z));
+                    sum += entropy / std::log(static_cast<double>(bias.size()));
+                }
+        ASSERT_EQ(step.compressors.size(), 1u);
+        EXPECT_EQ(step.compressors[0].layer, 2);
+        EXPECT_NEAR(step.compressors[0].entropy, sum / n, 1e-6) << ratio;
+        EXPECT_LT(sum / n, 0.99);
+    }
+}
+
 TEST(CompressTape, nothing_flows_to_a_detached_input_or_from_a_tail) {
     const CompressorWeights w{param({2 * kD, kWidth}, 1), param({2 * kD, kWidth}, 2), param({4, 2 * kD}, 3), param({kD}, 4)};
     for (const bool is_detached : {true, false}) {

@@ -8,6 +8,7 @@
 #include "engine/ops/hyper/hyper_tape.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/trained.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 namespace {
@@ -22,6 +23,21 @@ void collapse(const Ctx& ctx, const float* x, const float* pre, int64_t n_tokens
 }
 void collapse(const Ctx&, const double* x, const double* pre, int64_t n_tokens, int64_t n, int64_t d, double* u) {
     cpu::hyper_kernels<double>().collapse(x, pre, n_tokens, n, d, u);
+}
+
+// |scale m r| / (|scale m r| + |base|) over the rows that make the mixing matrix: how much of it the token decides.
+template <class T>
+double dynamic_share(const HyperValues& v) {
+    const int64_t first = 2 * v.form.n, n_rows = v.form.n_rows(), n_tokens = v.m_TR.dim(0);
+    double base = 0, sum = 0;
+    for (int64_t r = first; r < n_rows; ++r) base += std::pow(static_cast<double>(v.base_R.as<T>()[r]), 2);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+        double dynamic = 0;
+        for (int64_t r = first; r < n_rows; ++r) dynamic += std::pow(static_cast<double>(v.m_TR.row<T>(t)[r]), 2);
+        dynamic = std::sqrt(dynamic) * static_cast<double>(v.factor_T.as<T>()[t]) * std::abs(static_cast<double>(v.scale.as<T>()[2]));
+        if (dynamic > 0) sum += dynamic / (dynamic + std::sqrt(base));
+    }
+    return sum / static_cast<double>(n_tokens);
 }
 
 // Everything of a site (or of the head, whose u alone is used outside) that backward reads again.
@@ -51,6 +67,8 @@ HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, co
             collapse(ctx, x_TND.row<T>(t0), v.site.pre_TN.row<T>(t0), t1 - t0, n, d, v.site.u_TD.row<T>(t0));
         });
     });
+    if (ctx.training && ctx.training->wants_hyper_stats && !ctx.training->is_recomputation && !form.is_head)
+        ctx.training->hypers.push_back({ctx.layer, with_real(ctx.dtype, [&](auto real) { return dynamic_share<decltype(real)>(v); })});
     if (ctx.tape) record_hyper_site(ctx, v, w);
     return v;
 }
@@ -88,11 +106,15 @@ template void sinkhorn<double>(double*, int, int, double);
 
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const OpTimer timer(ctx, OpKind::hyper);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps);
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site;
 }
 
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
     const OpTimer timer(ctx, OpKind::hyper);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_mix(ctx, x_TND, site, f_TD, out_TND);
     if (ctx.tape) {
         VITRINE_ASSERT(out_TND.empty());
         return hyper_mix_on_tape(ctx, x_TND, site, f_TD);
@@ -120,6 +142,8 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
 Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const OpTimer timer(ctx, OpKind::hyper);
     VITRINE_ASSERT(form.is_head);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps).u_TD;
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site.u_TD;
 }
 

@@ -13,6 +13,7 @@ struct HyperSite {
     Tensor pre_TN;     // mHC: sigma(.) + eps
     Tensor post_TN;    // mHC: 2 sigma(.)
     Tensor comb_TNN;   // C[from][to]; mHC: doubly stochastic up to Sinkhorn's remaining error
+    Tensor normed_TD;  // u after the sub-layer's norm, where the site was asked for it
 };
 
 // Coefficients and collapsed input of one site from the streams X [T, N, D]; form.n = N, and w.fn has form.n_rows() rows.
@@ -32,5 +33,16 @@ Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);
 // Softmax over columns plus eps, a column step, then (iters - 1) row and column steps; in place on C [n, n].
 template <class T>
 void sinkhorn(T* comb, int n, int iters, T eps);
+
+// The GPU's twins: streams, f and u are ctx.activation(), coefficients f32. The head's site has pre and u alone.
+namespace cuda {
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
+                     const Param* norm_D = nullptr);  // given: normed_TD comes along, in the same launch for few tokens
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
+struct StreamMeasures {
+    Tensor norms_TN, cosines_TNN;  // cosine similarity; 0 beside a stream of zeros
+};
+StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND);
+}  // namespace cuda
 
 }  // namespace vitrine

@@ -101,6 +101,33 @@ TEST(HyperTape, values_equal_inference) {
     }
 }
 
+TEST(HyperTape, share_of_the_mixing_that_the_token_decides) {
+    test::OpFixture f;
+    TrainingStep step;
+    step.wants_hyper_stats = true;
+    Tape tape(false);
+    f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 5;
+    const HyperForm form = form_of(MixingMap::free, 2);  // rows: 2 + 2, then 4 of the mixing matrix
+    const std::vector<float> fn = test::noise(8 * 6, 1), base = test::noise(8, 2), x = test::noise(5 * 6, 3);
+    const HyperWeights w{test::make_param(fn, {8, 6}), test::make_param(base, {8}), test::make_param({9, 9, -0.25f}, {3})};
+    hyper_site(f.ctx, f.tensor({5, 2, 3}, x), w, form, kEps);
+    double fixed = 0, sum = 0;
+    for (int r = 4; r < 8; ++r) fixed += static_cast<double>(base[r]) * base[r];
+    for (int t = 0; t < 5; ++t) {
+        double square = 0, moving = 0;
+        for (int i = 0; i < 6; ++i) square += static_cast<double>(x[t * 6 + i]) * x[t * 6 + i];
+        for (int r = 4; r < 8; ++r) {
+            double m = 0;
+            for (int i = 0; i < 6; ++i) m += static_cast<double>(fn[r * 6 + i]) * x[t * 6 + i];
+            moving += std::pow(0.25 * m / std::sqrt(square / 6 + kEps), 2);
+        }
+        sum += std::sqrt(moving) / (std::sqrt(moving) + std::sqrt(fixed));
+    }
+    ASSERT_EQ(step.hypers.size(), 1u);
+    EXPECT_EQ(step.hypers[0].layer, 5);
+    EXPECT_NEAR(step.hypers[0].dynamic, sum / 5, 1e-6);
+}
+
 TEST(HyperTape, adding_to_all_streams) {
     for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {4, 17, 33}}) {
         test::GradCheck check;

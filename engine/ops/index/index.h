@@ -28,10 +28,11 @@ void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>&
                 float* left_out);
 
 // The GPU's twin, for all tokens of the step and the index keys of layer ctx.layer: i32 [T, index_topk], ascending, -1 after the
-// last. Publishes what the CPU's does.
+// last. Publishes what the CPU's does. `places` (may be null) gets i32 [T, index_topk], where a chosen entry stands in the ranking,
+// for attend's probes; it stays empty unless a probe asked.
 namespace cuda {
 Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWeights& w, const ModelConfig& c,
-                      const RopeAngles& angles, const Tensor& forced_TK = {});
+                      const RopeAngles& angles, const Tensor& forced_TK = {}, Tensor* places_Tk = nullptr);
 }  // namespace cuda
 
 }  // namespace vitrine

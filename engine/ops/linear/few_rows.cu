@@ -37,6 +37,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid
     const int64_t row0 = group * p.group_out + static_cast<int64_t>(tile % p.blocks_per_group) * kTileOut;
     const int warp = threadIdx.x / kWarp, m0 = static_cast<int>(blockIdx.y) * kColumns, m = m0 + threadIdx.x % kWarp / 4;
     const int64_t pitch = p.w.in + 8;
+    if (warp < p.n_warps) prefetch_rows(p.w, row0, warp, p.n_warps);
+    after_previous();
     if (p.is_staged) {
         stage_fp8_rows([&](int i) { return p.x + i * a.ldx; }, [&](int) { return p.w.in; }, a.n_rows, p.w.in, staged, pitch);
         __syncthreads();

@@ -37,8 +37,14 @@ __global__ void __launch_bounds__(512) multiply(const __grid_constant__ Products
     for (int r = 0; r < R; ++r) rows[r] = group * p.group_out + min(o0 + r, p.group_out - 1);
 #pragma unroll
     for (int m = 0; m < M; ++m) xs[m] = x + min(m0 + m, a.n_rows - 1) * a.ldx + group * p.w.in;
+    const bool is_at_work = static_cast<int>(threadIdx.x) < p.n_threads;
+    for (int r = 0; r < R && is_at_work && p.is_whole; ++r) {  // weights depend on no kernel
+        const auto* row = static_cast<const std::byte*>(p.w.data) + rows[r] * row_bytes<D>(p.w);
+        for (int64_t at = threadIdx.x * 16, i = 0; i < 2 && at < row_bytes<D>(p.w); at += p.n_threads * 16, ++i) prefetch(row + at);
+    }
+    after_previous();
     float sum[R][M] = {};
-    if (static_cast<int>(threadIdx.x) < p.n_threads) add_products<D>(p.w, rows, xs, threadIdx.x, p.n_threads, p.is_whole, sum);
+    if (is_at_work) add_products<D>(p.w, rows, xs, threadIdx.x, p.n_threads, p.is_whole, sum);
     float flat[R * M];
 #pragma unroll
     for (int i = 0; i < R * M; ++i) flat[i] = sum[i / M][i % M];

@@ -58,6 +58,9 @@ __device__ inline uint4 load_chunk(const cpu::PackedMatrix& w, int64_t row, int6
     return {words[0], words[1], words[2], words[3]};
 }
 
+// To the second-level cache.
+__device__ inline void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 // The scale of element (row, col); 1 for formats without.
 template <DType D>
 __device__ inline float scale_at(const cpu::PackedMatrix& w, int64_t row, int64_t col) {

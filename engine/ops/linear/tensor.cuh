@@ -136,6 +136,19 @@ __device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_
     else if (w.dtype == DType::f8_e4m3) add_tensor_products<DType::f8_e4m3>(w, row0, x, first, step, sum);
     else add_tensor_products<DType::fp4_e2m1>(w, row0, x, first, step, sum);
 }
+// Brings what a call of add_tensor_products reads first to the second-level cache: weights depend on no kernel, so this may come
+// before after_previous().
+__device__ inline void prefetch_rows(const cpu::PackedMatrix& w, int64_t row0, int first, int step) {
+    const int bits = w.dtype == DType::bf16 ? 16 : w.dtype == DType::f8_e4m3 ? 8 : 4, lane = threadIdx.x % kWarp;
+    const int64_t size = w.in * bits / 8;
+    const auto* low = static_cast<const std::byte*>(w.data) + min(row0 + lane / 4, w.out - 1) * size;
+    const auto* high = static_cast<const std::byte*>(w.data) + min(row0 + lane / 4 + 8, w.out - 1) * size;
+#pragma unroll
+    for (int a = 0; a < 4; ++a) {
+        const int64_t at = (static_cast<int64_t>(first + a * step) * 4 + lane % 4) * 16;
+        if (at < size) prefetch(low + at), prefetch(high + at);
+    }
+}
 // Warps that share a row's sum: four quadruples of chunks each, as long as there are warps.
 inline int tensor_warps(const cpu::PackedMatrix& w, int most) {
     const int64_t n = (w.in / chunk_of(w.dtype) + 3) / 4;

@@ -22,6 +22,7 @@ struct Slots {
 // A block per token: its rows in ascending order of experts, the shared one last.
 template <class Y, class Out>
 __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out* out, float* norms) {
+    after_previous();
     __shared__ int32_t slots[kMaxChosen + 1];
     __shared__ int n_routed;
     __shared__ float scratch[kWarp];
@@ -65,11 +66,13 @@ __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out
 // h = swiglu(g, u), a thread per value; slots of the shared expert and of none carry what nobody reads.
 __global__ void swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit,
                             float* h) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n * width) h[i] = swiglu(g[i], u[i], limit, weight_of[i / width]);
 }
 __global__ void rounded_swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit,
                                     bf16* h) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n * width) h[i] = narrow<bf16>(swiglu(round_bf16(g[i]), round_bf16(u[i]), limit, weight_of[i / width]));
 }

@@ -24,6 +24,7 @@ __device__ Slot slot_of(const Kinds& a, int64_t y) {
 // A block per pair of hidden columns and slot, whose threads share the inner dimension.
 template <DType D, class X>
 __global__ void few_up(const __grid_constant__ Kinds a, const X* x, X* h, int64_t width, float limit, bool is_reference) {
+    after_previous();
     constexpr int kRows = 2;
     __shared__ float scratch[kWarp * 2 * kRows], total[2 * kRows];
     const auto [which, s] = slot_of(a, blockIdx.y);
@@ -49,6 +50,7 @@ __global__ void few_up(const __grid_constant__ Kinds a, const X* x, X* h, int64_
 
 template <DType D, class X>
 __global__ void few_down(const __grid_constant__ Kinds a, const X* h, int64_t width, float* y) {
+    after_previous();
     constexpr int kRows = 4;
     __shared__ float scratch[kWarp * kRows], total[kRows];
     const auto [which, s] = slot_of(a, blockIdx.y);

@@ -35,6 +35,7 @@ __device__ Target target_of(const Stage& a, int64_t y) {
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
     up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps / 2][kColumns * kTileOut];
     const Target target = target_of(a, blockIdx.y);
@@ -80,6 +81,12 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     const int32_t* chosen = a.routed.chosen + t * a.k;
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared, j = warp / share;
     const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
+    // The router is done: the kernel before this one waited for it. Weights depend on no kernel.
+    if (j < n_all && is_there(j)) {
+        const Experts& w2 = j == a.k ? a.shared.w2 : a.routed.w2;
+        prefetch_rows(w2.at(j == a.k ? 0 : chosen[j]), row0, warp % share, share);
+    }
+    after_previous();
     const auto row_of = [&](int i) -> const bf16* {
         return is_there(i) ? h + (i == a.k ? a.shared.slot0 + t : t * a.k + i) * a.width : nullptr;
     };

@@ -22,6 +22,8 @@ struct ExpertValues {  // of one group: values as they are multiplied, masters w
     int64_t width;
 };
 
+enum class Rounding : uint8_t { none, rows, tensors };  // tensors: one scale for an expert's rows
+
 struct RowPiece {  // slots [begin, end) of group g
     size_t g;
     int64_t begin, end;
@@ -48,7 +50,7 @@ struct TapedMoe {
     Tensor x, x_seen, y, weights;  // x_seen: as the experts see it, x unless it is quantised
     Tensor g_SI, u_SI;             // before the clamp
     T limit;
-    bool is_hidden_rounded;        // h to FP8 before w2
+    Rounding hidden;               // h to FP8 before w2
 
     int64_t d() const { return x.dim(1); }
     int64_t width() const { return g_SI.dim(1); }
@@ -90,7 +92,23 @@ struct TapedMoe {
     }
 
     void round_hidden(const Tensor& h_SI, const RowPiece& p, int64_t n) const {
-        for (int64_t s = p.begin; s < p.end && is_hidden_rounded; ++s) round_fp8_row(h_SI.row<T>(s), n, 128);
+        for (int64_t s = p.begin; s < p.end && hidden == Rounding::rows; ++s) round_fp8_row(h_SI.row<T>(s), n, 128);
+    }
+    // One scale for all rows of an expert.
+    void round_hidden_by_expert(Ctx& ctx, const Tensor& h_SI) const {
+        if (hidden != Rounding::tensors) return;
+        ctx.pool.parallel_for(static_cast<int64_t>(experts.size()), 1, [&](int64_t g0, int64_t g1) {
+            std::vector<T> rows;
+            for (int64_t g = g0; g < g1; ++g) {
+                const Group& group = plan->groups[static_cast<size_t>(g)];
+                const int64_t n = experts[static_cast<size_t>(g)].width, n_rows = group.end - group.begin;
+                if (n_rows == 0) continue;
+                rows.resize(static_cast<size_t>(n * n_rows));
+                for (int64_t s = 0; s < n_rows; ++s) std::copy_n(h_SI.row<T>(group.begin + s), n, rows.data() + s * n);
+                round_fp8_row(rows.data(), n * n_rows, n * n_rows);
+                for (int64_t s = 0; s < n_rows; ++s) std::copy_n(rows.data() + s * n, n, h_SI.row<T>(group.begin + s));
+            }
+        });
     }
 
     void forward(Ctx& ctx) const {
@@ -106,6 +124,10 @@ struct TapedMoe {
             for (int64_t s = p.begin; s < p.end; ++s)
                 swiglu_row(g_SI.row<T>(s), u_SI.row<T>(s), e.width, limit, weight_of(s), h_SI.row<T>(s));
             round_hidden(h_SI, p, e.width);
+        });
+        round_hidden_by_expert(ctx, h_SI);
+        over(ctx, row_pieces(plan->groups), [&](const RowPiece& p) {
+            const ExpertValues& e = experts[p.g];
             matmul_nt_serial(rows(h_SI, p, e.width), all(e.w2), y_SD.row<T>(p.begin), d(), false);
         });
         scatter(ctx, y_SD, y, false);
@@ -132,6 +154,7 @@ struct TapedMoe {
             matmul_nn_serial(rows(dg_SI, p, e.width), all(e.w1), dx_SD.row<T>(p.begin), d(), false);
             matmul_nn_serial(rows(du_SI, p, e.width), all(e.w3), dx_SD.row<T>(p.begin), d(), true);
         });
+        round_hidden_by_expert(ctx, h_SI);
         scatter(ctx, dx_SD, dx, true);
         weight_gradients(ctx, x_SD, dy_SD, h_SI, dg_SI, du_SI);
     }
@@ -164,15 +187,26 @@ struct TapedMoe {
 
 // Of one group: largest |h|, values that were clamped, and the mean square of each channel.
 struct GroupStats {
-    double peak = 0, n_clipped = 0;
+    double peak = 0, n_clipped = 0, cosines = 0;  // cosines: sum of |cos| of gate and up row over channels
     std::vector<double> mean_square;
 };
+
+template <class T>
+double cosine(const T* a, const T* b, int64_t n) {
+    double ab = 0, aa = 0, bb = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const double x = a[i], y = b[i];
+        ab += x * y, aa += x * x, bb += y * y;
+    }
+    return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
+}
 
 template <class T>
 GroupStats measure_group(const TapedMoe<T>& op, size_t g) {
     const Group& group = op.plan->groups[g];
     const int64_t n = op.experts[g].width;
-    GroupStats stats{0, 0, std::vector<double>(static_cast<size_t>(n))};
+    GroupStats stats{0, 0, 0, std::vector<double>(static_cast<size_t>(n))};
+    for (int64_t i = 0; i < n; ++i) stats.cosines += std::abs(cosine(op.experts[g].w1.template row<T>(i), op.experts[g].w3.template row<T>(i), op.d()));
     std::vector<T> h(static_cast<size_t>(n));
     for (int64_t s = group.begin; s < group.end; ++s) {
         const T *gate = op.g_SI.template row<T>(s), *up = op.u_SI.template row<T>(s);
@@ -193,7 +227,7 @@ ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op) {
     ctx.pool.parallel_for(static_cast<int64_t>(groups.size()), 1, [&](int64_t g0, int64_t g1) {
         for (int64_t g = g0; g < g1; ++g) groups[static_cast<size_t>(g)] = measure_group(op, static_cast<size_t>(g));
     });
-    ExpertStats all{ctx.layer, 0, 0, 0};
+    ExpertStats all{ctx.layer, 0, 0, 0, 0};
     double n_values = 0, n_channels = 0, sum = 0, squares = 0;
     for (size_t g = 0; g < groups.size(); ++g) {
         all.peak = std::max(all.peak, groups[g].peak);
@@ -201,10 +235,17 @@ ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op) {
         n_values += 2.0 * static_cast<double>((op.plan->groups[g].end - op.plan->groups[g].begin) * op.experts[g].width);
         n_channels += static_cast<double>(op.experts[g].width);
         for (double m : groups[g].mean_square) sum += m, squares += m * m;
+        all.alignment += groups[g].cosines;
     }
+    all.alignment /= n_channels;
     all.clipped /= n_values;
     all.kurtosis = sum > 0 ? squares * n_channels / (sum * sum) : 1;
     return all;
+}
+
+Rounding hidden_rounding(const Ctx& ctx) {
+    if (!asks_fp8_activations(ctx)) return Rounding::none;
+    return ctx.training->quant.fp8_per_tensor ? Rounding::tensors : Rounding::rows;
 }
 
 }  // namespace
@@ -226,7 +267,7 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
         const TapedMoe<T> op{plan, std::move(experts), x_TD, linear_input(ctx, x_TD), y_TD, routing.weights_TK, g_SI, u_SI,
-                             static_cast<T>(c.swiglu_limit), asks_fp8_activations(ctx)};
+                             static_cast<T>(c.swiglu_limit), hidden_rounding(ctx)};
         op.forward(ctx);
         if (ctx.training && ctx.training->wants_expert_stats && !ctx.training->is_recomputation)
             ctx.training->experts.push_back(measure(ctx, op));

@@ -160,6 +160,7 @@ __device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t 
 // grid: (tiles of outputs, tiles of rows). A stage is filled two rounds before it is read: by then every warp has left it.
 template <DType D, int kRows, bool kIsUp>
 __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_constant__ Args a, const bf16* x, bf16* y) {
+    after_previous();
     extern __shared__ __align__(128) std::byte stages[];
     const int first = static_cast<int>(blockIdx.y) * kRows;
     Tile tile{0, static_cast<int32_t>(a.g.slot0) + first, min(static_cast<int>(a.g.n_rows) - first, kRows)};

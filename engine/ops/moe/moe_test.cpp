@@ -1,6 +1,7 @@
 // The mixture of experts: gradients, agreement of tape and inference, clamps, empty slots, any number of threads.
 #include "engine/ops/moe/moe.h"
 
+#include "engine/device/cpu/formats.h"
 #include "engine/ops/quantize/quantize_tape.h"
 #include "tests/support/gradcheck.h"
 
@@ -175,6 +176,48 @@ TEST(MoeTape, multiplies_rounded_values) {
         add(w.w.shared, true, t, 1, sum);
         for (int o = 0; o < 40; ++o) EXPECT_NEAR(y.row<float>(t)[o], sum[o], 1e-5) << t << " " << o;
     }
+}
+
+// One scale for all hidden rows of an expert, and for all inputs.
+TEST(MoeTape, one_scale_for_an_experts_hidden_rows) {
+    test::OpFixture f;
+    Tape tape;
+    TrainingStep step;
+    step.quant = {.fp8_activations = true, .fp8_per_tensor = true};
+    f.ctx.tape = &tape, f.ctx.training = &step;
+    const Case s{6, 40, 36, 2, 1, 1};
+    uint32_t seed = 20;
+    const Weights w(s, [&](Param& p, Shape shape) {
+        p = test::make_param(test::noise(static_cast<size_t>(shape.count()), ++seed), shape);
+    });
+    std::vector<float> x = test::noise(240, 1);
+    for (int i = 0; i < 40; ++i) x[i] *= 100;  // one token's hidden row is far above the others
+    const Tensor weights = f.tensor({6, 1}, {1, 1, 1, 1, 1, 1}), chosen = indices(f.arena, s);
+    const Tensor y = moe(f.ctx, f.tensor({6, 40}, x), {chosen, weights}, w.w, config(s));
+    cpu::fp8_simulate(x.data(), 240, 240);
+    std::vector<double> sum(240);
+    for (int group = 0; group < 3; ++group) {  // two routed experts, the shared one
+        const ExpertWeights& e = group < 2 ? w.w.experts[static_cast<size_t>(group)] : w.w.shared;
+        const auto value = [](const Param& p, int64_t i) { return static_cast<double>(static_cast<const float*>(p.view.data)[i]); };
+        std::vector<float> h;
+        std::vector<int> tokens;
+        for (int t = 0; t < 6; ++t) {
+            if (group < 2 && chosen.as<int32_t>()[t] != group) continue;
+            tokens.push_back(t);
+            for (int i = 0; i < 36; ++i) {
+                double g = 0, u = 0;
+                for (int j = 0; j < 40; ++j) g += value(e.w1, i * 40 + j) * x[t * 40 + j], u += value(e.w3, i * 40 + j) * x[t * 40 + j];
+                g = std::min(g, 1.0), u = std::clamp(u, -1.0, 1.0);
+                h.push_back(static_cast<float>(g / (1 + std::exp(-g)) * u));
+            }
+        }
+        if (h.empty()) continue;
+        cpu::fp8_simulate(h.data(), static_cast<int64_t>(h.size()), static_cast<int64_t>(h.size()));
+        for (size_t r = 0; r < tokens.size(); ++r)
+            for (int o = 0; o < 40; ++o)
+                for (int i = 0; i < 36; ++i) sum[tokens[r] * 40 + o] += value(e.w2, o * 36 + i) * h[r * 36 + i];
+    }
+    for (int i = 0; i < 240; ++i) EXPECT_NEAR(y.f32()[i], sum[i], 1e-4) << i;
 }
 
 }  // namespace

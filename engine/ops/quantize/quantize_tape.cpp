@@ -108,8 +108,10 @@ void round_fp8_row(double* x, int64_t n, int64_t block) {
 Tensor linear_input(Ctx& ctx, const Tensor& x_TN) {
     if (!asks_fp8_activations(ctx)) return x_TN;
     const int64_t n = x_TN.shape[x_TN.shape.rank - 1];
-    count_rows(ctx, x_TN, n, n, 128, ctx.training->rounding.activations);
-    return changed_rows(ctx, x_TN, n, [n](float* row) { cpu::fp8_simulate(row, n, 128); });
+    const bool is_per_tensor = ctx.training->quant.fp8_per_tensor;
+    const int64_t per_scale = is_per_tensor ? x_TN.count() : n, block = is_per_tensor ? x_TN.count() : 128;
+    count_rows(ctx, x_TN, per_scale, per_scale, block, ctx.training->rounding.activations);
+    return changed_rows(ctx, x_TN, per_scale, [=](float* rows) { cpu::fp8_simulate(rows, per_scale, block); });
 }
 
 Tensor cache_rows(Ctx& ctx, const Tensor& x_SC, int rope_dim) {

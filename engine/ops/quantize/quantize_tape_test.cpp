@@ -144,5 +144,23 @@ TEST(QuantizeTape, doubles_are_rounded_as_floats) {
     for (int i = 0; i < 400; ++i) EXPECT_EQ(a.f32()[i], b.as<double>()[i]);
 }
 
+// One scale for the tensor: a row a million times smaller than the largest value is flushed, with a scale per row it isn't.
+TEST(QuantizeTape, activations_by_row_or_by_tensor) {
+    Taped f;
+    f.step.quant = {.fp8_activations = true};
+    const Tensor x = f.some({2, 40}, 12);
+    for (int i = 0; i < 40; ++i) x.f32()[i] *= 1e4f, x.f32()[40 + i] = 1e-2f * (1 + static_cast<float>(i) / 64);
+    const Tensor by_row = linear_input(f.ctx, x);
+    f.step.quant.fp8_per_tensor = true;
+    const Tensor by_tensor = linear_input(f.ctx, x);
+    std::vector<float> all(x.f32(), x.f32() + 80);
+    cpu::fp8_simulate(all.data(), 80, 80);
+    for (int i = 0; i < 80; ++i) EXPECT_EQ(by_tensor.f32()[i], all[static_cast<size_t>(i)]);
+    for (int i = 40; i < 80; ++i) {
+        EXPECT_NEAR(by_row.f32()[i], x.f32()[i], 1e-3);
+        EXPECT_EQ(by_tensor.f32()[i], 0);
+    }
+}
+
 }  // namespace
 }  // namespace vitrine

@@ -29,6 +29,8 @@ Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int s
 namespace cuda {
 RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies);
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
+// rmsnorm_heads and apply_rope in one pass, with the same roundings.
+Tensor norm_and_rotate(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles);
 }  // namespace cuda
 
 }  // namespace vitrine

@@ -66,6 +66,7 @@ __device__ float choose_best(const float* score, int64_t n_experts, int k, uint8
 
 // Shared memory: per warp [E] scores, then [E] marks.
 __global__ void choose_experts(RouteArgs a) {
+    after_previous();
     extern __shared__ float shared[];
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     const int64_t t = static_cast<int64_t>(blockIdx.x) * kTokensPerBlock + warp, n = a.n_experts;

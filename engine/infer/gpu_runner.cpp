@@ -1,0 +1,237 @@
+// Runs forward passes on a GPU.
+#include "engine/infer/gpu_runner.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "engine/model/upload.h"
+#include "engine/ops/deliveries.h"
+#include "engine/ops/linear/linear.h"
+
+namespace vitrine {
+namespace {
+
+constexpr size_t kMaxSteps = 64;  // captured steps that are kept
+
+// Capacity buckets: a captured step serves every length up to the next power of two.
+int64_t bucket(int64_t length) {
+    int64_t n = 1024;
+    while (n < length) n *= 2;
+    return n;
+}
+
+// Lets a kernel of the graph start while the one before it still runs; each waits by itself (after_previous).
+void overlap_kernels(cudaGraph_t graph, const cuda::Device& device) {
+#if CUDART_VERSION >= 13000
+    size_t n = 0;
+    device.check(cudaGraphGetEdges(graph, nullptr, nullptr, nullptr, &n), "reading a captured step");
+    std::vector<cudaGraphNode_t> from(n), to(n);
+    std::vector<cudaGraphEdgeData> edges(n);
+    device.check(cudaGraphGetEdges(graph, from.data(), to.data(), edges.data(), &n), "reading a captured step");
+    const auto is_kernel = [](cudaGraphNode_t node) {
+        cudaGraphNodeType type{};
+        return cudaGraphNodeGetType(node, &type) == cudaSuccess && type == cudaGraphNodeTypeKernel;
+    };
+    for (size_t i = 0; i < n; ++i) {
+        if (!is_kernel(from[i]) || !is_kernel(to[i])) continue;
+        device.check(cudaGraphRemoveDependencies(graph, &from[i], &to[i], &edges[i], 1), "joining kernels of a step");
+        cudaGraphEdgeData edge{};
+        edge.type = cudaGraphDependencyTypeProgrammatic;
+        edge.from_port = cudaGraphKernelNodePortProgrammatic;
+        device.check(cudaGraphAddDependencies(graph, &from[i], &to[i], &edge, 1), "joining kernels of a step");
+    }
+#else
+    static_cast<void>(graph), static_cast<void>(device);
+#endif
+}
+
+}  // namespace
+
+// A step as a CUDA graph, and where its results lie.
+struct GpuRunner::Captured {
+    cudaGraphExec_t exec = nullptr;
+    Tensor logits;
+    std::shared_ptr<cuda::Deliveries> deliveries;
+    ~Captured() {
+        if (exec) cudaGraphExecDestroy(exec);
+    }
+};
+
+GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, Numerics numerics)
+    : device_(std::make_shared<cuda::Device>(index)) {
+    const GpuPlan plan = gpu_plan(c, host, numerics, std::min<int64_t>(c.max_position, kMaxGpuChunk), device_->free_bytes());
+    if (plan.needed() > plan.free)
+        throw Error(ErrorKind::out_of_memory,
+                    "the model does not fit on " + device_->gpu().name + ": weights " + std::to_string(plan.weights) +
+                        " bytes, cache of " + std::to_string(plan.context) + " tokens " + std::to_string(plan.cache) +
+                        ", activations " + std::to_string(plan.activations) + ", together " + std::to_string(plan.needed()) +
+                        "; free " + std::to_string(plan.free));
+    weights_ = cuda::upload(host, device_);
+    arena_ = std::make_unique<Arena>(device_->memory(), 256);
+}
+
+GpuRunner::~GpuRunner() {
+    cudaStreamSynchronize(device_->stream());
+    steps_.clear();
+    if (pinned_) cudaFreeHost(pinned_);
+    if (logits_) cudaFreeHost(logits_);
+}
+
+// The step's table: tokens, then last rows, then views, each aligned.
+void GpuRunner::place(const ModelConfig& c, const Batch& batch) {
+    const size_t n_tokens = batch.tokens.size(), n_sequences = batch.segments.size(), n_layers = c.layers.size();
+    const size_t views_at = 0, tokens_at = n_layers * n_sequences * sizeof(cuda::LayerView);
+    const size_t rows_at = tokens_at + n_tokens * sizeof(cuda::TokenAt), bytes = rows_at + n_sequences * sizeof(int32_t);
+    if (bytes > pinned_bytes_) {
+        device_->sync();
+        steps_.clear();  // they know the old addresses
+        pinned_bytes_ = std::max(2 * bytes, size_t{1} << 18);
+        if (pinned_) cudaFreeHost(std::exchange(pinned_, nullptr));
+        device_->check(cudaMallocHost(&pinned_, pinned_bytes_), "reserving host memory for a step");
+        step_ = std::make_shared<cuda::Buffer>(device_, pinned_bytes_);
+    }
+    tokens_.resize(n_tokens);
+    cuda::Step step{reinterpret_cast<const cuda::TokenAt*>(step_->data() + tokens_at),
+                    reinterpret_cast<const cuda::LayerView*>(step_->data() + views_at),
+                    reinterpret_cast<const int32_t*>(step_->data() + rows_at),
+                    static_cast<int>(n_tokens), static_cast<int>(n_sequences), 0};
+    auto* views = reinterpret_cast<cuda::LayerView*>(pinned_ + views_at);
+    auto* last = reinterpret_cast<int32_t*>(pinned_ + rows_at);
+    for (size_t s = 0; s < n_sequences; ++s) {
+        const Segment& segment = batch.segments[s];
+        last[s] = static_cast<int32_t>(segment.end - 1);
+        for (int64_t t = segment.begin; t < segment.end; ++t)
+            tokens_[static_cast<size_t>(t)] = {batch.tokens[t], static_cast<int32_t>(s), segment.position + t - segment.begin};
+        for (size_t l = 0; l < n_layers; ++l) views[l * n_sequences + s] = segment.cache->view(l);
+        step.longest = std::max(step.longest, segment.position + segment.end - segment.begin);
+    }
+    std::memcpy(pinned_ + tokens_at, tokens_.data(), n_tokens * sizeof(cuda::TokenAt));
+    device_->upload(step_->data(), pinned_, bytes);
+    device_->step = step;
+}
+
+void GpuRunner::hand_out(const Ctx& ctx) {
+    cuda::Deliveries& d = device_->deliveries();
+    if (d.empty()) return;
+    d.gather();
+    device_->sync();
+    d.hand_out(tokens_, *ctx.probes);
+    d.clear();
+}
+
+Tensor GpuRunner::forward_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+    arena_->clear();
+    return forward(ctx, c, weights_, batch, rows);
+}
+
+// The captured step for this batch, or null when it is to be run op by op.
+GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+    const auto n_tokens = static_cast<int64_t>(batch.tokens.size());
+    if (n_tokens > cuda::kFewRows || batch.forced || (ctx.times && ctx.times->is_on)) return nullptr;
+    device_->step.longest = bucket(device_->step.longest);
+    const std::vector<int64_t> key{n_tokens,
+                                   device_->step.n_sequences,
+                                   device_->step.longest,
+                                   static_cast<int64_t>(ctx.watch ? ctx.watch->get() : kNoProbes),
+                                   static_cast<int64_t>(ctx.numerics),
+                                   static_cast<int64_t>(rows),
+                                   ctx.active_experts};
+    if (steps_.size() >= kMaxSteps && !steps_.contains(key)) steps_.clear();
+    auto& step = steps_[key];
+    if (step) return step.get();
+
+    // Once op by op, so that everything that is allocated once is there; the rows it writes are written again.
+    device_->deliveries().clear();
+    forward_once(ctx, c, batch, rows);
+    auto fresh = std::make_unique<Captured>();
+    fresh->deliveries = std::make_shared<cuda::Deliveries>(*device_);
+    fresh->deliveries->reserve(device_->deliveries().bytes, device_->deliveries().items.size());
+    device_->sync();
+    const auto others = device_->exchange_deliveries(fresh->deliveries);
+    cudaGraph_t graph = nullptr;
+    cudaError_t status = cudaStreamBeginCapture(device_->stream(), cudaStreamCaptureModeThreadLocal);
+    try {
+        device_->check(status, "beginning to capture a step");
+        fresh->logits = forward_once(ctx, c, batch, rows);
+        fresh->deliveries->gather();
+    } catch (...) {
+        cudaStreamEndCapture(device_->stream(), &graph);
+        if (graph) cudaGraphDestroy(graph);
+        device_->exchange_deliveries(others);
+        throw;
+    }
+    device_->exchange_deliveries(others);
+    device_->check(cudaStreamEndCapture(device_->stream(), &graph), "capturing a step");
+    try {
+        if (device_->gpu().compute_capability >= 90) overlap_kernels(graph, *device_);
+        status = cudaGraphInstantiate(&fresh->exec, graph, 0);
+    } catch (...) {
+        cudaGraphDestroy(graph);
+        throw;
+    }
+    cudaGraphDestroy(graph);
+    device_->check(status, "making a captured step");
+    step = std::move(fresh);
+    return step.get();
+}
+
+GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+    const int64_t n = rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
+                                             : static_cast<int64_t>(batch.segments.size());
+    for (const Segment& s : batch.segments) s.cache->will_write_to(s.position + s.end - s.begin);
+    Ctx on_gpu{*arena_, pool_, ctx.numerics, ctx.watch, ctx.probes, ctx.stop, ctx.times, -1};
+    on_gpu.cuda = device_.get();
+    on_gpu.active_experts = ctx.active_experts;
+    place(c, batch);
+    Captured* step = captured(on_gpu, c, batch, rows);
+    Tensor logits;
+    if (step) {
+        device_->check(cudaGraphLaunch(step->exec, device_->stream()), "starting a captured step");
+        logits = step->logits;
+    } else {
+        device_->deliveries().clear();
+        device_->after_block = [&] { hand_out(on_gpu); };
+        logits = forward_once(on_gpu, c, batch, rows);
+        device_->after_block = nullptr;
+    }
+    const auto count = static_cast<size_t>(logits.count());
+    if (count > logits_count_) {
+        if (logits_) cudaFreeHost(std::exchange(logits_, nullptr));
+        device_->check(cudaMallocHost(&logits_, count * sizeof(float)), "reserving host memory for logits");
+        logits_count_ = count;
+    }
+    device_->download(logits_, logits.data, count * sizeof(float));
+    if (!step) hand_out(on_gpu);
+    device_->sync();
+    if (step) step->deliveries->hand_out(tokens_, *ctx.probes);
+    return {logits_, n};
+}
+
+GpuPlan gpu_plan(const ModelConfig& c, const ModelWeights& w, Numerics numerics, int64_t context, uint64_t free_bytes) {
+    GpuPlan p;
+    p.weights = cuda::upload_bytes(w);
+    p.context = context;
+    p.free = free_bytes;
+    const uint64_t entry = entry_row_bytes(c.head_dim, c.rope_dim, numerics == Numerics::reference);
+    const uint64_t key = index_key_row_bytes(c.index_head_dim, numerics == Numerics::reference);
+    const auto ring = [](int64_t rows) { return static_cast<uint64_t>(rows + kRollbackSlack + kMaxGpuChunk); };
+    for (const LayerConfig& l : c.layers) {
+        p.cache += ring(c.sliding_window) * entry;
+        if (l.ratio == 0) continue;
+        const bool is_csa = l.kind() == LayerKind::csa;
+        const uint64_t o = is_csa ? 2 : 1, rows = ring(static_cast<int64_t>(o) * l.ratio);
+        const auto entries = static_cast<uint64_t>(EntryStore::gpu_capacity(context / l.ratio));
+        p.cache += rows * 8 * o * c.head_dim + entries * entry;
+        if (is_csa) p.cache += rows * 8 * o * c.index_head_dim + entries * key;
+    }
+    const auto chunk = static_cast<uint64_t>(std::min<int64_t>(context, kMaxGpuChunk));
+    const uint64_t row = 4 * (12 * static_cast<uint64_t>(c.hc_mult * c.hidden_size) + 4 * static_cast<uint64_t>(c.n_heads * c.head_dim) +
+                              static_cast<uint64_t>(c.n_experts_per_tok + 1) * static_cast<uint64_t>(3 * c.expert_width + c.hidden_size));
+    p.activations = chunk * row + (uint64_t{512} << 20) + static_cast<uint64_t>(c.vocab_size) * 4;
+    return p;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,60 @@
+// Runs forward passes on a GPU: uploads a step's tokens and addresses, replays captured steps, brings logits and probes back.
+//
+// Every function stands behind `if constexpr (kHasCuda)` at its callers. Owner: the engine thread.
+#pragma once
+#include <map>
+#include <memory>
+#include <stop_token>
+#include <vector>
+
+#include "engine/model/v4.h"
+#include "engine/ops/ctx.h"
+
+namespace vitrine {
+
+// What a model will take of a GPU's memory, in bytes.
+struct GpuPlan {
+    uint64_t weights = 0;
+    uint64_t cache = 0;        // of one sequence of `context` tokens
+    uint64_t activations = 0;  // of a chunk of kMaxGpuChunk tokens, and scratch: an estimate from above
+    uint64_t free = 0;
+    int64_t context = 0;
+    uint64_t needed() const { return weights + cache + activations; }
+};
+GpuPlan gpu_plan(const ModelConfig& c, const ModelWeights& w, Numerics numerics, int64_t context, uint64_t free_bytes);
+
+class GpuRunner {
+  public:
+    // Uploads the weights. Error(out_of_memory) with the plan's numbers, before anything is uploaded, when they can't fit;
+    // Error(device) when GPU `index` is not there.
+    GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, Numerics numerics);
+    ~GpuRunner();
+    const std::shared_ptr<cuda::Device>& device() const { return device_; }
+
+    struct Result {
+        const float* logits;   // [n, V] on the host, until the next run
+        int64_t n;             // 1 per segment, or all tokens
+    };
+    // ctx: numerics, watch, probes, stop and times are used; the rest is set here. Caches of the batch are this GPU's.
+    Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+
+  private:
+    struct Captured;
+    void place(const ModelConfig& c, const Batch& batch);
+    Tensor forward_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+    void hand_out(const Ctx& ctx);
+    Captured* captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+
+    std::shared_ptr<cuda::Device> device_;
+    ModelWeights weights_;
+    std::unique_ptr<Arena> arena_;
+    Pool pool_{1};             // ops that ask for one find it idle
+    std::vector<cuda::TokenAt> tokens_;
+    std::shared_ptr<cuda::Buffer> step_;
+    std::byte* pinned_ = nullptr;   // the step's table on its way to the GPU
+    float* logits_ = nullptr;       // pinned
+    size_t pinned_bytes_ = 0, logits_count_ = 0;
+    std::map<std::vector<int64_t>, std::unique_ptr<Captured>> steps_;
+};
+
+}  // namespace vitrine

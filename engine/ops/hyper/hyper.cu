@@ -1,0 +1,130 @@
+// Hyper-connections on a GPU: a block of threads per token makes coefficients and the collapsed input; another kernel mixes.
+#include <algorithm>
+
+#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/hyper/coefficients.cuh"
+#include "engine/ops/hyper/hyper.h"
+#include "engine/ops/linear/linear.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
+
+namespace vitrine::cuda {
+namespace {
+
+// One block per token. x [T, n, D], m [T, n_rows] -> pre, post [T, n], comb [T, n, n], u [T, D].
+template <class A>
+__global__ void site(const A* x, const float* m, cpu::PackedMatrix base, cpu::PackedMatrix scale, const __grid_constant__ Form form,
+                     int d, float rms_eps, float* pre, float* post, float* comb, A* u) {
+    after_previous();
+    __shared__ float z[kMaxRows], mixed[kMaxStreams * kMaxStreams], scratch[kWarp];
+    const int64_t t = blockIdx.x;
+    const int n = form.n, width = n * d;
+    x += t * width;
+    float squares = 0;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        const float v = widen(x[i]);
+        squares += v * v;
+    }
+    const float factor = rsqrtf(block_sum(squares, scratch) / static_cast<float>(width) + rms_eps);
+    for (int q = threadIdx.x; q < form.n_rows; q += blockDim.x) z[q] = coefficient(form, base, scale, q, m[t * form.n_rows + q] * factor);
+    __syncthreads();
+    if (threadIdx.x < kWarp) write_coefficients(form, z, mixed, t, pre, post, comb);
+    for (int i = threadIdx.x; i < d; i += blockDim.x) {
+        float sum = 0;
+        for (int j = 0; j < n; ++j) sum += z[j] * widen(x[j * d + i]);
+        u[t * d + i] = narrow<A>(sum);
+    }
+}
+
+// y[t][k] = post[k] f + sum_j comb[j][k] x[j]; a thread makes one channel of every stream.
+template <class A>
+__global__ void mix(const A* x, const A* f, const float* post, const float* comb, int n, int d, A* y) {
+    after_previous();
+    const int64_t t = blockIdx.y;
+    const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= d) return;
+    const float into = widen(f[t * d + i]);
+    for (int k = 0; k < n; ++k) {
+        float sum = post[t * n + k] * into;
+        for (int j = 0; j < n; ++j) sum += comb[(t * n + j) * n + k] * widen(x[(t * n + j) * d + i]);
+        y[(t * n + k) * d + i] = narrow<A>(sum);
+    }
+}
+
+// norm [T, n], cosine [T, n, n] of the streams; one block per token.
+template <class A>
+__global__ void measure(const A* x, int n, int d, float* norms, float* cosines) {
+    after_previous();
+    __shared__ float norm[kMaxStreams], scratch[kWarp];
+    const int64_t t = blockIdx.x;
+    x += t * n * d;
+    const auto product = [&](int j, int k) {
+        float sum = 0;
+        for (int i = threadIdx.x; i < d; i += blockDim.x) sum += widen(x[j * d + i]) * widen(x[k * d + i]);
+        return block_sum(sum, scratch);
+    };
+    for (int j = 0; j < n; ++j) {
+        const float v = sqrtf(product(j, j));
+        if (threadIdx.x == 0) norm[j] = v, norms[t * n + j] = v;
+    }
+    __syncthreads();
+    for (int j = 0; j < n; ++j)
+        for (int k = 0; k <= j; ++k) {
+            const float both = norm[j] * norm[k], v = both > 0 ? product(j, k) / both : 0.0f;
+            if (threadIdx.x == 0) cosines[(t * n + j) * n + k] = cosines[(t * n + k) * n + j] = v;
+        }
+}
+
+int threads_for(int64_t width) { return width >= 4096 ? 1024 : width >= 1024 ? 512 : 128; }
+
+}  // namespace
+
+HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
+                     const Param* norm_D) {
+    if (fits_few(ctx, x_TND, w, form)) return few_sites(ctx, x_TND, w, form, rms_norm_eps, norm_D);
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2), n_rows = form.n_rows();
+    VITRINE_ASSERT(form.n == n && w.fn.shape[0] == n_rows && n <= kMaxStreams && n_rows <= kMaxRows);
+    const Tensor m_TR = cuda::linear(ctx, x_TND.reshaped({n_tokens, n * d}), w.fn, {.quantise_input = false, .round_output = false});
+    HyperSite s;
+    s.u_TD = ctx.arena.make(x_TND.dtype, {n_tokens, d});
+    s.pre_TN = ctx.arena.make(DType::f32, {n_tokens, n});
+    s.post_TN = ctx.arena.make(DType::f32, {n_tokens, n});
+    s.comb_TNN = ctx.arena.make(DType::f32, {n_tokens, n, n});
+    with_activation(x_TND.dtype, [&](auto a) {
+        using A = decltype(a);
+        site<<<static_cast<unsigned>(n_tokens), threads_for(n * d), 0, ctx.cuda->stream()>>>(
+            static_cast<const A*>(x_TND.data), m_TR.f32(), w.base.view, w.scale.view, as_form(form), static_cast<int>(d),
+            static_cast<float>(rms_norm_eps), s.pre_TN.f32(), s.post_TN.f32(), s.comb_TNN.f32(), static_cast<A*>(s.u_TD.data));
+    });
+    check_launch(ctx, "hyper_site");
+    if (norm_D) s.normed_TD = cuda::rmsnorm(ctx, s.u_TD, *norm_D, rms_norm_eps);
+    return s;
+}
+
+Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
+    const Tensor y_TND = out_TND.empty() ? ctx.arena.make(x_TND.dtype, x_TND.shape) : out_TND;
+    VITRINE_ASSERT(f_TD.dtype == x_TND.dtype && y_TND.dtype == x_TND.dtype);
+    with_activation(x_TND.dtype, [&](auto a) {
+        using A = decltype(a);
+        const dim3 grid(ceil_div(d, 128), static_cast<unsigned>(n_tokens));
+        mix<<<grid, 128, 0, ctx.cuda->stream()>>>(static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data),
+                                                  site.post_TN.f32(), site.comb_TNN.f32(), static_cast<int>(n),
+                                                  static_cast<int>(d), static_cast<A*>(y_TND.data));
+    });
+    check_launch(ctx, "hyper_mix");
+    return y_TND;
+}
+
+StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND) {
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
+    const StreamMeasures s{ctx.arena.make(DType::f32, {n_tokens, n}), ctx.arena.make(DType::f32, {n_tokens, n, n})};
+    with_activation(x_TND.dtype, [&](auto a) {
+        measure<<<static_cast<unsigned>(n_tokens), 128, 0, ctx.cuda->stream()>>>(
+            static_cast<const decltype(a)*>(x_TND.data), static_cast<int>(n), static_cast<int>(d), s.norms_TN.f32(),
+            s.cosines_TNN.f32());
+    });
+    check_launch(ctx, "measure_streams");
+    return s;
+}
+
+}  // namespace vitrine::cuda

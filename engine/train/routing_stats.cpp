@@ -1,0 +1,104 @@
+// Statistics of routing: pairs, changes, information.
+#include "engine/train/routing_stats.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "engine/base/rng.h"
+
+namespace vitrine {
+namespace {
+
+// I(E; label) in bits over the choices of the tokens in `rows`, times their number of choices.
+double information_sum(const Choices& c, std::span<const int64_t> rows, std::span<const int32_t> label_of) {
+    std::map<int32_t, std::vector<double>> joint;
+    std::vector<double> experts(static_cast<size_t>(c.n_experts));
+    double n = 0;
+    for (const int64_t t : rows) {
+        std::vector<double>& row = joint[label_of[static_cast<size_t>(t)]];
+        row.resize(experts.size());
+        for (int64_t j = 0; j < c.k; ++j)
+            if (const int32_t e = c.ids[static_cast<size_t>(t * c.k + j)]; e >= 0)
+                row[static_cast<size_t>(e)] += 1, experts[static_cast<size_t>(e)] += 1, n += 1;
+    }
+    double sum = 0;
+    for (const auto& [label, row] : joint) {
+        double n_label = 0;
+        for (const double x : row) n_label += x;
+        for (size_t e = 0; e < row.size(); ++e)
+            if (row[e] > 0) sum += row[e] * std::log2(row[e] * n / (n_label * experts[e]));
+    }
+    return sum;
+}
+
+// sum over token ids of P(id) I(E; label | id)
+double conditional(const Choices& c, const std::map<int32_t, std::vector<int64_t>>& by_token, std::span<const int32_t> label_of,
+                   double n_choices) {
+    double sum = 0;
+    for (const auto& [id, rows] : by_token) sum += information_sum(c, rows, label_of);
+    return n_choices > 0 ? sum / n_choices : 0;
+}
+
+}  // namespace
+
+CoActivation co_activation(const Choices& c) {
+    const auto n = static_cast<size_t>(c.n_experts);
+    std::vector<double> alone(n), pair(n * n);
+    for (int64_t t = 0; t < c.n_tokens(); ++t)
+        for (int64_t a = 0; a < c.k; ++a) {
+            const int32_t i = c.ids[static_cast<size_t>(t * c.k + a)];
+            if (i < 0) continue;
+            alone[static_cast<size_t>(i)] += 1;
+            for (int64_t b = 0; b < c.k; ++b)
+                if (const int32_t j = c.ids[static_cast<size_t>(t * c.k + b)]; a != b && j >= 0)
+                    pair[static_cast<size_t>(i) * n + static_cast<size_t>(j)] += 1;
+        }
+    CoActivation most;
+    const auto n_tokens = static_cast<double>(c.n_tokens());
+    for (size_t i = 0; i < n; ++i)
+        for (size_t j = 0; j < n; ++j) {
+            const double both = pair[i * n + j], expected = alone[i] * alone[j] / n_tokens;
+            if (alone[i] >= CoActivation::kLeastPairs) most.share = std::max(most.share, both / alone[i]);
+            if (i != j && expected >= CoActivation::kLeastPairs) most.lift = std::max(most.lift, both / expected);
+        }
+    return most;
+}
+
+double switch_rate(const Choices& c, std::span<const int32_t> sample_of) {
+    int64_t n = 0, n_new = 0;
+    for (int64_t t = 1; t < c.n_tokens(); ++t) {
+        if (sample_of[static_cast<size_t>(t)] != sample_of[static_cast<size_t>(t - 1)]) continue;
+        const auto before = c.ids.subspan(static_cast<size_t>((t - 1) * c.k), static_cast<size_t>(c.k));
+        for (const int32_t e : c.ids.subspan(static_cast<size_t>(t * c.k), static_cast<size_t>(c.k)))
+            if (e >= 0) ++n, n_new += std::find(before.begin(), before.end(), e) == before.end();
+    }
+    return n ? static_cast<double>(n_new) / static_cast<double>(n) : 0;
+}
+
+RoutingInformation routing_information(const Choices& c, std::span<const int32_t> domain_of, std::span<const int32_t> token_of,
+                                       uint64_t seed) {
+    std::vector<int64_t> all;
+    std::map<int32_t, std::vector<int64_t>> by_token;
+    for (int64_t t = 0; t < c.n_tokens(); ++t) all.push_back(t), by_token[token_of[static_cast<size_t>(t)]].push_back(t);
+    double n_choices = 0;
+    for (const int32_t e : c.ids) n_choices += e >= 0;
+    RoutingInformation out;
+    if (n_choices == 0) return out;
+    out.domain = information_sum(c, all, domain_of) / n_choices;
+    out.token = information_sum(c, all, token_of) / n_choices;
+    out.domain_given_token = conditional(c, by_token, domain_of, n_choices);
+    for (int s = 0; s < RoutingInformation::kShuffles; ++s) {
+        std::vector<int32_t> shuffled(domain_of.begin(), domain_of.end());
+        const CounterRng rng(seed, static_cast<uint64_t>(s));
+        uint64_t at = 0;
+        for (const auto& [id, rows] : by_token)  // Fisher and Yates among the rows of one token id
+            for (size_t i = rows.size(); i > 1; --i)
+                std::swap(shuffled[static_cast<size_t>(rows[i - 1])], shuffled[static_cast<size_t>(rows[rng.bits(at++) % i])]);
+        out.null += conditional(c, by_token, shuffled, n_choices) / RoutingInformation::kShuffles;
+    }
+    return out;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,37 @@
+// What the experts that tokens were sent to say about the tokens: pairs of experts, changes from token to token, information.
+#pragma once
+#include <cstdint>
+#include <span>
+
+namespace vitrine {
+
+// Of one layer: [T, K] experts in any order, -1 in slots that stayed empty; k at least 1.
+struct Choices {
+    std::span<const int32_t> ids;
+    int64_t k;
+    int n_experts;
+    int64_t n_tokens() const { return static_cast<int64_t>(ids.size()) / k; }
+};
+
+// How experts go together. P(i): share of the tokens that were sent to i.
+struct CoActivation {
+    double share = 0;   // largest P(i, j) / P(i): of i's tokens, those that j saw too (OLMoE, arXiv 2409.02060)
+    double lift = 0;    // largest P(i, j) / (P(i) P(j)) of pairs that independent experts would share kLeastPairs times
+    static constexpr double kLeastPairs = 8;
+};
+CoActivation co_activation(const Choices& c);
+
+// Share of a token's experts that its predecessor did not have, mean over neighbours of one sample; sample_of ascends, [T].
+double switch_rate(const Choices& c, std::span<const int32_t> sample_of);
+
+// Mutual information in bits between the expert E of a choice and what the token is. `null`: that of the domain given the token
+// after the domains of equal tokens were shuffled, mean of kShuffles: what chance and small counts give by themselves.
+struct RoutingInformation {
+    double domain = 0, token = 0, domain_given_token = 0, null = 0;
+    static constexpr int kShuffles = 4;
+};
+// domain_of [T] >= 0, token_of [T] ids. Shuffles depend on `seed` alone.
+RoutingInformation routing_information(const Choices& c, std::span<const int32_t> domain_of, std::span<const int32_t> token_of,
+                                       uint64_t seed);
+
+}  // namespace vitrine

@@ -1,0 +1,113 @@
+// A whole model on the GPU against the same model on the CPU: logits, probes, captured steps, moving between devices.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/error.h"
+#include "engine/device/cuda/device.h"
+#include "engine/engine.h"
+#include "tests/support/collector.h"
+#include "tests/support/vectors.h"
+
+namespace vitrine {
+namespace {
+
+bool has_gpu() { return !cuda::gpus().found.empty(); }
+std::vector<int32_t> some_ids(int n) {
+    std::vector<int32_t> ids;
+    const auto golden = test::int_list(test::load_arrays(test::golden_path("flashlike/golden.safetensors")).at("input_ids"));
+    for (int i = 0; i < n; ++i) ids.push_back(golden[(i * 7 + i / 50) % golden.size()]);
+    return ids;
+}
+double distance(std::span<const float> a, std::span<const float> b) {
+    double d = 0;
+    for (size_t i = 0; i < a.size(); ++i) d = std::max<double>(d, std::abs(a[i] - b[i]));
+    return d;
+}
+
+TEST(CudaModel, LogitsEqualTheCpusTokenByTokenAndInChunks) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    const auto ids = some_ids(600);
+    auto cpu = Engine::load(test::golden_path("flashlike"), {});
+    auto gpu = Engine::load(test::golden_path("flashlike"), {.gpu = 0});
+    auto a = cpu->new_session(), b = gpu->new_session(), whole = gpu->new_session();
+    double worst = 0;
+    for (int32_t id : ids) {
+        a->append({&id, 1});
+        b->append({&id, 1});
+        worst = std::max(worst, distance(a->logits(), b->logits()));
+    }
+    whole->append(ids);
+    std::printf("GPU from CPU: %.2g token by token, %.2g in one chunk\n", worst, distance(a->logits(), whole->logits()));
+    EXPECT_LE(worst, 1e-3);
+    EXPECT_LE(distance(a->logits(), whole->logits()), 1e-3);
+}
+
+TEST(CudaModel, EveryProbeThatTheCpuPublishesComesFromTheGpuToo) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    const auto ids = some_ids(80);
+    test::Collector cpu_rows, by_token, by_chunk;
+    constexpr ProbeSet kAll = (ProbeSet{1} << kProbeCount) - 1;
+    const auto run = [&](int device, test::Collector& rows, int64_t chunk) {
+        auto engine = Engine::load(test::golden_path("flashlike"), {.gpu = device});
+        engine->watch().set(kAll);
+        auto session = engine->new_session();
+        session->publish_to(&rows);
+        for (int64_t at = 0; at < 80; at += chunk) session->append(std::span(ids).subspan(at, std::min<int64_t>(chunk, 80 - at)));
+    };
+    run(kCpu, cpu_rows, 80);
+    run(0, by_token, 1);
+    run(0, by_chunk, 80);
+    int n = 0;
+    for (int p = 0; p < kProbeCount; ++p)
+        for (int layer = -1; layer < 16; ++layer) {
+            const std::string info = probe_info(static_cast<Probe>(p)).name;
+            const std::string name = layer < 0 ? info : "blocks." + std::to_string(layer) + "." + info;
+            if (!cpu_rows.has(name)) continue;
+            for (const auto& [token, want] : cpu_rows.rows(name))
+                for (const auto* rows : {&by_token, &by_chunk}) {
+                    const auto& got = rows->row(name, token);
+                    ASSERT_EQ(got.size(), want.size()) << name << " token " << token;
+                    for (size_t i = 0; i < want.size(); ++i) {
+                        if (!std::isfinite(want[i])) continue;
+                        ASSERT_NEAR(got[i], want[i], 1e-3 * std::max(1.0, std::abs(want[i])))
+                            << name << " token " << token << " value " << i;
+                    }
+                    ++n;
+                }
+        }
+    EXPECT_GT(n, 5000);
+}
+
+TEST(CudaModel, MovesBetweenDevicesAndKeepsWhatItHasWhenItCannot) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    const auto ids = some_ids(100);
+    auto engine = Engine::load(test::golden_path("flashlike"), {});
+    auto on_cpu = engine->new_session();
+    on_cpu->append(ids);
+    engine->set_device(0);
+    auto on_gpu = engine->new_session();
+    on_gpu->append(ids);
+    EXPECT_LE(distance(on_cpu->logits(), on_gpu->logits()), 1e-3);
+    EXPECT_THROW(engine->set_device(99), Error);
+    EXPECT_EQ(engine->device(), 0);
+    engine->set_device(kCpu);
+    on_gpu->append({ids.data(), 1});  // a session stays where it was made
+    on_cpu->append({ids.data(), 1});
+    EXPECT_LE(distance(on_cpu->logits(), on_gpu->logits()), 1e-3);
+}
+
+TEST(CudaModel, WithoutAGpuTheRequestIsRefusedInOneLine) {
+    if (has_gpu()) GTEST_SKIP() << "there is one";
+    try {
+        Engine::load(test::golden_path("flashlike"), {.gpu = 0});
+        FAIL();
+    } catch (const Error& e) {
+        EXPECT_EQ(e.kind(), ErrorKind::device);
+        EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    }
+}
+
+}  // namespace
+}  // namespace vitrine

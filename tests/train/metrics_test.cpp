@@ -1,0 +1,352 @@
+// Metrics and alarms of a step against numbers worked out here in another way; switches of the training recipe that act
+// on them.
+#include "engine/train/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "engine/base/rng.h"
+#include "engine/telemetry/run_folder.h"
+#include "engine/train/alarms.h"
+#include "engine/train/routing_stats.h"
+#include "tests/support/temp_folder.h"
+#include "tests/train/small_model.h"
+
+namespace vitrine {
+namespace {
+
+double scalar(const StepReport& r, const std::string& name) {
+    for (const Scalar& s : r.scalars)
+        if (s.name == name) return s.value;
+    return NAN;
+}
+
+// ---- routing
+TEST(CoActivation, of_four_tokens_and_three_experts) {
+    // 0 and 1 go together in half of 0's eight tokens; 2 goes with 0 in the others and with 1 in eight more.
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 4; ++i) ids.insert(ids.end(), {0, 1, 2, 0});
+    for (int i = 0; i < 8; ++i) ids.insert(ids.end(), {1, 2});
+    const CoActivation c = co_activation({ids, 2, 4});
+    // 16 tokens: P(0) = 8/16, P(1) = 12/16, P(2) = 12/16; pairs 01: 4, 02: 4, 12: 8. Expected alone: 01 and 02 6 (too
+    // few), 12 9.
+    EXPECT_DOUBLE_EQ(c.share, 8.0 / 12);
+    EXPECT_DOUBLE_EQ(c.lift, (8.0 / 16) / (12.0 / 16 * 12.0 / 16));
+    const CoActivation none = co_activation({std::vector<int32_t>{0, -1, 1, -1}, 2, 4});
+    EXPECT_EQ(none.share, 0);
+    EXPECT_EQ(none.lift, 0);
+}
+
+TEST(SwitchRate, counts_experts_that_the_token_before_did_not_have) {
+    const std::vector<int32_t> ids{0, 1, 1, 0, 2, 3, 2, 1, 0, 3}, samples{0, 0, 0, 1, 1};
+    EXPECT_DOUBLE_EQ(switch_rate({ids, 2, 4}, samples), (0 + 2 + 2) / 6.0);  // the fourth begins a sample
+}
+
+TEST(RoutingInformation, of_distributions_known_in_closed_form) {
+    // One expert per domain, whatever the token: log2 3 bits, all of it given the token; nothing about the token.
+    std::vector<int32_t> ids, domains, tokens;
+    for (int repeat = 0; repeat < 40; ++repeat)
+        for (int d = 0; d < 3; ++d)
+            for (int token = 0; token < 2; ++token) ids.push_back(d), domains.push_back(d), tokens.push_back(token);
+    RoutingInformation i = routing_information({ids, 1, 4}, domains, tokens, 1);
+    EXPECT_NEAR(i.domain, std::log2(3.0), 1e-12);
+    EXPECT_NEAR(i.token, 0, 1e-12);
+    EXPECT_NEAR(i.domain_given_token, std::log2(3.0), 1e-12);
+    EXPECT_LT(i.null, 0.1);
+    // One expert per token id: domains that use tokens unequally are told apart, but not given the token (a hash
+    // layer).
+    ids.clear(), domains.clear(), tokens.clear();
+    for (int n = 0; n < 300; ++n) {
+        const int d = n % 2, token = n % 10 < (d ? 8 : 3) ? 0 : 1;
+        ids.push_back(token), domains.push_back(d), tokens.push_back(token);
+    }
+    i = routing_information({ids, 1, 2}, domains, tokens, 1);
+    double joint[2][2] = {}, expected = 0;
+    for (size_t n = 0; n < ids.size(); ++n) joint[domains[n]][tokens[n]] += 1.0 / 300;
+    for (int d = 0; d < 2; ++d)
+        for (int t = 0; t < 2; ++t)
+            if (joint[d][t] > 0)
+                expected +=
+                    joint[d][t] * std::log2(joint[d][t] / ((joint[d][0] + joint[d][1]) * (joint[0][t] + joint[1][t])));
+    EXPECT_GT(expected, 0.05);
+    EXPECT_NEAR(i.domain, expected, 1e-12);
+    EXPECT_EQ(i.domain_given_token, 0);
+    EXPECT_EQ(i.null, 0);
+}
+
+TEST(RoutingInformation, null_is_what_chance_gives) {
+    // Experts at random: what is found given the token is of the size of the null.
+    const CounterRng rng(5, 6);
+    std::vector<int32_t> ids, domains, tokens;
+    for (uint64_t n = 0; n < 1000; ++n) {
+        ids.push_back(static_cast<int32_t>(rng.bits(3 * n) % 8)),
+            domains.push_back(static_cast<int32_t>(rng.bits(3 * n + 1) % 3));
+        tokens.push_back(static_cast<int32_t>(rng.bits(3 * n + 2) % 20));
+    }
+    const RoutingInformation i = routing_information({ids, 1, 8}, domains, tokens, 1);
+    EXPECT_GT(i.null, 0.1);
+    EXPECT_NEAR(i.domain_given_token / i.null, 1, 0.1);
+}
+
+ExpertChoices choices_of(Trainer& t, const TrainBatch& batch) {
+    Arena arena;
+    Pool pool{1};
+    Ctx ctx{arena, pool};
+    return choose_experts(ctx, t.model(), t.weights(), batch, false);
+}
+
+TEST(Churn, is_between_two_looks_at_one_held_out_batch) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::all, c.metrics_every = 2, c.lr = 3e-2;
+    const auto t = test::small_trainer(c, 2);
+    std::vector<ExpertChoices> seen;
+    double largest = 0;
+    for (int step = 0; step < 9; ++step) {
+        const StepReport r = t->step();
+        const double churned = scalar(r, "router.churn");
+        if (step % 2 == 0) seen.push_back(choices_of(*t, t->data().held_out(0)));
+        EXPECT_EQ(std::isnan(churned), step % 2 == 1 || step == 0) << step;
+        if (std::isnan(churned)) continue;
+        const ExpertChoices &a = seen[seen.size() - 2], &b = seen.back();
+        int64_t n = 0, n_other = 0;
+        for (size_t l = 0; l < b.by_layer.size(); ++l)
+            for (int64_t token = 0; token < b.n_tokens; ++token) {
+                const auto set = [&](const ExpertChoices& e) {
+                    return std::set<int32_t>{e.by_layer[l][static_cast<size_t>(2 * token)],
+                                             e.by_layer[l][static_cast<size_t>(2 * token + 1)]};
+                };
+                for (const int32_t e : set(b)) ++n, n_other += !set(a).contains(e);
+            }
+        EXPECT_DOUBLE_EQ(churned, static_cast<double>(n_other) / static_cast<double>(n));
+        largest = std::max(largest, churned);
+    }
+    EXPECT_GT(largest, 0);
+}
+
+TEST(RandomControl, exchanges_as_many_experts_as_the_old_choices_do) {
+    const auto make = [](uint64_t seed) {
+        ExpertChoices c;
+        c.n_tokens = 200;
+        const CounterRng rng(seed, 0);
+        for (int l = 0; l < 2; ++l) {
+            c.by_layer.emplace_back();
+            for (uint64_t t = 0; t < 200; ++t) {
+                const auto a = static_cast<int32_t>(rng.bits(4 * t + 2 * l) % 8);
+                c.by_layer.back().insert(c.by_layer.back().end(),
+                                         {a, static_cast<int32_t>((a + 1 + rng.bits(4 * t + 2 * l + 1) % 7) % 8)});
+            }
+        }
+        return c;
+    };
+    const ExpertChoices old = make(1), now = make(2), control = random_control(old, now, 8, 3);
+    int64_t n_same_as_old = 0;
+    for (size_t l = 0; l < 2; ++l)
+        for (size_t t = 0; t < 200; ++t) {
+            const auto set = [&](const ExpertChoices& c) {
+                return std::set<int32_t>{c.by_layer[l][2 * t], c.by_layer[l][2 * t + 1]};
+            };
+            const auto missing = [&](const std::set<int32_t>& a, const std::set<int32_t>& b) {
+                int n = 0;
+                for (int32_t e : a) n += !b.contains(e);
+                return n;
+            };
+            EXPECT_EQ(set(control).size(), 2u);
+            EXPECT_EQ(missing(set(now), set(control)), missing(set(now), set(old)));
+            n_same_as_old += set(control) == set(old) && set(old) != set(now);
+        }
+    EXPECT_LT(n_same_as_old, 80) << "the exchanged ones are random, not the old ones";
+    EXPECT_EQ(random_control(old, now, 8, 3).by_layer, control.by_layer);
+    EXPECT_NE(random_control(old, now, 8, 4).by_layer, control.by_layer);
+    EXPECT_EQ(random_control(now, now, 8, 3).by_layer, now.by_layer);
+}
+
+TEST(Anticipatory, starts_when_told_and_the_control_differs_from_it) {
+    TrainConfig c = test::small_training();
+    c.lr = 3e-2, c.metrics = MetricsLevel::layers, c.metrics_every = 1, c.anticipatory_delta = 4;
+    const auto losses = [&](AnticipatoryMode mode, int64_t start) {
+        c.anticipatory = mode, c.anticipatory_start = start;
+        const auto t = test::small_trainer(c);
+        std::vector<double> all;
+        for (int i = 0; i < 12; ++i) {
+            const StepReport r = t->step();
+            EXPECT_EQ(std::isnan(scalar(r, "routing_churn")), mode == AnticipatoryMode::off || i < start);
+            all.push_back(r.loss);
+        }
+        return all;
+    };
+    const auto off = losses(AnticipatoryMode::off, 0), late = losses(AnticipatoryMode::always, 6),
+               on = losses(AnticipatoryMode::always, 0), random = losses(AnticipatoryMode::random, 0);
+    for (size_t i = 0; i <= 6; ++i) EXPECT_EQ(off[i], late[i]) << i;
+    EXPECT_NE(off, late);
+    EXPECT_NE(on, random);
+    EXPECT_EQ(on[0], random[0]);
+}
+
+// ---- clipping, alarms
+TEST(ClipRate, is_the_share_of_the_last_fifty_steps) {
+    TrainConfig c = test::small_training();
+    c.steps = 60;
+    std::vector<double> norms;
+    const auto twin = test::small_trainer(c, 2);
+    for (int i = 0; i < 60; ++i) norms.push_back(twin->step().grad_norm);
+    std::nth_element(norms.begin(), norms.begin() + 30, norms.end());
+    c.clip = norms[30];  // about half of the steps
+    const auto t = test::small_trainer(c, 2);
+    std::vector<int> clipped;
+    for (int i = 0; i < 60; ++i) {
+        const StepReport r = t->step();
+        clipped.push_back(r.grad_norm > c.clip);
+        double n = 0;
+        for (size_t s = clipped.size() < 50 ? 0 : clipped.size() - 50; s < clipped.size(); ++s) n += clipped[s];
+        if (i < 49) {
+            EXPECT_TRUE(std::isnan(scalar(r, "clip_rate")));
+        } else {
+            EXPECT_DOUBLE_EQ(scalar(r, "clip_rate"), n / 50);
+        }
+    }
+    EXPECT_NE(std::count(clipped.begin(), clipped.end(), 1), 60);
+    EXPECT_NE(std::count(clipped.begin(), clipped.end(), 1), 0);
+}
+
+TEST(DeadShare, is_of_all_layers_experts) {
+    const StepReport r = test::small_trainer(test::small_training())->step();
+    EXPECT_DOUBLE_EQ(scalar(r, "dead_share"), scalar(r, "dead_experts") / (4 * 4));  // three layers and the MTP module
+}
+
+std::vector<int64_t> alarm_steps(const std::string& name, const std::vector<double>& values, int64_t every) {
+    std::vector<int64_t> steps;
+    for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
+        StepReport r;
+        r.step = i * every;
+        r.scalars = {{name, values[static_cast<size_t>(i)]}};
+        const auto before = [&](int64_t step, const std::string& asked) {
+            EXPECT_EQ(asked, name);
+            return step >= 0 && step % every == 0 && step < r.step ? values[static_cast<size_t>(step / every)] : 0;
+        };
+        for (const TrainEvent& e : alarms_of(r, every, before)) {
+            EXPECT_EQ(e.kind, run_folder::kAlarm);
+            steps.push_back(e.step);
+        }
+    }
+    return steps;
+}
+
+TEST(Alarms, of_lines_are_told_when_they_are_crossed) {
+    EXPECT_EQ(alarm_steps("clip_rate", {0.4, 0.6, 0.7, 0.5, 0.52}, 1), (std::vector<int64_t>{1, 4}));
+    EXPECT_EQ(alarm_steps("dead_share", {0.05, 0.2}, 1), (std::vector<int64_t>{1}));
+    EXPECT_EQ(alarm_steps("fp8.saturated.activations", {0, 0.002, 0.003, 0}, 10), (std::vector<int64_t>{10}));
+}
+
+TEST(Alarms, of_what_doubles_within_fifty_steps) {
+    // 11 to 23 within 40 steps: told once, though it stays; below 10 nothing is told.
+    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 14, 18, 21, 23, 24}, 10), (std::vector<int64_t>{40}));
+    EXPECT_EQ(alarm_steps("attention.max_logit", {1, 3, 9, 9, 9, 9}, 10), (std::vector<int64_t>{}));
+    // The same rise over 100 steps is none: no window of 50 holds both ends.
+    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 24}, 10),
+              (std::vector<int64_t>{}));
+    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 30, 12, 11, 11, 11, 11, 11, 30}, 10),
+              (std::vector<int64_t>{10, 80}));
+}
+
+// ---- switches
+TEST(QkClip, brings_the_largest_logit_of_a_head_to_its_line) {
+    test::TempFolder folder;
+    std::ofstream(folder.file("ids.json")) << "[5, 3, 9, 9, 2, 7, 1, 0, 4, 4, 8, 11, 20, 3, 5, 9]";
+    TrainConfig c = test::small_training();
+    c.data = "tokens", c.tokens = folder.file("ids.json"), c.batch = 1, c.sequence_length = 16, c.lr = 0,
+    c.warmup_steps = 0;
+    c.balance = BalanceKind::none, c.metrics = MetricsLevel::layers, c.metrics_every = 1, c.init_std = 0.6;
+    c.mtp_weight = c.mtp_weight_in_decay = 0;
+    ModelConfig m = test::small_model(0);
+    m.variants.q_norm = false;
+    const double before = [&] {
+        Trainer t(m, fresh_weights(m, c), c, 1);
+        return scalar(t.step(), "attention.max_logit");
+    }();
+    c.qk_clip = before / 3;
+    Trainer t(m, fresh_weights(m, c), c, 1);
+    const StepReport first = t.step(), second = t.step();
+    EXPECT_NEAR(scalar(first, "attention.max_logit"), before, 1e-9);
+    EXPECT_GE(scalar(first, "qk_clip.heads"), 1);
+    EXPECT_EQ(scalar(second, "layers.0.attention.max_logit") <= c.qk_clip * (1 + 1e-5), true)
+        << "the first layer's input is the same";
+    m.variants.q_norm = true;
+    EXPECT_THROW(Trainer(m, fresh_weights(m, c), c, 1), Error) << "a norm undoes it";
+}
+
+TEST(QkClip, scales_the_rows_of_the_head_alone) {
+    TrainConfig c = test::small_training();
+    ModelConfig m = test::small_model();
+    ModelWeights w = fresh_weights(m, c);
+    Masters masters(w, m, DType::f32);
+    std::map<std::string, std::vector<float>> kept;
+    for (const Leaf& l : masters.leaves())
+        kept[l.name].assign(l.param->master.f32(), l.param->master.f32() + l.param->master.count());
+    EXPECT_EQ(clip_query_projections(masters, {{1, {8, 40}}, {0, {1, 2}}}, m.n_layers(), 10), 1);
+    for (const Leaf& l : masters.leaves())
+        for (int64_t i = 0; i < l.param->master.count(); ++i) {
+            const bool is_clipped = l.name == "layers.1.attn.wq_b.weight" && i >= l.param->master.count() / 2;
+            ASSERT_EQ(l.param->master.f32()[i], kept[l.name][static_cast<size_t>(i)] * (is_clipped ? 0.25f : 1.0f))
+                << l.name;
+        }
+}
+
+TEST(Fresh, aligned_skewed_and_scaled_starts) {
+    TrainConfig c = test::small_training();
+    const ModelConfig m = test::small_model();
+    const auto values = [&](const TrainConfig& t) {
+        ModelWeights w = fresh_weights(m, t);
+        const Masters masters(w, m, DType::f32);
+        std::map<std::string, std::vector<float>> all;
+        for (const Leaf& l : masters.leaves())
+            all[l.name].assign(l.param->master.f32(), l.param->master.f32() + l.param->master.count());
+        return all;
+    };
+    const auto plain = values(c);
+    c.init_aligned = 4, c.init_router_skew = 3, c.init_embedding = 2, c.init_hyper = 0;
+    const auto changed = values(c);
+    for (const auto& [name, now] : changed) {
+        const auto& was = plain.at(name);
+        const auto has = [&, &n = name](const char* part) { return n.find(part) != std::string::npos; };
+        const std::string gate = has(".w3.weight") ? name.substr(0, name.size() - 9) + "w1.weight" : name;
+        for (size_t i = 0; i < now.size(); ++i) {
+            float expected = was[i];
+            if (has(".w1.weight") || has(".w3.weight")) expected = 4 * plain.at(gate)[i];
+            if (has("ffn.gate.weight") && i < 32) expected *= 3;
+            if (name == "embed.weight") expected *= 2;
+            if (has("_fn")) expected = 0;
+            ASSERT_FLOAT_EQ(now[i], expected) << name << " " << i;
+        }
+    }
+}
+
+// ---- FP64 publishes what FP32 does
+TEST(Internals, are_measured_in_both_dtypes) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::all, c.metrics_every = 1, c.balance = BalanceKind::bias_and_sequence;
+    const auto narrow = test::small_trainer(c)->step();
+    c.dtype = TrainDType::f64;
+    const auto wide = test::small_trainer(c, 2)->step();
+    ASSERT_EQ(narrow.scalars.size(), wide.scalars.size());
+    for (size_t i = 0; i < wide.scalars.size(); ++i) {
+        const auto& [name, value] = wide.scalars[i];
+        EXPECT_EQ(name, narrow.scalars[i].name);
+        if (name.starts_with("bytes.")) continue;
+        // After one step of Adam: signs of gradients, of which those of the streams that are still alike are rounding
+        // alone.
+        if (name == "surprise.hyper" || name == "spectral.hyper") continue;
+        EXPECT_NEAR(value, narrow.scalars[i].value, 2e-4 * std::max(1.0, std::abs(value))) << name;
+    }
+    for (const char* name :
+         {"router.margin", "hyper.gain.max", "hyper.dynamic", "compressor.entropy", "experts.together",
+          "router.switch_rate", "router.information.token", "attention.entropy", "experts.alignment"})
+        EXPECT_GT(scalar(wide, name), 0) << name;
+}
+
+}  // namespace
+}  // namespace vitrine
