@@ -23,6 +23,31 @@ int64_t bucket(int64_t length) {
     return n;
 }
 
+// Lets a kernel of the graph start while the one before it still runs; each waits by itself (after_previous).
+void overlap_kernels(cudaGraph_t graph, const cuda::Device& device) {
+#if CUDART_VERSION >= 13000
+    size_t n = 0;
+    device.check(cudaGraphGetEdges(graph, nullptr, nullptr, nullptr, &n), "reading a captured step");
+    std::vector<cudaGraphNode_t> from(n), to(n);
+    std::vector<cudaGraphEdgeData> edges(n);
+    device.check(cudaGraphGetEdges(graph, from.data(), to.data(), edges.data(), &n), "reading a captured step");
+    const auto is_kernel = [](cudaGraphNode_t node) {
+        cudaGraphNodeType type{};
+        return cudaGraphNodeGetType(node, &type) == cudaSuccess && type == cudaGraphNodeTypeKernel;
+    };
+    for (size_t i = 0; i < n; ++i) {
+        if (!is_kernel(from[i]) || !is_kernel(to[i])) continue;
+        device.check(cudaGraphRemoveDependencies(graph, &from[i], &to[i], &edges[i], 1), "joining kernels of a step");
+        cudaGraphEdgeData edge{};
+        edge.type = cudaGraphDependencyTypeProgrammatic;
+        edge.from_port = cudaGraphKernelNodePortProgrammatic;
+        device.check(cudaGraphAddDependencies(graph, &from[i], &to[i], &edge, 1), "joining kernels of a step");
+    }
+#else
+    static_cast<void>(graph), static_cast<void>(device);
+#endif
+}
+
 }  // namespace
 
 // A step as a CUDA graph, and where its results lie.
@@ -140,7 +165,13 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
     }
     device_->exchange_deliveries(others);
     device_->check(cudaStreamEndCapture(device_->stream(), &graph), "capturing a step");
-    status = cudaGraphInstantiate(&fresh->exec, graph, 0);
+    try {
+        if (device_->gpu().compute_capability >= 90) overlap_kernels(graph, *device_);
+        status = cudaGraphInstantiate(&fresh->exec, graph, 0);
+    } catch (...) {
+        cudaGraphDestroy(graph);
+        throw;
+    }
     cudaGraphDestroy(graph);
     device_->check(status, "making a captured step");
     step = std::move(fresh);

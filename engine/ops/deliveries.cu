@@ -18,6 +18,7 @@ struct Source {
 
 // One row of blocks per source: 4-byte elements as they are, BF16 widened.
 __global__ void gather_sources(const Source* sources, std::byte* to) {
+    after_previous();
     const Source s = sources[blockIdx.y];
     auto* out = reinterpret_cast<float*>(to + s.offset);
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;

@@ -112,8 +112,10 @@ TEST(Session, AnEditedTurnReusesTheLongestCommonPrefix) {
     s->keep_state();
     s->append(std::span(first).subspan(40));
     s->keep_state();
-    EXPECT_EQ(s->reuse_prefix(f.part(0, 500)), 40);  // the rings have moved past 60, the turn's state is there
-    s->append(f.part(40, 500));
+    // The CPU's rings have moved past 60, the turn's state is there; a GPU's are longer.
+    const int64_t kept = s->reuse_prefix(f.part(0, 500));
+    EXPECT_EQ(kept, f.engine->device() == kCpu ? 40 : 60);
+    s->append(f.part(kept, 500));
     EXPECT_LE(f.distance(*s), 1e-4);
     EXPECT_EQ(s->reuse_prefix(f.part(0, 480)), 479);  // within the rings; one token is always left to feed
     s->append(f.part(479, 500));
@@ -122,6 +124,7 @@ TEST(Session, AnEditedTurnReusesTheLongestCommonPrefix) {
 
 TEST(Session, CancelLeavesTheSessionAtAWholeChunk) {
     Fixture& f = fixture();
+    if (f.engine->device() != kCpu) GTEST_SKIP() << "a GPU takes this text in one chunk";
     auto s = f.engine->new_session();
     std::stop_source stop;
     EXPECT_THROW(s->append(f.part(0, 700), stop.get_token(), [&](int64_t done) { if (done >= 512) stop.request_stop(); }), Error);

@@ -29,7 +29,8 @@ inline constexpr WeightFormat kWeightFormats[] = {
 inline Param packed_param(const WeightFormat& f, int64_t out, int64_t in, uint32_t seed) {
     const std::vector<float> v = noise(static_cast<size_t>(out * in), seed);
     const auto size = static_cast<float>(1 / std::sqrt(static_cast<double>(in)));
-    const auto row = static_cast<size_t>(f.dtype == DType::fp4_e2m1 ? (in + 1) / 2 : in * static_cast<int64_t>(dtype_bits(f.dtype) / 8));
+    const auto row =
+        static_cast<size_t>(f.dtype == DType::fp4_e2m1 ? (in + 1) / 2 : in * static_cast<int64_t>(dtype_bits(f.dtype) / 8));
     const size_t n_data = static_cast<size_t>(out) * row;
     const int64_t n_scales = f.block_cols ? (out + f.block_rows - 1) / f.block_rows * ((in + f.block_cols - 1) / f.block_cols) : 0;
     auto bytes = std::make_shared<std::vector<uint8_t>>(n_data + static_cast<size_t>(n_scales) * 4 + 4);
@@ -54,7 +55,8 @@ inline Param packed_param(const WeightFormat& f, int64_t out, int64_t in, uint32
         if (f.scale == DType::f32) std::memcpy(scale + 4 * i, &s, 4);
         else scale[i] = static_cast<uint8_t>(cpu::e8m0_ceil(s) - i % 3);
     }
-    return {f.name, {out, in}, {data, n_scales ? scale : nullptr, f.dtype, f.scale, out, in, f.block_rows, f.block_cols}, bytes, {}};
+    return {
+        f.name, {out, in}, {data, n_scales ? scale : nullptr, f.dtype, f.scale, out, in, f.block_rows, f.block_cols}, bytes, {}};
 }
 
 // Values as a BF16 activation holds them.

@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "engine/device/memory.h"
+#include "engine/tensor/tensor.h"
 
 struct CUstream_st;
 
 namespace vitrine {
 class ProbeSink;
-struct Tensor;
 #if VITRINE_CUDA
 inline constexpr bool kHasCuda = true;
 #else
@@ -107,6 +107,12 @@ class Device {
         deliveries_.swap(d);
         return d;
     }
+    // Products that were made together before the ops that own them ask for them (cuda::linear_ahead).
+    struct Ahead {
+        const void *x, *w;
+        Tensor y;
+    };
+    std::vector<Ahead> ahead;
     std::function<void()> after_block;      // set: a block's watched values must go before its memory is used again
 
     // cuBLAS, opened at first use (engine/device/cuda/blas.h).

@@ -18,6 +18,15 @@ constexpr int kWarp = 32;
 inline void check_launch(const Ctx& ctx, const char* kernel) { ctx.cuda->check(cudaGetLastError(), kernel); }
 inline unsigned ceil_div(int64_t a, int64_t b) { return static_cast<unsigned>((a + b - 1) / b); }
 
+// The first line of every kernel: waits until all that was queued before it is done and seen. A captured step may start a kernel
+// while the one before it still runs, so a kernel without this line would read too early (GpuRunner).
+__device__ inline void after_previous() {
+#if __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
 __device__ inline float widen(float x) { return x; }
 __device__ inline float widen(bf16 x) { return __bfloat162float(x); }
 __device__ inline float widen(__half x) { return __half2float(x); }

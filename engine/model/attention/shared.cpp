@@ -22,9 +22,26 @@ RopeAngles segment_angles(const RopeAngles& a, const Segment& s) {
     return {segment_rows(a.cos, s), segment_rows(a.sin, s)};
 }
 
+namespace {
+
+// A GPU makes all products of few rows that read x in one launch, then those that read the low-rank query.
+void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    if constexpr (kHasCuda) {
+        const LinearOptions wide{.quantise_input = false, .round_output = false};
+        std::vector<cuda::LinearItem> items{{&in.w.wq_a, {}}, {&in.w.wkv, {}}};
+        for (const CompressorWeights* c : {&in.w.compressor, &in.w.indexer.compressor})
+            if (!c->wkv.empty()) items.insert(items.end(), {{&c->wkv, wide}, {&c->wgate, wide}});
+        ctx.cuda->ahead.clear();
+        cuda::linear_ahead(ctx, x_TD, items);
+    }
+}
+
+}  // namespace
+
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Queries q;
+    if (ctx.cuda) input_products_ahead(ctx, x_TD, in);
     {
         const OpTimer timer(ctx, OpKind::linear);
         will_use(ctx, in.w.wq_b);

@@ -28,6 +28,7 @@ struct RowSteps {
 template <class T>
 __global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format,
                            RowSteps steps) {
+    after_previous();
     extern __shared__ float row[];
     __shared__ float scratch[kWarp];
     const int64_t t = blockIdx.x;
@@ -73,6 +74,7 @@ __device__ void write_output(const Attention& a, int64_t t, int head, float* row
 // columns of the output.
 template <class T, int kCols>
 __global__ void attend_split(const Attention a, const T* q, T* out) {
+    after_previous();
     extern __shared__ float shared[];
     const int c = a.keys.format.c, head0 = blockIdx.y * kHeads, n_heads = min(kHeads, a.n_heads - head0);
     const int64_t t = a.t0 + blockIdx.z;
@@ -156,6 +158,7 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
 // One block per head (x) and token (y): the splits' sums to one, in their order. Shared memory: c floats.
 template <class T>
 __global__ void combine(const Attention a, T* out) {
+    after_previous();
     extern __shared__ float row[];
     __shared__ float weights[kMaxSplits], total;
     const int c = a.keys.format.c, head = blockIdx.x;

@@ -39,6 +39,7 @@ __device__ void to_probabilities(const Attention& a, const TokenKeys& keys, int6
 
 // One block per token. Shared memory: 3 H doubles.
 __global__ void measure(const Attention a, const int32_t* places, Outputs out, int window) {
+    after_previous();
     extern __shared__ double shares[];
     __shared__ int n_entries;
     const int64_t t = a.t0 + blockIdx.x;

@@ -187,6 +187,7 @@ __device__ inline void write_pair(const Attention& a, int64_t t, int column, flo
 // One block per split of a token's keys (x), group of kTile * kM heads (y) and token (z).
 template <int kM, int kTiles>
 __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const Attention a, const bf16* q, bf16* out) {
+    after_previous();
     extern __shared__ __align__(16) std::byte shared[];
     const int c = a.keys.format.c, head0 = blockIdx.y * kTile * kM, n_heads = min(kTile * kM, a.n_heads - head0);
     const Pieces at(shared, c, kTile * kM);

@@ -96,6 +96,7 @@ __device__ void norm_and_rotate(const Compression& c, int64_t start, float* row)
 
 // One block per token. Shared memory: n_slots slots, 3 d floats.
 __global__ void compress_tokens(const __grid_constant__ Compression c) {
+    after_previous();
     extern __shared__ __align__(16) std::byte shared[];
     auto* slots = reinterpret_cast<Slot*>(shared);
     auto* row = reinterpret_cast<float*>(slots + c.n_slots);

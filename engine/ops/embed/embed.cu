@@ -8,6 +8,7 @@ namespace {
 // x [T, n, D]: every stream of token t starts as its row of the table.
 template <class A>
 __global__ void embed(cpu::PackedMatrix table, const TokenAt* tokens, int n, A* x) {
+    after_previous();
     const int64_t t = blockIdx.y, d = table.in;
     const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= d) return;
@@ -17,6 +18,7 @@ __global__ void embed(cpu::PackedMatrix table, const TokenAt* tokens, int n, A* 
 
 template <class A>
 __global__ void pick(const A* x, const int32_t* rows, int64_t width, A* y) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < width) y[blockIdx.y * width + i] = x[rows[blockIdx.y] * width + i];
 }

@@ -14,6 +14,7 @@ namespace {
 template <class A>
 __global__ void site(const A* x, const float* m, cpu::PackedMatrix base, cpu::PackedMatrix scale, const __grid_constant__ Form form,
                      int d, float rms_eps, float* pre, float* post, float* comb, A* u) {
+    after_previous();
     __shared__ float z[kMaxRows], mixed[kMaxStreams * kMaxStreams], scratch[kWarp];
     const int64_t t = blockIdx.x;
     const int n = form.n, width = n * d;
@@ -37,6 +38,7 @@ __global__ void site(const A* x, const float* m, cpu::PackedMatrix base, cpu::Pa
 // y[t][k] = post[k] f + sum_j comb[j][k] x[j]; a thread makes one channel of every stream.
 template <class A>
 __global__ void mix(const A* x, const A* f, const float* post, const float* comb, int n, int d, A* y) {
+    after_previous();
     const int64_t t = blockIdx.y;
     const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= d) return;
@@ -51,6 +53,7 @@ __global__ void mix(const A* x, const A* f, const float* post, const float* comb
 // norm [T, n], cosine [T, n, n] of the streams; one block per token.
 template <class A>
 __global__ void measure(const A* x, int n, int d, float* norms, float* cosines) {
+    after_previous();
     __shared__ float norm[kMaxStreams], scratch[kWarp];
     const int64_t t = blockIdx.x;
     x += t * n * d;

@@ -28,6 +28,7 @@ __device__ float over_cluster(cooperative_groups::cluster_group& cluster, float*
 // grid: (blocks of a cluster, tokens). Shared memory: the block's slice of the streams [n, slice], as floats.
 template <class A, class W>
 __global__ void few(const A* x, const __grid_constant__ Site s, const __grid_constant__ Form form, A* u, A* normed) {
+    after_previous();
     extern __shared__ float mine[];
     __shared__ float part[kFewestRows + 2], z[kFewestRows], mixed[kMaxStreams * kMaxStreams], scratch[kWarp];
     auto cluster = cooperative_groups::this_cluster();

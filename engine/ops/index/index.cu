@@ -20,6 +20,7 @@ template <class T>
 __global__ void prepare_heads(T* q, const T* v, const float* cosines, const float* sines, int half, int64_t n,
                               int n_heads, int d, float factor, bool is_rounded, uint32_t* words, QueryBlock* blocks,
                               float* weights) {
+    after_previous();
     extern __shared__ float shared[];
     const int64_t head = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (head >= n) return;
@@ -56,6 +57,7 @@ __global__ void prepare_heads(T* q, const T* v, const float* cosines, const floa
 
 // Everything that is visible, where that is no more than k.
 __global__ void choose_all(const TokenAt* tokens, int64_t n, int k, int32_t* chosen) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n) return;
     const int64_t entry = i % k;
@@ -64,6 +66,7 @@ __global__ void choose_all(const TokenAt* tokens, int64_t n, int k, int32_t* cho
 
 // One block per token: those picks of k that are not -1, ascending.
 __global__ void sort_forced(const int32_t* forced, int k, int32_t* chosen) {
+    after_previous();
     forced += static_cast<int64_t>(blockIdx.x) * k;
     chosen += static_cast<int64_t>(blockIdx.x) * k;
     __shared__ int n;

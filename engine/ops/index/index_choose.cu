@@ -136,6 +136,7 @@ __device__ void rank(Shared& s, const float* scores, const int32_t* chosen, int 
 // One block per token.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads) choose(const IndexScores in, IndexChoice to, int n_digits) {
+    after_previous();
     __shared__ Shared s;
     const int64_t t = in.t0 + blockIdx.x;
     const int n = in.visible(t), k = in.k, m = min(n, k);

@@ -26,6 +26,7 @@ __device__ inline int dot4(uint32_t key, uint32_t query, int sum) {
 // Shared memory: kTile packed keys, then the token's words, blocks and weights.
 template <int kBlocks>
 __global__ void score_packed(const IndexScores s) {
+    after_previous();
     extern __shared__ __align__(16) uint32_t shared[];
     const int64_t t = s.t0 + blockIdx.y;
     const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kTile, n_keys = min(kTile, n - s0);
@@ -88,6 +89,7 @@ __global__ void score_packed(const IndexScores s) {
 
 // Shared memory: kTile keys of d + 1 floats, then q [H, d] and the weights.
 __global__ void score_floats(const IndexScores s) {
+    after_previous();
     extern __shared__ float tile_of_floats[];
     const int64_t t = s.t0 + blockIdx.y;
     const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kTile, n_keys = min(kTile, n - s0), d = s.format.c;

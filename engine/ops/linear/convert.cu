@@ -12,13 +12,16 @@ constexpr int kThreads = 256, kFp8Block = 128;
 
 template <class X, class Y>
 __global__ void convert(const X* x, int64_t n, Y* y) {
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += static_cast<int64_t>(gridDim.x) * blockDim.x)
+    after_previous();
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
+         i += static_cast<int64_t>(gridDim.x) * blockDim.x)
         y[i] = narrow<Y>(widen(x[i]));
 }
 
 // A warp per block of 128 values of a row, four neighbours a lane; NaN makes its block NaN.
 template <class X, class Y>
 __global__ void fp8_blocks(const X* x, int64_t n_rows, int64_t width, int64_t ldx, Y* y, int64_t ldy, bool is_whole) {
+    after_previous();
     const int64_t per_row = (width + kFp8Block - 1) / kFp8Block;
     const int64_t at = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
     if (at >= n_rows * per_row) return;
@@ -33,6 +36,7 @@ __global__ void fp8_blocks(const X* x, int64_t n_rows, int64_t width, int64_t ld
 // A chunk of 16 bytes per thread.
 template <DType D, class Y>
 __global__ void widen_rows(cpu::PackedMatrix w, int64_t row0, int64_t n_rows, bool is_whole, Y* y) {
+    after_previous();
     const int64_t per_row = (w.in + kChunk<D> - 1) / kChunk<D>;
     const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= n_rows * per_row) return;
@@ -52,6 +56,7 @@ __global__ void widen_rows(cpu::PackedMatrix w, int64_t row0, int64_t n_rows, bo
 // i n_rows + r of y.
 template <DType D>
 __global__ void split_rows(cpu::PackedMatrix w, int64_t row0, int64_t n_rows, bool is_whole, bf16* y) {
+    after_previous();
     const int64_t per_row = (w.in + kChunk<D> - 1) / kChunk<D>;
     const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= n_rows * per_row) return;
@@ -76,6 +81,7 @@ __global__ void split_rows(cpu::PackedMatrix w, int64_t row0, int64_t n_rows, bo
 // y [n_rows, n] = the sum of the terms' products in x [n_rows, kTerms n], the smallest first.
 template <class Y>
 __global__ void add_terms(const float* x, int64_t n_rows, int64_t n, Y* y, int64_t ldy) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n_rows * n) return;
     const float* from = x + i / n * kTerms * n + i % n;

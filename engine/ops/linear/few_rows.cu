@@ -26,7 +26,9 @@ struct Products {
 };
 
 // A block: 16 rows of one W, 8 rows of x. grid: (tiles of all matrices, rows of x / 8). Dynamic shared memory: staged rows of x.
+template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid_constant__ Products a) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     int which = 0;
@@ -44,7 +46,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid
     if (m < a.n_rows) x = p.is_staged ? staged + m * pitch : p.x + m * a.ldx + group * p.w.in;
     if (warp < p.n_warps) {
         float sum[4] = {};
-        add_tensor_products_of(p.w, row0, x, warp, p.n_warps, sum);
+        add_tensor_products_of<kIsBf16>(p.w, row0, x, warp, p.n_warps, sum);
         store_sums(sum, sums[warp]);
     }
     __syncthreads();
@@ -65,7 +67,7 @@ bool takes_few_rows(const cpu::PackedMatrix& w, int groups) {
     return fits_tensor_cores(w) && w.out % groups == 0 && w.in < int64_t{1} << 24;
 }
 
-void multiply_few_rows(Ctx& ctx, const Tensor& x, std::span<const FewRows> products) {
+void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows> products) {
     VITRINE_ASSERT(x.dtype == DType::bf16 && !products.empty() && products.size() <= kMaxFewRows);
     const FewRows& first = products[0];
     Products a{};
@@ -75,21 +77,28 @@ void multiply_few_rows(Ctx& ctx, const Tensor& x, std::span<const FewRows> produ
     Tensor quantised;
     unsigned n_blocks = 0;
     int n_warps = 1;
-    bool needs_staging = false;
+    bool needs_staging = false, is_bf16 = true;
     for (int i = 0; i < a.n; ++i) {
         const FewRows& f = products[static_cast<size_t>(i)];
         Product& p = a.product[i];
         VITRINE_ASSERT(takes_few_rows(f.w, f.groups) && f.w.in * f.groups == a.ldx && (!f.is_quantised || f.groups == 1));
         if (f.is_quantised && !is_staged && quantised.empty()) quantised = fp8_rows(ctx, x, f.w.in);
-        p = {f.w, f.y, static_cast<const bf16*>(f.is_quantised && !is_staged ? quantised.data : x.data), f.w.out / f.groups, n_blocks,
-             ceil_div(f.w.out / f.groups, kTileOut), tensor_warps(f.w, f.w.out <= 4096 ? kMaxWarps : kMaxWarps / 2),
-             f.dtype == DType::bf16, f.is_quantised && is_staged};
+        p = {f.w,
+             f.y,
+             static_cast<const bf16*>(f.is_quantised && !is_staged ? quantised.data : x.data),
+             f.w.out / f.groups,
+             n_blocks,
+             ceil_div(f.w.out / f.groups, kTileOut),
+             tensor_warps(f.w, f.w.out <= 4096 ? kMaxWarps : kMaxWarps / 2),
+             f.dtype == DType::bf16,
+             f.is_quantised && is_staged};
         n_blocks += p.blocks_per_group * static_cast<unsigned>(f.groups);
         n_warps = std::max(n_warps, p.n_warps);
-        needs_staging |= p.is_staged;
+        needs_staging |= p.is_staged, is_bf16 &= f.w.dtype == DType::bf16;
     }
     const dim3 grid(n_blocks, ceil_div(a.n_rows, kColumns));
-    multiply_few<<<grid, n_warps * kWarp, needs_staging ? staged_bytes : 0, ctx.cuda->stream()>>>(a);
+    const auto kernel = is_bf16 ? multiply_few<true> : multiply_few<false>;
+    kernel<<<grid, n_warps * kWarp, needs_staging ? staged_bytes : 0, ctx.cuda->stream()>>>(a);
     check_launch(ctx, "linear layers of few rows");
 }
 

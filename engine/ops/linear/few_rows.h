@@ -1,4 +1,5 @@
-// Products of few rows on tensor cores: several matrices that read the same x, in one launch.
+// Products of few rows: several matrices that read the same x, in one launch. A row's bits depend on nothing but the row and the
+// matrix.
 #pragma once
 #include <span>
 
@@ -17,9 +18,10 @@ struct FewRows {
 };
 constexpr int kMaxFewRows = 8;  // products in one launch
 
-// Whether `multiply_few_rows` takes w split in `groups`.
+// On tensor cores: x [n_rows, groups * in], bf16; weights of any mixture of formats that takes_few_rows.
 bool takes_few_rows(const cpu::PackedMatrix& w, int groups);
-// x [n_rows, groups * in], bf16. A row's bits depend on nothing but the row and the matrix. At most kMaxFewRows products.
-void multiply_few_rows(Ctx& ctx, const Tensor& x, std::span<const FewRows> products);
+void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows> products);
+// On FP32 lanes: weights of one format, any of them; x, f32 or bf16, is as it is multiplied (is_quantised is not looked at).
+void multiply_on_lanes(Ctx& ctx, const Tensor& x, std::span<const FewRows> products);
 
 }  // namespace vitrine::cuda

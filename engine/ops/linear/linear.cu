@@ -20,56 +20,6 @@ struct Product {
     int64_t group_out, n_rows, ldx;
 };
 
-// R rows of W times M rows of x per block, whose warps share the columns. grid: (rows of a group / R, groups, rows of x / M).
-template <DType D, class X, int R, int M>
-__global__ void few_rows(Product p, const X* x, void* y, bool is_bf16, bool is_whole) {
-    __shared__ float scratch[kWarp * R * M], total[R * M];
-    const int64_t group = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * R, m0 = static_cast<int64_t>(blockIdx.z) * M;
-    int64_t rows[R];
-    const X* xs[M];
-#pragma unroll
-    for (int r = 0; r < R; ++r) rows[r] = group * p.group_out + min(o0 + r, p.group_out - 1);
-#pragma unroll
-    for (int m = 0; m < M; ++m) xs[m] = x + min(m0 + m, p.n_rows - 1) * p.ldx + group * p.w.in;
-    float sum[R][M] = {};
-    add_products<D>(p.w, rows, xs, threadIdx.x, blockDim.x, is_whole, sum);
-    float flat[R * M];
-#pragma unroll
-    for (int i = 0; i < R * M; ++i) flat[i] = sum[i / M][i % M];
-    block_totals(flat, scratch, total);
-    const int i = threadIdx.x;
-    if (i >= R * M || o0 + i / M >= p.group_out || m0 + i % M >= p.n_rows) return;
-    const int64_t at = (m0 + i % M) * p.w.out + rows[0] + i / M;
-    if (is_bf16) static_cast<bf16*>(y)[at] = narrow<bf16>(total[i]);
-    else static_cast<float*>(y)[at] = total[i];
-}
-
-// Threads per block: two chunks each, a function of the matrix alone, so that a row's sum is too.
-int threads_for(const cpu::PackedMatrix& w) {
-    const int64_t n_chunks = (w.in + chunk_of(w.dtype) - 1) / chunk_of(w.dtype);
-    const int64_t most = w.out <= 64 ? 32 : 8;
-    return kWarp * static_cast<int>(std::clamp<int64_t>((n_chunks + 2 * kWarp - 1) / (2 * kWarp), 1, most));
-}
-
-template <DType D, class X, int R, int M>
-void launch_few(Ctx& ctx, const Product& p, const Tensor& x, const Tensor& y) {
-    const dim3 grid(ceil_div(p.group_out, R), static_cast<unsigned>(p.groups), ceil_div(p.n_rows, M));
-    few_rows<D, X, R, M><<<grid, threads_for(p.w), 0, ctx.cuda->stream()>>>(p, static_cast<const X*>(x.data), y.data,
-                                                                           y.dtype == DType::bf16, has_whole_chunks(p.w));
-    check_launch(ctx, "a linear layer of few rows");
-}
-
-void multiply_few(Ctx& ctx, const Product& p, const Tensor& x, const Tensor& y) {
-    with_format(p.w, [&](auto format) {
-        with_activation(x.dtype, [&](auto type) {
-            constexpr DType D = decltype(format)::value;
-            using X = decltype(type);
-            if (p.n_rows == 1) return p.w.out <= 512 ? launch_few<D, X, 1, 1>(ctx, p, x, y) : launch_few<D, X, 2, 1>(ctx, p, x, y);
-            launch_few<D, X, 2, 4>(ctx, p, x, y);
-        });
-    });
-}
-
 // Dense products of operands in `type`; y is f32, or bf16 where the operands are. Weights that aren't of that type are widened,
 // at most kMaxWidened bytes at a time.
 void multiply_dense(Ctx& ctx, const Product& p, const Tensor& x_any, const Tensor& y, DType type) {
@@ -113,39 +63,56 @@ void multiply_many(Ctx& ctx, const Product& p, const Tensor& x, const Tensor& y)
     multiply_split(ctx, p, x, y);
 }
 
-bool is_quantised(const Ctx& ctx, const cpu::PackedMatrix& w, LinearOptions options) {
-    return ctx.is_reference() && options.quantise_input && (w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1);
-}
-bool is_for_tensor_cores(const Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, int groups) {
-    return ctx.is_reference() && n_rows <= kFewRows && takes_few_rows(w, groups);
+// Few rows: as many of the products as can be go together.
+void multiply_few(Ctx& ctx, const Tensor& x, std::span<const FewRows> products) {
+    std::vector<FewRows> together;
+    const auto on_tensor_cores = [&](const FewRows& f) { return ctx.is_reference() && takes_few_rows(f.w, f.groups); };
+    for (const FewRows& f : products)
+        if (on_tensor_cores(f)) together.push_back(f);
+    if (!together.empty()) multiply_on_tensor_cores(ctx, as_dtype(ctx, x, DType::bf16), together);
+    std::vector<bool> is_done(products.size());
+    for (size_t i = 0; i < products.size(); ++i) {  // FP32 lanes: those of one format and input in one launch
+        if (is_done[i] || on_tensor_cores(products[i])) continue;
+        together.clear();
+        for (size_t j = i; j < products.size(); ++j) {
+            const FewRows &a = products[i], &b = products[j];
+            if (is_done[j] || on_tensor_cores(b) || a.w.dtype != b.w.dtype || a.is_quantised != b.is_quantised) continue;
+            together.push_back(b), is_done[j] = true;
+        }
+        multiply_on_lanes(ctx, products[i].is_quantised ? fp8_rows(ctx, x, products[i].w.in) : x, together);
+    }
 }
 
-Tensor output(Ctx& ctx, const cpu::PackedMatrix& w, int64_t n_rows, LinearOptions options) {
-    ctx.count(OpKind::linear, static_cast<double>(n_rows * w.in) * static_cast<double>(w.out));
-    return ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {n_rows, w.out});
+FewRows few_rows(const Ctx& ctx, const cpu::PackedMatrix& w, const Tensor& y, int groups, LinearOptions options) {
+    const bool is_packed = w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1;
+    return {w, y.data, y.dtype, groups, ctx.is_reference() && options.quantise_input && is_packed};
 }
 
-Tensor multiply(Ctx& ctx, const Tensor& x_any, const Param& weight, int groups, LinearOptions options) {
+Tensor multiply(Ctx& ctx, const Tensor& x, const Param& weight, int groups, LinearOptions options) {
     const cpu::PackedMatrix& w = weight.view;
-    const Product p{w, groups, w.out / groups, x_any.count() / (w.in * groups), w.in * groups};
-    VITRINE_ASSERT(p.group_out * groups == w.out && p.n_rows * p.ldx == x_any.count());
-    VITRINE_ASSERT(reinterpret_cast<uintptr_t>(x_any.data) % 16 == 0);
-    const Tensor y = output(ctx, w, p.n_rows, options);
+    const Product p{w, groups, w.out / groups, x.count() / (w.in * groups), w.in * groups};
+    VITRINE_ASSERT(p.group_out * groups == w.out && p.n_rows * p.ldx == x.count());
+    VITRINE_ASSERT(reinterpret_cast<uintptr_t>(x.data) % 16 == 0);
+    ctx.count(OpKind::linear, static_cast<double>(p.n_rows * w.in) * static_cast<double>(w.out));
+    const Tensor y = ctx.arena.make(options.round_output ? ctx.activation() : DType::f32, {p.n_rows, w.out});
     if (p.n_rows == 0) return y;
     const Arena::Scope scratch(ctx.arena);
-    if (is_for_tensor_cores(ctx, w, p.n_rows, groups)) {
-        const FewRows few{w, y.data, y.dtype, groups, is_quantised(ctx, w, options)};
-        multiply_few_rows(ctx, as_dtype(ctx, x_any, DType::bf16), {&few, 1});
-        return y;
-    }
-    const Tensor x = is_quantised(ctx, w, options) ? fp8_rows(ctx, x_any, w.in) : x_any;
-    (p.n_rows <= kFewRows ? multiply_few : multiply_many)(ctx, p, x, y);
+    const FewRows few = few_rows(ctx, w, y, groups, options);
+    if (p.n_rows <= kFewRows) multiply_few(ctx, x, {&few, 1});
+    else multiply_many(ctx, p, few.is_quantised ? fp8_rows(ctx, x, w.in) : x, y);
     return y;
 }
 
 }  // namespace
 
 Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options) {
+    auto& ahead = ctx.cuda->ahead;
+    for (auto a = ahead.begin(); a != ahead.end(); ++a)
+        if (a->x == x_TI.data && a->w == w_OI.view.data) {
+            const Tensor y = a->y;
+            ahead.erase(a);
+            return y;
+        }
     return multiply(ctx, x_TI, w_OI, 1, options);
 }
 
@@ -153,19 +120,30 @@ Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int gro
     return multiply(ctx, x_TGI, w_GOI, groups, {.quantise_input = false});
 }
 
+void linear_ahead(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items) {
+    if (x_TI.dim(0) > kFewRows) return;
+    const std::vector<Tensor> y = linear_many(ctx, x_TI, items);
+    for (size_t i = 0; i < y.size(); ++i) ctx.cuda->ahead.push_back({x_TI.data, items[i].w->view.data, y[i]});
+}
+
 std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items) {
     std::vector<Tensor> y;
-    std::vector<FewRows> together;
+    const int64_t n_rows = items.empty() ? 0 : x_TI.count() / items[0].w->view.in;
+    if (n_rows == 0 || n_rows > kFewRows) {
+        for (const LinearItem& item : items) y.push_back(cuda::linear(ctx, x_TI, *item.w, item.options));
+        return y;
+    }
+    std::vector<FewRows> products;
     for (const LinearItem& item : items) {
         const cpu::PackedMatrix& w = item.w->view;
-        const int64_t n_rows = x_TI.count() / w.in;
-        const bool is_together = n_rows > 0 && together.size() < kMaxFewRows && is_for_tensor_cores(ctx, w, n_rows, 1);
-        y.push_back(is_together ? output(ctx, w, n_rows, item.options) : cuda::linear(ctx, x_TI, *item.w, item.options));
-        if (is_together) together.push_back({w, y.back().data, y.back().dtype, 1, is_quantised(ctx, w, item.options)});
+        VITRINE_ASSERT(n_rows * w.in == x_TI.count());
+        ctx.count(OpKind::linear, static_cast<double>(n_rows * w.in) * static_cast<double>(w.out));
+        y.push_back(ctx.arena.make(item.options.round_output ? ctx.activation() : DType::f32, {n_rows, w.out}));
+        products.push_back(few_rows(ctx, w, y.back(), 1, item.options));
     }
-    if (together.empty()) return y;
     const Arena::Scope scratch(ctx.arena);
-    multiply_few_rows(ctx, as_dtype(ctx, x_TI, DType::bf16), together);
+    for (size_t i = 0; i < products.size(); i += kMaxFewRows)
+        multiply_few(ctx, x_TI, std::span(products).subspan(i, std::min<size_t>(kMaxFewRows, products.size() - i)));
     return y;
 }
 

@@ -48,6 +48,9 @@ struct LinearItem {
     LinearOptions options;
 };
 std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items);
+// The same for few rows, when other ops will ask for the products one by one: `linear` of this x and w then gives what is there.
+// Each is to be asked for once, before the block ends.
+void linear_ahead(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items);
 }  // namespace cuda
 
 }  // namespace vitrine

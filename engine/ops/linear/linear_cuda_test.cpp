@@ -46,8 +46,8 @@ TEST_P(LinearCuda, agrees_with_the_cpu) {
         for (const Size& s : kSizes)
             for (int64_t rows : kRows) {
                 const Param w = test::packed_param(format, s.out, s.in, 3);
-                const std::string what = std::string(format.name) + " " + std::to_string(s.in) + " to " + std::to_string(s.out) + ", rows " +
-                                         std::to_string(rows);
+                const std::string what = std::string(format.name) + " " + std::to_string(s.in) + " to " + std::to_string(s.out) +
+                                         ", rows " + std::to_string(rows);
                 compare(f, w, rows, 1, {}, what);
                 compare(f, w, rows, 1, {.quantise_input = false, .round_output = false}, what + ", neither quantised nor rounded");
             }
@@ -60,7 +60,8 @@ TEST_P(LinearCuda, groups_agree_with_the_cpu) {
         for (const auto& [in, out, groups] : {std::array<int, 3>{34, 5, 3}, {96, 48, 2}, {512, 128, 4}})
             for (int64_t rows : kRows)
                 compare(f, test::packed_param(format, out * groups, in, 4), rows, groups, {},
-                        std::string(format.name) + " " + std::to_string(in) + ", groups " + std::to_string(groups) + ", rows " + std::to_string(rows));
+                        std::string(format.name) + " " + std::to_string(in) + ", groups " + std::to_string(groups) + ", rows " +
+                            std::to_string(rows));
 }
 
 TEST_P(LinearCuda, a_row_has_the_same_bits_in_company) {
@@ -87,8 +88,10 @@ TEST_P(LinearCuda, many_at_once_have_the_same_bits) {
     CudaFixture f(GetParam());
     std::vector<Param> w;
     std::vector<cuda::LinearItem> items;
-    for (const test::WeightFormat& format : test::kWeightFormats) w.push_back(f.up(test::packed_param(format, 40 + 16 * format.block_rows, 512, 11)));
-    for (const Param& p : w) items.push_back({&p, {.round_output = p.view.dtype != DType::bf16}}), items.push_back({&p, {.quantise_input = false}});
+    for (const test::WeightFormat& format : test::kWeightFormats)
+        w.push_back(f.up(test::packed_param(format, 40 + 16 * format.block_rows, 512, 11)));
+    for (const Param& p : w)
+        items.push_back({&p, {.round_output = p.view.dtype != DType::bf16}}), items.push_back({&p, {.quantise_input = false}});
     for (int64_t rows : {1, 2, 5, 16, 33}) {
         const Arena::Scope scratch(f.arena);
         const Tensor x = f.up({rows, 512}, test::bf16_noise(static_cast<size_t>(rows * 512), 12));

@@ -33,8 +33,9 @@ void with_format(const cpu::PackedMatrix& w, F&& f) {
         case DType::f16: return f(std::integral_constant<DType, DType::f16>{});
         case DType::f8_e4m3: return f(std::integral_constant<DType, DType::f8_e4m3>{});
         case DType::fp4_e2m1: return f(std::integral_constant<DType, DType::fp4_e2m1>{});
-        default: throw Error(ErrorKind::bad_input, std::string("weights in ") + dtype_name(w.dtype) +
-                                                       ": expected F32, BF16, F16, F8_E4M3 or FP4 on a GPU; --device cpu runs them");
+        default:
+            throw Error(ErrorKind::bad_input, std::string("weights in ") + dtype_name(w.dtype) +
+                                                  ": expected F32, BF16, F16, F8_E4M3 or FP4 on a GPU; --device cpu runs them");
     }
 }
 
@@ -61,7 +62,8 @@ __device__ inline uint4 load_chunk(const cpu::PackedMatrix& w, int64_t row, int6
 template <DType D>
 __device__ inline float scale_at(const cpu::PackedMatrix& w, int64_t row, int64_t col) {
     if constexpr (!kIsScaled<D>) return 1;
-    const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(col), n = static_cast<uint32_t>(w.in);  // 32 bits divide faster
+    const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(col),
+               n = static_cast<uint32_t>(w.in);  // 32 bits divide faster
     const uint32_t rows = w.block_rows, cols = w.block_cols;
     const int64_t i = static_cast<int64_t>(r / rows) * ((n + cols - 1) / cols) + c / cols;
     return w.scale_dtype == DType::f32 ? static_cast<const float*>(w.scale)[i]
@@ -111,7 +113,8 @@ __device__ inline float4 load_four(const float* x, int64_t left, bool is_whole) 
     return {left > 0 ? x[0] : 0, left > 1 ? x[1] : 0, left > 2 ? x[2] : 0, left > 3 ? x[3] : 0};
 }
 __device__ inline float4 load_four(const bf16* x, int64_t left, bool is_whole) {
-    if (!is_whole) return {left > 0 ? widen(x[0]) : 0, left > 1 ? widen(x[1]) : 0, left > 2 ? widen(x[2]) : 0, left > 3 ? widen(x[3]) : 0};
+    if (!is_whole)
+        return {left > 0 ? widen(x[0]) : 0, left > 1 ? widen(x[1]) : 0, left > 2 ? widen(x[2]) : 0, left > 3 ? widen(x[3]) : 0};
     const uint2 u = *reinterpret_cast<const uint2*>(x);
     const float2 a = bf16_pair(u.x), b = bf16_pair(u.y);
     return {a.x, a.y, b.x, b.y};
@@ -190,11 +193,11 @@ __device__ inline void add_products(const cpu::PackedMatrix& w, const int64_t (&
     }
 }
 
-// Sums of every thread's N values over the block, into total[N]: lanes first, then warps in order. scratch: [32][N].
-// The caller synchronises before it reads `total`.
+// Sums of N values over the threads of the block's first n_warps warps, into total[N]: lanes first, then warps in order.
+// scratch: [32][N]. The caller synchronises before another thread than `i` reads total[i].
 template <int N>
-__device__ inline void block_totals(const float (&value)[N], float* scratch, float* total) {
-    const int warp = threadIdx.x / kWarp, n_warps = blockDim.x / kWarp;
+__device__ inline void block_totals(const float (&value)[N], int n_warps, float* scratch, float* total) {
+    const int warp = threadIdx.x / kWarp;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const float s = warp_sum(value[i]);

@@ -8,8 +8,10 @@ namespace vitrine::cuda {
 
 // c [16, 8] += A [16, 16] B [16, 8]. Lane 4 g + t holds of A: rows g and g + 8, columns 2t, 2t + 1 (a[0], a[1]) and 8 further
 // (a[2], a[3]); of B: column g, rows 2t, 2t + 1 and 8 further; of c: rows g (c[0], c[1]) and g + 8, columns 2t and 2t + 1.
-__device__ inline void multiply_16x8x16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+__device__ inline void multiply_16x8x16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                        uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
@@ -59,7 +61,8 @@ __device__ inline Eight eight_of(const uint4& raw, int part, uint32_t code) {
         const uint32_t p1 = times((u << 2 & 0x01c001c0u) | (u << 8 & 0x80008000u), factor);
         const uint32_t p2 = times((u >> 2 & 0x01c001c0u) | (u << 4 & 0x80008000u), factor);
         const uint32_t p3 = times((u >> 6 & 0x01c001c0u) | (u & 0x80008000u), factor);
-        return {{__byte_perm(p0, p1, 0x5410), __byte_perm(p2, p3, 0x5410), __byte_perm(p0, p1, 0x7632), __byte_perm(p2, p3, 0x7632)}};
+        return {
+            {__byte_perm(p0, p1, 0x5410), __byte_perm(p2, p3, 0x5410), __byte_perm(p0, p1, 0x7632), __byte_perm(p2, p3, 0x7632)}};
     }
 }
 
@@ -93,7 +96,8 @@ struct ChunkRow {
 // g + 8, and the same columns of x: which of them a tensor core calls k is the same for both. The order of a column's sum
 // depends on the matrix, first and step alone.
 template <DType D>
-__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step, float (&sum)[4]) {
+__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
+                                           float (&sum)[4]) {
     constexpr int kParts = kChunk<D> / 8, kAhead = 4;
     const int lane = threadIdx.x % kWarp, t = lane % 4;
     const ChunkRow<D> low(w, min(row0 + lane / 4, w.out - 1)), high(w, min(row0 + lane / 4 + 8, w.out - 1));
@@ -112,7 +116,8 @@ __device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t r
         for (int a = 0; a < kAhead; ++a) {
             const int c = (base + a * step) * 4 + t;
             if (base + a * step >= n) break;
-            const uint4* from = x && c < n_chunks ? reinterpret_cast<const uint4*>(x + static_cast<int64_t>(c) * kChunk<D>) : nullptr;
+            const uint4* from =
+                x && c < n_chunks ? reinterpret_cast<const uint4*>(x + static_cast<int64_t>(c) * kChunk<D>) : nullptr;
 #pragma unroll
             for (int part = 0; part < kParts; ++part) {
                 const uint4 b = from ? from[part] : uint4{0, 0, 0, 0};
@@ -123,9 +128,11 @@ __device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t r
         }
     }
 }
-// As above for the weights' format, all that fits_tensor_cores.
-__device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step, float (&sum)[4]) {
-    if (w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
+// As above for the weights' format, all that fits_tensor_cores; kIsBf16: it is known, which takes fewer registers.
+template <bool kIsBf16>
+__device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
+                                              float (&sum)[4]) {
+    if (kIsBf16 || w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
     else if (w.dtype == DType::f8_e4m3) add_tensor_products<DType::f8_e4m3>(w, row0, x, first, step, sum);
     else add_tensor_products<DType::fp4_e2m1>(w, row0, x, first, step, sum);
 }
@@ -142,13 +149,14 @@ __device__ inline void store_sums(const float (&sum)[4], float* to) {
     to[2 * t * 16 + g + 8] = sum[2], to[(2 * t + 1) * 16 + g + 8] = sum[3];
 }
 
-// 128 columns of a row from `b` after the FP8 simulation, by one warp: x [width], a multiple of 4, to `to` in shared memory. The same
-// bits as fp8_rows.
+// 128 columns of a row from `b` after the FP8 simulation, by one warp: x [width], a multiple of 4, to `to` in shared memory. The
+// same bits as fp8_rows.
 __device__ inline void stage_fp8_block(const bf16* x, int64_t width, int64_t b, bf16* to) {
     const int64_t col = b + threadIdx.x % kWarp * 4;
     const float4 v = col < width ? load_four(x + col, width - col, true) : float4{0, 0, 0, 0};
     const Fp8Scale s = fp8_scale_of(v);
-    if (col < width) store_four(to + col, {through_fp8(v.x, s), through_fp8(v.y, s), through_fp8(v.z, s), through_fp8(v.w, s)}, 4, true);
+    if (col < width)
+        store_four(to + col, {through_fp8(v.x, s), through_fp8(v.y, s), through_fp8(v.z, s), through_fp8(v.w, s)}, 4, true);
 }
 // Rows [0, n_rows) by the whole block: row(i) is where row i lies (null: left out), width(i) its columns, at most `widest`; they
 // are `pitch` apart at `to`.

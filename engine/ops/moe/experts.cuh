@@ -27,7 +27,8 @@ inline Experts all_experts(const std::vector<ExpertWeights>& experts, const Para
     Experts e{first, 0, 0};
     for (size_t i = 1; i < experts.size(); ++i) {
         const cpu::PackedMatrix& v = (experts[i].*matrix).view;
-        const auto n = static_cast<int64_t>(i), data = address(v.data) - address(first.data), scale = address(v.scale) - address(first.scale);
+        const auto n = static_cast<int64_t>(i), data = address(v.data) - address(first.data),
+                   scale = address(v.scale) - address(first.scale);
         if (i == 1) e.data_stride = data, e.scale_stride = scale;
         VITRINE_ASSERT(data == n * e.data_stride && scale == n * e.scale_stride && v.dtype == first.dtype &&
                        v.scale_dtype == first.scale_dtype && v.out == first.out && v.in == first.in);
@@ -88,8 +89,8 @@ void multiply_grouped(Ctx& ctx, const Grouped& g, const Tensor& x, const Tensor&
 
 // The same on tensor cores, for weights and rows that takes_tensor_cores; tile_rows: 64 or 128. Up: h = SwiGLU of w1 and w3.
 bool takes_tensor_cores(const Job& job);
-void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const float* weight_of, float limit, int tile_rows, const Tensor& x,
-                 const Tensor& h);
+void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const float* weight_of, float limit, int tile_rows,
+                 const Tensor& x, const Tensor& h);
 void multiply_down(const Ctx& ctx, const Grouped& w2, int tile_rows, const Tensor& h, const Tensor& y);
 
 // Few rows: fills `rows` [slots, D] (f32), which are summed after that. On tensor cores: fills `rows` when it is not null, else

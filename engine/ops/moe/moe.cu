@@ -22,6 +22,7 @@ struct Slots {
 // A block per token: its rows in ascending order of experts, the shared one last.
 template <class Y, class Out>
 __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out* out, float* norms) {
+    after_previous();
     __shared__ int32_t slots[kMaxChosen + 1];
     __shared__ int n_routed;
     __shared__ float scratch[kWarp];
@@ -40,18 +41,21 @@ __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out
     if (threadIdx.x == 0 && a.shared0 >= 0) slots[n_routed] = static_cast<int32_t>(a.shared0 + t);
     __syncthreads();
     float routed_squares = 0, shared_squares = 0;
-    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-        float sum = 0;
+    const bool is_whole = d % 4 == 0;
+    for (int64_t i = 4 * threadIdx.x; i < d; i += 4 * blockDim.x) {
+        float sum[4] = {0, 0, 0, 0};
         for (int j = 0; j < n; ++j) {
-            float v = widen(y[slots[j] * d + i]);
-            if (is_reference) v = round_bf16(v);
-            if (j == n_routed) {
-                routed_squares += sum * sum, shared_squares += v * v;
+            const float4 row = load_four(y + slots[j] * d + i, d - i, is_whole);
+            const float four[4] = {row.x, row.y, row.z, row.w};
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                const float v = is_reference ? round_bf16(four[c]) : four[c];
+                if (j == n_routed) routed_squares += sum[c] * sum[c], shared_squares += v * v;
+                sum[c] = j == 0 ? v : sum[c] + v;
             }
-            sum = j == 0 ? v : sum + v;
         }
-        if (n == n_routed) routed_squares += sum * sum;
-        out[t * d + i] = narrow<Out>(sum);
+        if (n == n_routed) routed_squares += sum[0] * sum[0] + sum[1] * sum[1] + sum[2] * sum[2] + sum[3] * sum[3];
+        store_four(out + t * d + i, {sum[0], sum[1], sum[2], sum[3]}, d - i, is_whole);
     }
     if (!norms) return;
     routed_squares = block_sum(routed_squares, scratch);
@@ -60,11 +64,15 @@ __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out
 }
 
 // h = swiglu(g, u), a thread per value; slots of the shared expert and of none carry what nobody reads.
-__global__ void swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit, float* h) {
+__global__ void swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit,
+                            float* h) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n * width) h[i] = swiglu(g[i], u[i], limit, weight_of[i / width]);
 }
-__global__ void rounded_swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit, bf16* h) {
+__global__ void rounded_swiglu_rows(const float* g, const float* u, const float* weight_of, int64_t n, int64_t width, float limit,
+                                    bf16* h) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n * width) h[i] = narrow<bf16>(swiglu(round_bf16(g[i]), round_bf16(u[i]), limit, weight_of[i / width]));
 }
@@ -78,17 +86,19 @@ void many_rows(const Job& job, const Plan& plan, const Tensor& y) {
     Ctx& ctx = job.ctx;
     const int64_t d = job.x.dim(1);
     const Shape hidden{job.n_slots, job.width};
-    const Tensor g = ctx.arena.make(DType::f32, hidden), u = ctx.arena.make(DType::f32, hidden), h = ctx.arena.make(job.x.dtype, hidden);
+    const Tensor g = ctx.arena.make(DType::f32, hidden), u = ctx.arena.make(DType::f32, hidden),
+                 h = ctx.arena.make(job.x.dtype, hidden);
     for (const Kind& kind : job.kinds) {
         multiply_grouped(ctx, grouped(kind, kind.w1, plan, plan.token_of, d, job.width), job.x, g);
         multiply_grouped(ctx, grouped(kind, kind.w3, plan, plan.token_of, d, job.width), job.x, u);
     }
     const unsigned n_blocks = ceil_div(hidden.count(), kThreads);
     if (ctx.is_reference())
-        rounded_swiglu_rows<<<n_blocks, kThreads, 0, ctx.cuda->stream()>>>(g.f32(), u.f32(), plan.weight_of, job.n_slots, job.width, job.limit,
-                                                                           static_cast<bf16*>(h.data));
+        rounded_swiglu_rows<<<n_blocks, kThreads, 0, ctx.cuda->stream()>>>(g.f32(), u.f32(), plan.weight_of, job.n_slots,
+                                                                           job.width, job.limit, static_cast<bf16*>(h.data));
     else
-        swiglu_rows<<<n_blocks, kThreads, 0, ctx.cuda->stream()>>>(g.f32(), u.f32(), plan.weight_of, job.n_slots, job.width, job.limit, h.f32());
+        swiglu_rows<<<n_blocks, kThreads, 0, ctx.cuda->stream()>>>(g.f32(), u.f32(), plan.weight_of, job.n_slots, job.width,
+                                                                   job.limit, h.f32());
     check_launch(ctx, "SwiGLU");
     quantise_hidden(job, h);
     for (const Kind& kind : job.kinds) multiply_grouped(ctx, grouped(kind, kind.w2, plan, nullptr, job.width, d), h, y);
@@ -98,7 +108,8 @@ void many_rows_on_tensor_cores(const Job& job, const Plan& plan, int tile_rows, 
     const int64_t d = job.x.dim(1);
     const Tensor h = job.ctx.arena.make(DType::bf16, {job.n_slots, job.width});
     for (const Kind& kind : job.kinds)
-        multiply_up(job.ctx, grouped(kind, kind.w1, plan, plan.token_of, d, job.width), kind.w3, plan.weight_of, job.limit, tile_rows, job.x, h);
+        multiply_up(job.ctx, grouped(kind, kind.w1, plan, plan.token_of, d, job.width), kind.w3, plan.weight_of, job.limit,
+                    tile_rows, job.x, h);
     quantise_hidden(job, h);
     for (const Kind& kind : job.kinds) multiply_down(job.ctx, grouped(kind, kind.w2, plan, nullptr, job.width, d), tile_rows, h, y);
 }
@@ -106,9 +117,11 @@ void many_rows_on_tensor_cores(const Job& job, const Plan& plan, int tile_rows, 
 std::vector<Kind> kinds_of(const Routing& r, const MoeWeights& w) {
     const int64_t n_tokens = r.indices_TK.dim(0), k = r.indices_TK.dim(1);
     std::vector<Kind> kinds{{all_experts(w.experts, &ExpertWeights::w1), all_experts(w.experts, &ExpertWeights::w2),
-                             all_experts(w.experts, &ExpertWeights::w3), r.indices_TK.as<int32_t>(), r.weights_TK.f32(), k, 0, n_tokens * k}};
+                             all_experts(w.experts, &ExpertWeights::w3), r.indices_TK.as<int32_t>(), r.weights_TK.f32(), k, 0,
+                             n_tokens * k}};
     if (!w.shared.w1.empty())
-        kinds.push_back({one_expert(w.shared.w1), one_expert(w.shared.w2), one_expert(w.shared.w3), nullptr, nullptr, 1, n_tokens * k, n_tokens});
+        kinds.push_back({one_expert(w.shared.w1), one_expert(w.shared.w2), one_expert(w.shared.w3), nullptr, nullptr, 1,
+                         n_tokens * k, n_tokens});
     return kinds;
 }
 
@@ -132,7 +145,9 @@ void quantise_hidden(const Job& job, const Tensor& h) {
     for (const Kind& kind : job.kinds) {
         const cpu::PackedMatrix& w2 = kind.w2.first;
         const int64_t offset = kind.slot0 * job.width * static_cast<int64_t>(dtype_bits(h.dtype)) / 8;
-        if (is_packed(w2)) simulate_fp8(job.ctx, {static_cast<std::byte*>(h.data) + offset, h.dtype, {kind.n_slots, job.width}}, kind.n_slots, w2.in, job.width);
+        if (is_packed(w2))
+            simulate_fp8(job.ctx, {static_cast<std::byte*>(h.data) + offset, h.dtype, {kind.n_slots, job.width}}, kind.n_slots,
+                         w2.in, job.width);
     }
 }
 

@@ -1,4 +1,5 @@
-// The mixture of experts on the GPU against the CPU's twin: every format, both numerics, few and many rows, empty slots and experts.
+// The mixture of experts on the GPU against the CPU's twin: every format, both numerics, few and many rows, empty slots and
+// experts.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -115,7 +116,8 @@ TEST_P(MoeCuda, a_row_has_the_same_bits_in_company) {
         const std::vector<float> all = on_gpu(f, in, s, gpu.blocks[0].ffn, 0, 16);
         for (int64_t t : {0, 4, 7, 15}) {
             const std::vector<float> alone = on_gpu(f, in, s, gpu.blocks[0].ffn, t, 1);
-            EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + t * s.d, alone.size() * sizeof(float))) << format.name << ", row " << t;
+            EXPECT_EQ(0, std::memcmp(alone.data(), all.data() + t * s.d, alone.size() * sizeof(float)))
+                << format.name << ", row " << t;
         }
     }
 }
@@ -140,7 +142,8 @@ TEST_P(MoeCuda, norms_agree_with_the_cpu) {
         f.device->deliveries().hand_out(std::vector<cuda::TokenAt>(static_cast<size_t>(rows)), gpu_sink);
         const std::string name = std::string("blocks.0.") + probe_info(kMlpNorms).name;
         for (int t = 0; t < rows; ++t)
-            for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(gpu_sink.row(name, t).at(i) / cpu_sink.row(name, t).at(i), 1, 1e-2) << t << " " << i;
+            for (size_t i = 0; i < 2; ++i)
+                EXPECT_NEAR(gpu_sink.row(name, t).at(i) / cpu_sink.row(name, t).at(i), 1, 1e-2) << t << " " << i;
     }
 }
 

@@ -9,6 +9,7 @@ namespace {
 // Few rows. A block per slot and pair of hidden columns, whose threads share the inner dimension.
 template <DType D, class X>
 __global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, bool is_reference, bool is_whole) {
+    after_previous();
     constexpr int kRows = 2;
     __shared__ float scratch[kWarp * 2 * kRows], total[2 * kRows];
     const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;
@@ -21,7 +22,7 @@ __global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, 
     add_products<D>(w1, rows, xs, threadIdx.x, blockDim.x, is_whole, gate);
     add_products<D>(w3, rows, xs, threadIdx.x, blockDim.x, is_whole, up);
     const float flat[2 * kRows] = {gate[0][0], gate[1][0], up[0][0], up[1][0]};
-    block_totals(flat, scratch, total);
+    block_totals(flat, blockDim.x / kWarp, scratch, total);
     __syncthreads();
     const int i = threadIdx.x;
     if (i >= kRows || o0 + i >= w1.out) return;
@@ -32,6 +33,7 @@ __global__ void few_up(Kind kind, const X* x, X* h, int64_t width, float limit, 
 
 template <DType D, class X>
 __global__ void few_down(Kind kind, const X* h, int64_t width, float* y, bool is_whole) {
+    after_previous();
     constexpr int kRows = 4;
     __shared__ float scratch[kWarp * kRows], total[kRows];
     const int64_t s = blockIdx.y, o0 = static_cast<int64_t>(blockIdx.x) * kRows;
@@ -45,7 +47,7 @@ __global__ void few_down(Kind kind, const X* h, int64_t width, float* y, bool is
     float sum[kRows][1] = {};
     add_products<D>(w2, rows, xs, threadIdx.x, blockDim.x, is_whole, sum);
     const float flat[kRows] = {sum[0][0], sum[1][0], sum[2][0], sum[3][0]};
-    block_totals(flat, scratch, total);
+    block_totals(flat, blockDim.x / kWarp, scratch, total);
     const int i = threadIdx.x;
     if (i < kRows && o0 + i < w2.out) y[(kind.slot0 + s) * w2.out + o0 + i] = total[i];
 }
@@ -67,8 +69,9 @@ void few_rows(const Job& job, const Tensor& y) {
                 using X = decltype(type);
                 const cpu::PackedMatrix& w = kind.w1.first;
                 const dim3 grid(ceil_div(w.out, 2), static_cast<unsigned>(kind.n_slots));
-                few_up<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(
-                    kind, static_cast<const X*>(job.x.data), static_cast<X*>(h.data), job.width, job.limit, ctx.is_reference(), has_whole_chunks(w));
+                few_up<decltype(format)::value>
+                    <<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(job.x.data), static_cast<X*>(h.data),
+                                                          job.width, job.limit, ctx.is_reference(), has_whole_chunks(w));
             });
         });
     check_launch(ctx, "experts of few rows, up");
@@ -79,8 +82,9 @@ void few_rows(const Job& job, const Tensor& y) {
                 using X = decltype(type);
                 const cpu::PackedMatrix& w = kind.w2.first;
                 const dim3 grid(ceil_div(w.out, 4), static_cast<unsigned>(kind.n_slots));
-                few_down<decltype(format)::value><<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(h.data), job.width, y.f32(),
-                                                                                     has_whole_chunks(w) && (job.width * dtype_bits(h.dtype)) % 128 == 0);
+                few_down<decltype(format)::value>
+                    <<<grid, threads_for(w), 0, stream>>>(kind, static_cast<const X*>(h.data), job.width, y.f32(),
+                                                          has_whole_chunks(w) && (job.width * dtype_bits(h.dtype)) % 128 == 0);
             });
         });
     check_launch(ctx, "experts of few rows, down");

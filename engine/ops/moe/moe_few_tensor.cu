@@ -32,15 +32,19 @@ __device__ Target target_of(const Stage& a, int64_t y) {
 
 // 16 hidden columns of one slot of a routed expert, or of up to 8 slots of the shared one: half of the warps multiply by w1, half
 // by w3. grid: (tiles of the widest expert, routed slots and groups of shared ones).
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
+template <bool kIsBf16>
+__global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
+    up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
-    __shared__ float sums[kMaxWarps][kColumns * kTileOut];
+    __shared__ float sums[kMaxWarps / 2][kColumns * kTileOut];
     const Target target = target_of(a, blockIdx.y);
     const Kind& kind = *target.kind;
     const int64_t row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = kind.w1.first.in, pitch = d + 8;
     if (target.expert < 0 || row0 >= kind.w1.first.out) return;
     const auto row_of = [&](int64_t column) { return x + (target.first + column) / kind.per_token * d; };
-    const int column = threadIdx.x % kWarp / 4, warp = threadIdx.x / kWarp, n_warps = target.kind == &a.routed ? routed_warps : shared_warps;
+    const int column = threadIdx.x % kWarp / 4, warp = threadIdx.x / kWarp,
+              n_warps = target.kind == &a.routed ? routed_warps : shared_warps;
     if (a.is_staged) {
         stage_fp8_rows(row_of, [&](int) { return d; }, static_cast<int>(target.n_columns), d, staged, pitch);
         __syncthreads();
@@ -50,7 +54,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) up(const __grid_constant_
     if (warp < 2 * n_warps) {
         const cpu::PackedMatrix w = (warp < n_warps ? kind.w1 : kind.w3).at(target.expert);
         float sum[4] = {};
-        add_tensor_products_of(w, row0, mine, warp % n_warps, n_warps, sum);
+        add_tensor_products_of<kIsBf16>(w, row0, mine, warp % n_warps, n_warps, sum);
         store_sums(sum, sums[warp]);
     }
     __syncthreads();
@@ -66,11 +70,15 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) up(const __grid_constant_
 
 // 16 output columns of one token: `share` warps for each of its slots, which are added up in ascending order of experts, the
 // shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns instead.
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
+template <bool kIsBf16>
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
+    down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
+    after_previous();
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     __shared__ int order[kMaxPerToken];
-    const int64_t t = blockIdx.y, row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = a.routed.w2.first.out, pitch = a.width + 8;
+    const int64_t t = blockIdx.y, row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = a.routed.w2.first.out,
+                  pitch = a.width + 8;
     const int32_t* chosen = a.routed.chosen + t * a.k;
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared, j = warp / share;
     const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
@@ -92,7 +100,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) down(const __grid_constan
         const cpu::PackedMatrix w = kind.w2.at(j == a.k ? 0 : chosen[j]);
         const bf16* mine = lane / 4 > 0 ? nullptr : a.is_staged ? staged + j * pitch : row_of(j);
         float sum[4] = {};
-        add_tensor_products_of(w, row0, mine, warp % share, share, sum);
+        add_tensor_products_of<kIsBf16>(w, row0, mine, warp % share, share, sum);
         store_sums(sum, sums[warp]);
     }
     __syncthreads();
@@ -115,7 +123,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) down(const __grid_constan
 template <class Kernel>
 void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
     if (bytes > 32 << 10)
-        ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "asking for shared memory");
+        ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                        "asking for shared memory");
 }
 
 }  // namespace
@@ -142,11 +151,18 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     a.is_staged = job.is_quantised && n_tokens <= kMaxStaged && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
     if (!a.is_staged) bytes = 0;
     const Tensor x = job.is_quantised && !a.is_staged ? fp8_rows(ctx, job.x, d) : job.x;
-    const int routed_warps = tensor_warps(routed.w1.first, kMaxWarps / 2), shared_warps = tensor_warps(shared.w1.first, kMaxWarps / 2);
+    const int routed_warps = tensor_warps(routed.w1.first, kMaxWarps / 4),
+              shared_warps = tensor_warps(shared.w1.first, kMaxWarps / 4);
     const int64_t widest = std::max(routed.w1.first.out, shared.w1.first.out);
-    const dim3 up_grid(ceil_div(widest, kTileOut), static_cast<unsigned>(routed.n_slots) + (has_shared ? ceil_div(n_tokens, kColumns) : 0));
-    allow_shared(ctx, up, bytes);
-    up<<<up_grid, 2 * std::max(routed_warps, shared_warps) * kWarp, bytes, ctx.cuda->stream()>>>(
+    const dim3 up_grid(ceil_div(widest, kTileOut),
+                       static_cast<unsigned>(routed.n_slots) + (has_shared ? ceil_div(n_tokens, kColumns) : 0));
+    bool is_bf16 = true;
+    for (const Kind& kind : job.kinds)
+        for (const Experts* e : {&kind.w1, &kind.w2, &kind.w3}) is_bf16 &= e->first.dtype == DType::bf16;
+    const auto up_kernel = is_bf16 ? up<true> : up<false>;
+    const auto down_kernel = is_bf16 ? down<true> : down<false>;
+    allow_shared(ctx, up_kernel, bytes);
+    up_kernel<<<up_grid, 2 * std::max(routed_warps, shared_warps) * kWarp, bytes, ctx.cuda->stream()>>>(
         a, static_cast<const bf16*>(x.data), static_cast<bf16*>(h.data), job.limit, routed_warps, shared_warps);
     check_launch(ctx, "experts of few rows, up");
 
@@ -155,9 +171,10 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     const bool are_both_packed = is_packed(routed.w2.first) && is_packed(shared.w2.first);
     a.is_staged = are_both_packed && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
     if (!a.is_staged) bytes = 0, quantise_hidden(job, h);
-    allow_shared(ctx, down, bytes);
+    allow_shared(ctx, down_kernel, bytes);
     const dim3 down_grid(ceil_div(d, kTileOut), static_cast<unsigned>(n_tokens));
-    down<<<down_grid, n_all * share * kWarp, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(h.data), static_cast<bf16*>(y.data), rows, share);
+    down_kernel<<<down_grid, n_all * share * kWarp, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(h.data),
+                                                                                 static_cast<bf16*>(y.data), rows, share);
     check_launch(ctx, "experts of few rows, down");
 }
 

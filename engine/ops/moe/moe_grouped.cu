@@ -9,9 +9,11 @@ constexpr int kTileOut = 64, kTileIn = 32, kThreads = 256, kPad = 4;
 
 template <DType D, class X>
 __global__ void __launch_bounds__(kThreads) multiply_tiles(Grouped g, const X* x, void* y, bool is_bf16, bool is_whole) {
+    after_previous();
     __shared__ __align__(16) float xs[kTileIn][kTileRows + kPad], ws[kTileIn][kTileOut + kPad];
     const int64_t first = static_cast<int64_t>(blockIdx.y) * kTileRows;
-    Tile tile{0, static_cast<int32_t>(g.slot0 + first), static_cast<int32_t>(min(g.n_rows - first, static_cast<int64_t>(kTileRows)))};
+    Tile tile{0, static_cast<int32_t>(g.slot0 + first),
+              static_cast<int32_t>(min(g.n_rows - first, static_cast<int64_t>(kTileRows)))};
     if (g.tiles) {
         if (blockIdx.y >= *g.n_tiles) return;
         tile = g.tiles[blockIdx.y];

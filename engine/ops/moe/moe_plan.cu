@@ -30,12 +30,14 @@ __device__ int for_choices(const int32_t* chosen, int64_t n_choices, int expert,
 }
 
 __global__ void count_choices(const int32_t* chosen, int64_t n_choices, int32_t* counts) {
+    after_previous();
     const int n = for_choices(chosen, n_choices, static_cast<int>(blockIdx.x), [](int64_t, int) {});
     if (threadIdx.x == 0) counts[blockIdx.x] = n;
 }
 
 // One thread: there are at most some hundreds of experts.
 __global__ void place_experts(const int32_t* counts, int n_experts, int tile_rows, int32_t* starts, Tile* tiles, int32_t* n_tiles) {
+    after_previous();
     __shared__ int32_t first_tile[kMaxExperts], first_slot[kMaxExperts], n_of[kMaxExperts];
     for (int e = threadIdx.x; e < n_experts; e += blockDim.x) n_of[e] = counts[e];
     __syncthreads();
@@ -57,6 +59,7 @@ __global__ void place_experts(const int32_t* counts, int n_experts, int tile_row
 
 __global__ void place_choices(const int32_t* chosen, const float* weights, int64_t n_choices, int k, const int32_t* starts,
                               int32_t* slot_of, int32_t* token_of, float* weight_of) {
+    after_previous();
     const int expert = static_cast<int>(blockIdx.x), start = starts[expert];
     for_choices(chosen, n_choices, expert, [&](int64_t i, int n) {
         slot_of[i] = start + n;
@@ -68,6 +71,7 @@ __global__ void place_choices(const int32_t* chosen, const float* weights, int64
 // Choices that are none, and the shared expert's slots.
 __global__ void place_rest(const int32_t* chosen, int64_t n_choices, int64_t n_shared, int32_t* slot_of, int32_t* token_of,
                            float* weight_of) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n_choices && chosen[i] < 0) slot_of[i] = -1;
     if (i < n_shared) token_of[n_choices + i] = static_cast<int32_t>(i), weight_of[n_choices + i] = 1;
@@ -93,8 +97,8 @@ Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, bool has_shared, i
     place_experts<<<1, kThreads, 0, stream>>>(counts, static_cast<int>(n_experts), tile_rows, starts, p.tiles, p.n_tiles);
     place_choices<<<n_blocks, kThreads, 0, stream>>>(chosen, r.weights_TK.f32(), n_choices, static_cast<int>(k), starts, p.slot_of,
                                                      p.token_of, p.weight_of);
-    place_rest<<<ceil_div(n_choices + n_tokens, kThreads), kThreads, 0, stream>>>(chosen, n_choices, p.n_slots - n_choices, p.slot_of,
-                                                                                  p.token_of, p.weight_of);
+    place_rest<<<ceil_div(n_choices + n_tokens, kThreads), kThreads, 0, stream>>>(chosen, n_choices, p.n_slots - n_choices,
+                                                                                  p.slot_of, p.token_of, p.weight_of);
     check_launch(ctx, "grouping tokens by expert");
     return p;
 }

@@ -6,8 +6,12 @@
 namespace vitrine::cuda {
 namespace {
 
-// 8 warps, 2 along the rows and 4 along the outputs; three stages of 64 columns.
-constexpr int kThreads = 256, kOut = 128, kIn = 64, kStages = 3, kWarpOut = 32;
+// 4 warps, 2 along the rows and 2 along the outputs: the larger a warp's tile, the less it reads from shared memory. Three stages
+// of 64 columns.
+constexpr int kThreads = 128, kOut = 128, kIn = 64, kStages = 3, kWarpOut = 64, kWarpsOut = kOut / kWarpOut;
+// A warp's sums: 16 x 8 pieces of its rows times its outputs.
+template <int kRows>
+using Sums = float[kRows / 32][kWarpOut / 8][4];
 
 template <int kRows>
 constexpr int kStageBytes = (kRows + kOut) * kIn * 2;
@@ -72,7 +76,7 @@ struct RowsOfW {
         n_chunks = static_cast<int>(w.in / kChunk<D>);
         for (int i = 0; i < kShare; ++i) {
             const int r = row(i);
-            // Up: of every warp's 32 outputs the first 16 are of w1, the others the same of w3.
+            // Up: of every warp's 64 outputs the first 32 are of w1, the others the same of w3.
             const int64_t o = kIsUp ? o0 + r / kWarpOut * (kWarpOut / 2) + r % (kWarpOut / 2) : o0 + r;
             const bool is_third = kIsUp && r % kWarpOut >= kWarpOut / 2;
             const ChunkRow<D> mine(is_third ? a.w3.at(expert) : w, min(o, w.out - 1));
@@ -107,46 +111,47 @@ struct RowsOfW {
     }
 };
 
-// Sums of one stage: warp tile kRows / 2 x 32.
+// Sums of one stage: warp tile kRows / 2 x 64.
 template <int kRows>
-__device__ void multiply_stage(uint32_t xs, uint32_t ws, float (&sum)[kRows / 32][4][4]) {
+__device__ void multiply_stage(uint32_t xs, uint32_t ws, Sums<kRows>& sum) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const int m0 = warp / 4 * (kRows / 2) + lane % 16, n0 = warp % 4 * kWarpOut + lane / 16 * 8 + lane % 8;
+    const int m0 = warp / kWarpsOut * (kRows / 2) + lane % 16, n0 = warp % kWarpsOut * kWarpOut + lane / 16 * 8 + lane % 8;
 #pragma unroll
     for (int k = 0; k < kIn / 8; k += 2) {
-        uint32_t w[2][4];
+        uint32_t w[kWarpOut / 16][4];
 #pragma unroll
-        for (int j = 0; j < 2; ++j) load_matrices(w[j], ws + piece(n0 + j * 16, k + lane / 8 % 2));
+        for (int j = 0; j < kWarpOut / 16; ++j) load_matrices(w[j], ws + piece(n0 + j * 16, k + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < kRows / 32; ++i) {
             uint32_t x[4];
             load_matrices(x, xs + piece(m0 + i * 16, k + lane / 16));
 #pragma unroll
-            for (int j = 0; j < 4; ++j) multiply_16x8x16(sum[i][j], x[0], x[1], x[2], x[3], w[j / 2][j % 2 * 2], w[j / 2][j % 2 * 2 + 1]);
+            for (int j = 0; j < kWarpOut / 8; ++j)
+                multiply_16x8x16(sum[i][j], x[0], x[1], x[2], x[3], w[j / 2][j % 2 * 2], w[j / 2][j % 2 * 2 + 1]);
         }
     }
 }
 
 // A tile's sums go where they belong, in pairs of columns: as BF16, through SwiGLU on the way up.
 template <int kRows, bool kIsUp>
-__device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t out, const float (&sum)[kRows / 32][4][4], bf16* y) {
+__device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t out, const Sums<kRows>& sum, bf16* y) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const int64_t first = o0 + warp % 4 * (kIsUp ? kWarpOut / 2 : kWarpOut) + lane % 4 * 2;
+    const int64_t first = o0 + warp % kWarpsOut * (kIsUp ? kWarpOut / 2 : kWarpOut) + lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < kRows / 32; ++i)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int row = warp / 4 * (kRows / 2) + i * 16 + lane / 4 + half * 8;
+            const int row = warp / kWarpsOut * (kRows / 2) + i * 16 + lane / 4 + half * 8;
             if (row >= tile.n_rows) continue;
             const int64_t slot = tile.slot + row;
             const float weight = kIsUp ? a.weight_of[slot] : 1;
 #pragma unroll
-            for (int j = 0; j < (kIsUp ? 2 : 4); ++j) {
+            for (int j = 0; j < (kIsUp ? kWarpOut / 16 : kWarpOut / 8); ++j) {
                 const int64_t col = first + j * 8;
                 float v[2] = {sum[i][j][2 * half], sum[i][j][2 * half + 1]};
                 if constexpr (kIsUp)
                     for (int c = 0; c < 2; ++c)
-                        v[c] = swiglu(round_bf16(v[c]), round_bf16(sum[i][j + 2][2 * half + c]), a.limit, weight);
+                        v[c] = swiglu(round_bf16(v[c]), round_bf16(sum[i][j + kWarpOut / 16][2 * half + c]), a.limit, weight);
                 if (col < out) *reinterpret_cast<__nv_bfloat162*>(y + slot * a.g.ldy + col) = __floats2bfloat162_rn(v[0], v[1]);
             }
         }
@@ -155,6 +160,7 @@ __device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t 
 // grid: (tiles of outputs, tiles of rows). A stage is filled two rounds before it is read: by then every warp has left it.
 template <DType D, int kRows, bool kIsUp>
 __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_constant__ Args a, const bf16* x, bf16* y) {
+    after_previous();
     extern __shared__ __align__(128) std::byte stages[];
     const int first = static_cast<int>(blockIdx.y) * kRows;
     Tile tile{0, static_cast<int32_t>(a.g.slot0) + first, min(static_cast<int>(a.g.n_rows) - first, kRows)};
@@ -181,7 +187,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_const
         }
         asm volatile("cp.async.commit_group;" ::: "memory");  // empty ones too: their number is what is waited for
     };
-    float sum[kRows / 32][4][4] = {};
+    Sums<kRows> sum = {};
     if constexpr (D != DType::bf16) rows_w.load(0);
     for (int stage = 0; stage < kStages - 1; ++stage) fill(stage);
     for (int stage = 0; stage < n; ++stage) {
@@ -225,8 +231,8 @@ bool takes_tensor_cores(const Job& job) {
     return true;
 }
 
-void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const float* weight_of, float limit, int tile_rows, const Tensor& x,
-                 const Tensor& h) {
+void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const float* weight_of, float limit, int tile_rows,
+                 const Tensor& x, const Tensor& h) {
     multiply<true>(ctx, {w1, w3, weight_of, limit}, tile_rows, x, h);
 }
 

@@ -12,6 +12,7 @@ namespace {
 // weight. y may be x.
 template <class In, class Out, int kWide>
 __global__ void norm_rows(const In* x, cpu::PackedMatrix w, int64_t n_rows, int d, float eps, bool is_rounded, Out* y) {
+    after_previous();
     __shared__ float scratch[kWarp];
     const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
     if (row >= n_rows) return;  // only where a row is a warp's

@@ -8,6 +8,7 @@ namespace vitrine::cuda {
 namespace {
 
 __global__ void token_angles(const TokenAt* tokens, int64_t n, Frequencies f, float* cosines, float* sines) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n) cos_sin(tokens[i / f.n].position, f.at[i % f.n], cosines[i], sines[i]);
 }
@@ -16,6 +17,7 @@ __global__ void token_angles(const TokenAt* tokens, int64_t n, Frequencies f, fl
 template <class T>
 __global__ void rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_pairs, int n_heads, int c,
                             int half, float sign, bool is_rounded) {
+    after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n_pairs) return;
     const int64_t row = i / half, pair = i - row * half, angle = row / n_heads * half + pair;
@@ -30,6 +32,7 @@ __global__ void rotate_rows(T* x, const float* cosines, const float* sines, int6
 template <class T>
 __global__ void norm_rotate_rows(T* x, const float* cosines, const float* sines, int64_t n_rows, int n_heads, int c,
                                  int half, float eps, bool is_rounded) {
+    after_previous();
     constexpr int kWide = 16 / sizeof(T);
     struct alignas(16) Some {
         T at[kWide];

@@ -66,6 +66,7 @@ __device__ float choose_best(const float* score, int64_t n_experts, int k, uint8
 
 // Shared memory: per warp [E] scores, then [E] marks.
 __global__ void choose_experts(RouteArgs a) {
+    after_previous();
     extern __shared__ float shared[];
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     const int64_t t = static_cast<int64_t>(blockIdx.x) * kTokensPerBlock + warp, n = a.n_experts;
@@ -113,7 +114,8 @@ void publish(const Ctx& ctx, const Tensor& logits, const Tensor& affinity, const
 
 }  // namespace
 
-Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed, const Tensor& forced_TK) {
+Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed,
+              const Tensor& forced_TK) {
     if (c.variants.router == RouterKind::top_p)
         throw Error(ErrorKind::bad_input, "router top_p: expected topk_bias or topk on a GPU; --device cpu runs this model");
     const int64_t n_tokens = x_TD.dim(0), n_experts = c.n_experts;

@@ -61,19 +61,23 @@ TEST(RouterCuda, agrees_with_the_cpu) {
         f.set_step(tokens, {});
         const Shape shape{s.n_tokens, s.d};
         const Tensor on_cpu = f.cpu.tensor(shape, x), on_gpu = f.up(shape, x);
-        const Tensor forced_gpu = f.up_i32({s.n_tokens, s.k + 1}, forced), forced_cpu = f.cpu.arena.make(DType::i32, {s.n_tokens, s.k + 1});
+        const Tensor forced_gpu = f.up_i32({s.n_tokens, s.k + 1}, forced),
+                     forced_cpu = f.cpu.arena.make(DType::i32, {s.n_tokens, s.k + 1});
         std::copy(forced.begin(), forced.end(), forced_cpu.as<int32_t>());
         for (int active : {0, 1}) {
             f.ctx.active_experts = f.cpu.ctx.active_experts = active;
-            expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, c, false), route(f.cpu.ctx, on_cpu, ids, layer.host, c, false), "by score");
-            expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, c, true), route(f.cpu.ctx, on_cpu, ids, layer.host, c, true), "by table");
+            expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, c, false), route(f.cpu.ctx, on_cpu, ids, layer.host, c, false),
+                        "by score");
+            expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, c, true), route(f.cpu.ctx, on_cpu, ids, layer.host, c, true),
+                        "by table");
             expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, c, false, forced_gpu),
                         route(f.cpu.ctx, on_cpu, ids, layer.host, c, false, forced_cpu), "forced");
         }
         ModelConfig plain = c;
         plain.variants.router = RouterKind::topk, plain.norm_topk_prob = false;
         f.ctx.active_experts = f.cpu.ctx.active_experts = 0;
-        expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, plain, false), route(f.cpu.ctx, on_cpu, ids, layer.host, plain, false), "no bias");
+        expect_same(f, cuda::route(f.ctx, on_gpu, layer.gpu, plain, false),
+                    route(f.cpu.ctx, on_cpu, ids, layer.host, plain, false), "no bias");
     }
 }
 
