@@ -1,7 +1,7 @@
 // Where attention's mass went, for the probes: from the scores that were kept, in double as on the CPU.
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/attend/attend.cuh"
 
 namespace vitrine::cuda {
