@@ -131,7 +131,7 @@ void Shell::apply_scale() {
 }
 
 bool Shell::frame() {
-    if (!wait_for_work(workspace_->is_animating())) return false;
+    if (!wait_for_work(workspace_->is_animating() || fonts_.is_pending())) return false;
     const double begin = elapsed();
     drain();
     fonts_.note_text(workspace_->desk().draft);

@@ -1,21 +1,28 @@
 #!/bin/sh
-# Runs every experiment of the lab in full with three seeds and writes each result into its README.md.
-# usage: experiments/run_all.sh PROGRAM [NAME...]   (PROGRAM: build/release/bin/vitrine)
-set -e
+# Runs the experiments of the lab with three seeds, one after the other, and writes each result into its README.md. One that fails
+# is told at the end; the others are done.
+# usage: experiments/run_all.sh [--quick] PROGRAM [NAME...]   (PROGRAM: build/release/bin/vitrine; NAME: X01 ...; none: all)
+#        --quick: the presets instead of the full tables
+set -eu
+size=full
+if [ "${1-}" = --quick ]; then size=quick && shift; fi
+[ $# -gt 0 ] && [ -x "$1" ] || { sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2; }
 program=$(realpath "$1")
 shift
+names=$*
+failed=''
 cd "$(dirname "$0")"
 for readme in */README.md; do
-    folder=${readme%/README.md}
-    name=$(echo "${folder%%_*}" | tr x X)
-    [ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
-    echo "$name" >&2
+    name=$(echo "${readme%%_*}" | tr x X)
+    [ -z "$names" ] || case " $names " in *" $name "*) ;; *) continue ;; esac
     case $name in
-    X02 | X33) "$program" train --experiment "$name" --update "$readme" >/dev/null ;;
-    X08)
-        "$program" train --experiment X08 --knob measure=../assets/models/seedling --knob measure_to=65536 \
-            --update "$readme" >/dev/null
-        ;;
-    *) "$program" train --experiment "$name" --size full --seeds 3 --update "$readme" >/dev/null ;;
+    X02 | X33) options='' ;;
+    X08) options='--knob measure=../assets/models/seedling --knob measure_to=65536' ;;
+    *) options="--size $size --seeds 3" ;;
     esac
+    [ "$name $size" != "X08 quick" ] || options=''
+    echo "$name: train --experiment $name $options" >&2
+    # shellcheck disable=SC2086  # options are words
+    nice "$program" train --experiment "$name" $options --update "$readme" >/dev/null || failed="$failed $name"
 done
+[ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }

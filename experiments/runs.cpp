@@ -111,6 +111,9 @@ std::string of_seeds(int n, int of) {
     return std::to_string(n) + " of " + std::to_string(of) + (of == 1 ? " seed" : " seeds");
 }
 
+// PyTorch's defaults at width 64: linear layers uniform in +-1 / sqrt(d), whose deviation is 1 / sqrt(3 d); embedding 1.
+constexpr double kLinearDeviation = 0.0722, kEmbeddingFactor = 13.85;
+
 ModelConfig micro_model(const MicroShape& s) {
     ModelConfig c;
     c.vocab_size = 48, c.hidden_size = 64;
@@ -132,25 +135,21 @@ TrainConfig micro_training(int64_t steps, double lr) {
     TrainConfig t;
     t.data = "mix3", t.batch = 16, t.sequence_length = 64;
     t.steps = steps, t.lr = lr;
-    t.init_std =
-        0.125;  // 1 / sqrt(d): V4's 0.02 is for widths of thousands; here AdamW would hardly learn in 300 steps
+    t.init_std = kLinearDeviation, t.init_embedding = kEmbeddingFactor;
     t.balance = BalanceKind::none;
     t.checkpoint_every = 50;  // to rewind to
     return t;
 }
 
 std::vector<LabKnob> start_knobs() {
-    return {number_knob("init_std", "Initial deviation", "0.125", 0.001, 1,
-                        "of matrices; 0.0722 is that of PyTorch's linear layers; V4's 0.02 is for widths of thousands", true),
-            number_knob("init_embedding", "Embedding's deviation", "1", 0.001, 1000, "times the initial deviation", true)};
+    return {number_knob("init_std", "Initial deviation", shortest(kLinearDeviation), 0.001, 1,
+                        "of matrices; 1 / sqrt(3 d) as PyTorch's linear layers; V4's 0.02 is for widths of thousands", true),
+            number_knob("init_embedding", "Embedding's deviation", shortest(kEmbeddingFactor), 0.001, 1000,
+                        "times that of matrices: 1 in all, as PyTorch's embedding", true)};
 }
 void set_start(const Knobs& knobs, TrainConfig& t) {
     t.init_std = knobs.number("init_std"), t.init_embedding = knobs.number("init_embedding");
 }
-bool starts_as_preset(const Knobs& knobs) {
-    return knobs.number("init_std") == 0.125 && knobs.number("init_embedding") == 1;
-}
-
 LabKnob size_knob(const std::string& what_full_adds) {
     return choice_knob("size", "Size", {"quick", "full"}, "full: " + what_full_adds);
 }

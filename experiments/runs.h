@@ -47,13 +47,13 @@ struct MicroShape {
 };
 // d 64, 4 heads of 16 (8 rotary), a window that sees all of a sample, vocabulary of mix3.
 ModelConfig micro_model(const MicroShape& s);
-// mix3, 16 sequences of 64 tokens a step, AdamW (0.9, 0.95), decay 0.1, clip 1, no balancing, matrices of deviation 1 / sqrt(d).
+// mix3, 16 sequences of 64 tokens a step, AdamW (0.9, 0.95), decay 0.1, clip 1, no balancing; matrices and
+// embedding start as PyTorch's do: X01's gains are then those of the calibration.
 TrainConfig micro_training(int64_t steps, double lr);
 
-// Knobs "init_std" and "init_embedding": how a model from nothing starts; matrices of 1 / sqrt(d), as micro_training says.
+// Knobs "init_std" and "init_embedding": how a model from nothing starts; the preset is micro_training's.
 std::vector<LabKnob> start_knobs();
 void set_start(const Knobs& knobs, TrainConfig& t);
-bool starts_as_preset(const Knobs& knobs);
 
 LabKnob size_knob(const std::string& what_full_adds);
 bool is_full(const Knobs& knobs);

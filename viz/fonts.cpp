@@ -5,7 +5,9 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
+#include "viz/gl.h"
 #include "viz/imgui_compat.h"
 #include "viz/text_util.h"
 
@@ -55,6 +57,7 @@ Fonts::Fonts() : seen_(0x10000) {
     inter_bold_ = find("Inter", nullptr, false, FC_WEIGHT_DEMIBOLD, 'a');
     mono_ = find("JetBrains Mono", nullptr, true, FC_WEIGHT_REGULAR, '0');
     cjk_ = find("Noto Sans CJK SC", "zh-cn", false, FC_WEIGHT_REGULAR, 0x4E2D);
+    if (!kHasDynamicFonts) late_.set_face(cjk_.path, cjk_.index);
     symbols_ = find("DejaVu Sans", nullptr, false, FC_WEIGHT_REGULAR, 0x2202);
     for (int i = 0; i < kFontCount; ++i) {
         const auto f = static_cast<Font>(i);
@@ -114,7 +117,7 @@ void Fonts::note_text(std::string_view utf8) {
         const unsigned c = next_code_point(utf8, i);
         if (c < 0x180 || c > 0xFFFF || seen_[c]) continue;
         seen_[c] = true;
-        if (!is_always(c, kAlways)) is_dirty_ = true;
+        if (!is_always(c, kAlways)) late_.add(c);
     }
 }
 
@@ -137,29 +140,44 @@ void Fonts::add(ImFontAtlas* atlas, Font f) {
     config.MergeMode = true;
     load(symbols_, size, is_mono(f) ? kMonoExtra : kAlways);
     config.OversampleH = 1;
-    if (kHasDynamicFonts || seen_ranges_.Size > 1)
-        load(cjk_, size * (is_mono(f) ? kCjkMonoFactor : kCjkFactor), seen_ranges_.Data);
+    if (kHasDynamicFonts) load(cjk_, size * (is_mono(f) ? kCjkMonoFactor : kCjkFactor), nullptr);
     g_fonts[static_cast<int>(f)] = font;
 }
 
 bool Fonts::rebuild_if_needed() {
-    if (!is_dirty_) return false;
-    is_dirty_ = false;
     ImFontAtlas* atlas = ImGui::GetIO().Fonts;
-    seen_ranges_.clear();
-    ImFontGlyphRangesBuilder builder;
-    for (unsigned c = 0x180; c < 0x10000; ++c)
-        if (seen_[c]) builder.AddChar(static_cast<ImWchar>(c));
-    builder.BuildRanges(&seen_ranges_);
-    atlas->Clear();
-    atlas->Flags |= ImFontAtlasFlags_NoPowerOfTwoHeight;
-    g_font_scale = scale_;
-    for (int f = 0; f < kFontCount; ++f) add(atlas, static_cast<Font>(f));
+    const bool is_new = std::exchange(is_dirty_, false);
+    if (is_new) {
+        atlas->Clear();
+        atlas->Flags |= ImFontAtlasFlags_NoPowerOfTwoHeight;
+        g_font_scale = scale_;
+        for (int f = 0; f < kFontCount; ++f) add(atlas, static_cast<Font>(f));
 #if IMGUI_VERSION_NUM < 19200
-    ImGui::GetIO().FontDefault = g_fonts[0];
-    atlas->Build();
+        atlas->TexDesiredWidth = 2048;  // rows for characters that come later hold more
+        ImGui::GetIO().FontDefault = g_fonts[0];
+        atlas->Build();
+        std::vector<LateGlyphs::Target> targets;
+        for (int f = 0; f < kFontCount; ++f) {
+            const float factor = is_mono(static_cast<Font>(f)) ? kCjkMonoFactor : kCjkFactor;
+            targets.push_back({g_fonts[static_cast<size_t>(f)], font_design_size(static_cast<Font>(f)) * scale_ * factor});
+        }
+        late_.attach(atlas, std::move(targets));
+        for (unsigned c = 0x180; c < 0x10000; ++c)
+            if (seen_[c] && !is_always(c, kAlways)) late_.add(c);
 #endif
-    return true;
+    }
+    const LateGlyphs::Change change = late_.update();
+    if (is_new || change.is_whole) return true;
+#if IMGUI_VERSION_NUM < 19200
+    if (change.n_rows > 0 && atlas->TexPixelsRGBA32)
+        update_texture_rows(atlas->TexID, change.row, change.n_rows, atlas->TexWidth,
+                            atlas->TexPixelsRGBA32 + static_cast<ptrdiff_t>(change.row) * atlas->TexWidth);
+#endif
+    return false;
+}
+
+void Fonts::finish() {
+    while (is_pending()) late_.wait(), rebuild_if_needed();
 }
 
 namespace ui {

@@ -1,13 +1,15 @@
 // Fonts: Inter for words, JetBrains Mono for numbers and tokens, Noto CJK for Chinese, found through fontconfig.
 //
-// Before Dear ImGui 1.92 the glyph atlas is fixed, so the code points of arriving text are noted and the atlas is rebuilt
-// between frames when there are new ones (about 20 ms). Code points above U+FFFF can't be drawn: see displayable().
+// Before Dear ImGui 1.92 the glyph atlas is fixed once it was built: the code points of arriving text are noted, and characters
+// that it lacks are put into it between frames (late_glyphs.h). Code points above U+FFFF can't be drawn: see displayable().
 #pragma once
 #include <imgui.h>
 
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "viz/late_glyphs.h"
 
 namespace vitrine::viz {
 
@@ -29,8 +31,12 @@ class Fonts {
     Fonts();
     void set_scale(float scale);                // font scale x content scale; rebuilt before the next frame
     void note_text(std::string_view utf8);      // when text arrives, not every frame
-    // Between frames only. True: the atlas was rebuilt and its texture must be uploaded again (before 1.92).
+    // Between frames only. True: the atlas has another texture, which must be uploaded (before 1.92). Rows of the texture that
+    // changed are uploaded here.
     bool rebuild_if_needed();
+    bool is_pending() const { return late_.is_pending(); }  // characters are on their way
+    // The same until nothing is pending: for tests and pictures.
+    void finish();
     float scale() const { return scale_; }
     const std::vector<std::string>& substitutes() const { return substitutes_; }  // families that were not found
 
@@ -45,7 +51,7 @@ class Fonts {
     float scale_ = 1;
     bool is_dirty_ = true;
     std::vector<bool> seen_;                    // by code point, from U+0180 up
-    ImVector<ImWchar> seen_ranges_;             // must outlive the atlas's build
+    LateGlyphs late_;
     std::vector<std::string> substitutes_;
 };
 

@@ -53,6 +53,16 @@ void Texture::upload(int width, int height, const uint32_t* rgba, bool is_smooth
     glBindTexture(GL_TEXTURE_2D, static_cast<GLuint>(before));
 }
 
+void update_texture_rows(ImTextureID id, int row, int n_rows, int width, const uint32_t* rgba) {
+    if (g_backend == GlBackend::null) return;
+    GLint before = 0;
+    glGetIntegerv(GL_TEXTURE_BINDING_2D, &before);
+    glBindTexture(GL_TEXTURE_2D, texture_name(id));
+    glPixelStorei(GL_UNPACK_ROW_LENGTH, 0);
+    glTexSubImage2D(GL_TEXTURE_2D, 0, 0, row, width, n_rows, GL_RGBA, GL_UNSIGNED_BYTE, rgba);
+    glBindTexture(GL_TEXTURE_2D, static_cast<GLuint>(before));
+}
+
 const Pixels* null_texture(ImTextureID id) {
     const auto it = null_textures().find(texture_name(id));
     return it == null_textures().end() ? nullptr : &it->second;

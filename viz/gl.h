@@ -33,6 +33,8 @@ class Texture {
     int width_ = 0, height_ = 0;
 };
 
+// Some rows of a texture that is not ours (the font atlas); nothing to do with the null backend.
+void update_texture_rows(ImTextureID id, int row, int n_rows, int width, const uint32_t* rgba);
 const Pixels* null_texture(ImTextureID id);  // of the null backend; nullptr when unknown
 Pixels read_framebuffer(int width, int height);
 

@@ -183,6 +183,9 @@ class Drive {
     }
 
     std::string shot(const std::string& file) {
+        while (w_.shell().workspace().desk().fonts.is_pending())  // characters that came a moment ago
+            if (!frame()) return "the window was closed";
+        if (!frame()) return "the window was closed";
         std::future<std::string> done = w_.shell().picture(file);
         while (done.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready)
             if (!frame()) return "the window was closed";

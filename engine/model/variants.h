@@ -11,8 +11,8 @@ namespace vitrine {
 class Json;
 
 // {"attention": ["none" | "full" | "mla" | "gqa", one per layer], "residual": ..., "router": ..., "router_top_p": ..., "q_norm":
-//  ..., "kv_norm": ..., "n_kv_heads": ..., "kv_lora_rank": ..., "attention_softcap": ...}; what is absent is as in V4. Unknown keys are errors. Fills
-// c.variants and the layers' attention; what is wrong goes to `issues`.
+//  ..., "kv_norm": ..., "n_kv_heads": ..., "kv_lora_rank": ..., "attention_softcap": ...}; what is absent is as in V4. Unknown keys
+// are errors. Fills c.variants and the layers' attention; what is wrong goes to `issues`.
 void read_variants(const Json& vitrine, const std::string& file, ModelConfig& c, std::vector<Issue>& issues);
 // The object, without the values that are V4's; an empty one when nothing departs.
 Json variants_to_json(const ModelConfig& c);

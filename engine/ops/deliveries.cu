@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 
 namespace vitrine::cuda {
 namespace {

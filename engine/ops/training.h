@@ -50,7 +50,7 @@ struct HeadLogits {                   // of one layer in this step
 
 struct CompressorStats {              // of one layer's main compressor in this step
     int layer;
-    double entropy;                   // of the pooling weights over the slots of an entry, as a share of the largest: 1 = a mean, 0 =
+    double entropy;                   // of the pooling weights over an entry's slots, as a share of the largest: 1 = a mean, 0 =
                                       // picks one; mean over channels and entries
 };
 

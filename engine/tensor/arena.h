@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "engine/device/memory.h"
+#include "engine/tensor/memory.h"
 #include "engine/tensor/tensor.h"
 
 namespace vitrine {

@@ -59,8 +59,8 @@ void Trainer::check_fit() const {
     if (config_.anticipatory != AnticipatoryMode::off && is_top_p)
         issues.push_back({"", "anticipatory", "", "expected a router with a fixed number of experts", ""});
     if (config_.qk_clip > 0 && model_.variants.q_norm)
-        issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it the size of the "
-                          "query projection changes no logit", ""});
+        issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it "
+                          "the size of the query projection changes no logit", ""});
     throw_if_any(issues);
 }
 

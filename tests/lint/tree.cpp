@@ -90,7 +90,7 @@ std::string File::folder() const {
 }
 bool File::is_cpp() const {
     std::string e = extension();
-    return e == ".h" || e == ".cpp" || e == ".cu";
+    return e == ".h" || e == ".cpp" || e == ".cu" || e == ".cuh";
 }
 bool File::is_test() const {
     return path.rfind("tests/", 0) == 0 || path.find("_test.cpp") != std::string::npos;

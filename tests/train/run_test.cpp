@@ -68,7 +68,8 @@ TrainConfig recipe(const char* which) {
 
 TEST(Run, forty_steps_are_twenty_and_twenty_bit_for_bit) {
     for (const char* which : {"optimizer=adamw eval_every=10", "optimizer=muon", "dtype=f64 steps=24",
-                              "anticipatory=always anticipatory_delta=4 lr=3e-2", "schedule=cosine recompute=true"}) {
+                              "anticipatory=always anticipatory_delta=4 lr=3e-2", "schedule=cosine recompute=true",
+                              "metrics=all metrics_every=4 steps=56 clip=0.7 anticipatory=random anticipatory_delta=4"}) {
         test::TempFolder folder;
         const TrainConfig c = recipe(which);
         const auto straight = start(folder.file("straight"), c);

@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
+#include <set>
 
+#include "tests/support/temp_folder.h"
 #include "tests/viz/stage.h"
+#include "viz/widgets/export.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::viz::test {
@@ -50,6 +54,34 @@ TEST(ViewsStates, ALostRecordIsComputedAgain) {
     ASSERT_TRUE(asked);
     EXPECT_EQ(asked->token, s.timeline.tokens[10].ref);
     EXPECT_EQ(asked->probes & base_probes(), base_probes());
+}
+
+// Every picture of every view is written, with something in it.
+TEST(ViewsStates, EverythingThatIsDrawnExports) {
+    Stage stage;
+    const Snapshot s = fake::snapshot(fake::typical());
+    vitrine::test::TempFolder folder;
+    std::set<std::string> all;
+    for (const char* view : kViews) {
+        stage.cursor.token = s.timeline.tokens[10].ref;
+        stage.draw(view, s);
+        for (const std::string& name : ui::exportables()) {
+            all.insert(name);
+            for (const ui::ExportFormat f : {ui::ExportFormat::png, ui::ExportFormat::svg, ui::ExportFormat::csv})
+                if (f != ui::ExportFormat::png || name == "streams/sites" ||
+                    name == "attention/shares")  // slow to make
+                    ui::request_export(
+                        name, f, folder.path() + "/" + std::to_string(all.size()) + "." + ui::export_extension(f));
+        }
+        stage.draw(view, s, 8);  // one request a widget and frame
+        ui::wait_for_exports();
+        for (const ui::ExportResult& r : ui::take_export_results()) {
+            EXPECT_EQ(r.problem, "") << view;
+            EXPECT_GT(std::filesystem::file_size(r.path), r.path.ends_with(".csv") ? 20u : 400u) << r.path;
+        }
+    }
+    for (const char* name : {"streams/sites", "attention/shares", "routing/norms", "overview/cache", "streams/gain"})
+        EXPECT_TRUE(all.count(name)) << name;
 }
 
 class ViewsSizes : public testing::TestWithParam<std::tuple<int, int, bool>> {};

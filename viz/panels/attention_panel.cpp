@@ -10,6 +10,7 @@
 #include "viz/text_util.h"
 #include "viz/widgets/bars.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 #include "viz/widgets/token_text.h"
 #include "viz/widgets/view_head.h"
 
@@ -48,6 +49,7 @@ class AttentionPanel final : public Panel {
   private:
     void read(const Snapshot& s, const View& view);
     void draw_layers(const Snapshot& s, View& view);
+    static void draw_share_legend(ui::Canvas canvas, std::span<const std::pair<const char*, ImU32>> legend, ImVec2 at);
     void draw_head_choice(const Snapshot& s, View& view);
     void draw_summary();
     void draw_map(const Snapshot& s, View& view);
@@ -156,6 +158,9 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
     const float rows = static_cast<float>(std::max(1, c.n_layers()));
     const float step = std::clamp(ImGui::GetContentRegionAvail().y / rows, ImGui::GetTextLineHeight() + px(3), px(30));
     const ImVec2 top = ImGui::GetCursorScreenPos();
+    ui::Recording recording("attention/shares", top, label + width);
+    ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
+    std::string csv = "layer,kind,window,compressed,sink\n";
     for (int l = 0; l < c.n_layers(); ++l) {
         const AttentionReading r = read_attention(*record_, *s.model, l, position_, view.cursor.head);
         const ImVec2 p{top.x, top.y + step * static_cast<float>(l)};
@@ -165,17 +170,39 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
         ImDrawList* dl = ImGui::GetWindowDrawList();
         if (l == view.cursor.layer)
             dl->AddRect({p.x - px(1), p.y}, {p.x + label + width, p.y + step - px(1)}, t.accent, px(3), 0, px(1.5f));
-        dl->AddText({p.x + px(3), p.y + (step - ImGui::GetTextLineHeight()) / 2}, t.kind(config.kind()), name.c_str());
+        canvas.text({p.x + px(3), p.y + (step - ImGui::GetTextLineHeight()) / 2}, t.kind(config.kind()), name);
         ImGui::SetCursorScreenPos({p.x + label, p.y + px(3)});
         const ui::Share parts[] = {
             {"window", r.window, t.window},
             {config.kind() == LayerKind::hca ? "HCA" : "CSA", r.compressed, t.kind(config.kind())},
             {"sink", r.sink, t.sink}};
-        ui::stacked_bar(("attention/shares/" + std::to_string(l)).c_str(), parts, width - px(4), step - px(7), 1);
+        ui::stacked_bar(("attention/shares/" + std::to_string(l)).c_str(), parts, width - px(4), step - px(7), 1, "",
+                        &canvas);
         if (ImGui::IsItemClicked()) view.cursor.layer = l, view.cursor.entry = -1;
+        const std::string row = std::to_string(l) + "," + layer_glyph(config.kind()) + "," +
+                                ui::exact_number(r.window) + "," + ui::exact_number(r.compressed) + "," +
+                                ui::exact_number(r.sink);
+        csv += row + "\n";
+        ImGui::PushID(l);
+        ui::copy_menu("copy", {"", row, {}, "attention/shares", {}});
+        ImGui::PopID();
     }
+    const float bottom = top.y + step * rows;
+    if (recording.is_on()) draw_share_legend(recording.canvas(nullptr), legend, {top.x, bottom + px(4)});
+    recording.finish(bottom + (recording.is_on() ? ImGui::GetTextLineHeight() + px(8) : 0),
+                     [&] { return [csv] { return csv; }; });
     ImGui::SetCursorScreenPos({top.x, top.y + step * rows});
     ImGui::Dummy({1, 1});
+}
+
+// In the picture only: on the screen it stands above the list.
+void AttentionPanel::draw_share_legend(ui::Canvas canvas, std::span<const std::pair<const char*, ImU32>> legend,
+                                       ImVec2 at) {
+    for (const auto& [word, color] : legend) {
+        canvas.circle_filled({at.x + px(4), at.y + ImGui::GetTextLineHeight() / 2}, px(4), color);
+        canvas.text({at.x + px(12), at.y}, theme().text, word);
+        at.x += px(26) + ImGui::CalcTextSize(word).x;
+    }
 }
 
 void AttentionPanel::draw_head_choice(const Snapshot& s, View& view) {

@@ -8,6 +8,7 @@
 #include "viz/readings/streams.h"
 #include "viz/widgets/bars.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 #include "viz/widgets/heatmap.h"
 #include "viz/widgets/line_plot.h"
 #include "viz/widgets/view_head.h"
@@ -49,6 +50,7 @@ class StreamsPanel final : public Panel {
     void read(const Snapshot& s, const View& view);
     void draw_gain(const Snapshot& s, View& view);
     void draw_sites(View& view);
+    std::function<std::string()> sites_csv() const;
     void draw_matrix(View& view);
     void draw_sums(const MixingSite& site, float matrix_width);
     void draw_numbers(const MixingSite& site);
@@ -65,6 +67,7 @@ class StreamsPanel final : public Panel {
     ui::LinePlot plot_;
     ui::Heatmap matrix_, similarity_;
     Texture sites_;
+    std::vector<uint32_t> site_pixels_;
     bool is_texture_dark_ = false, has_texture_ = false;
     bool is_mlp_ = false;
     int shown_gain_ = 0;  // 0: this token, 1: all tokens
@@ -202,7 +205,8 @@ void StreamsPanel::draw_sites(View& view) {
     const int n = reading_.n, n_layers = model_->config.n_layers();
     const int cols = n_layers * (n + 1) - 1, rows = 2 * n + 1;
     if (!has_texture_ || is_texture_dark_ != theme().is_dark) {
-        std::vector<uint32_t> pixels(static_cast<size_t>(rows) * cols, 0);
+        std::vector<uint32_t>& pixels = site_pixels_;
+        pixels.assign(static_cast<size_t>(rows) * cols, 0);
         for (const MixingSite& site : reading_.sites)
             for (int j = 0; j < n; ++j)
                 for (int k = 0; k < n; ++k)
@@ -223,6 +227,8 @@ void StreamsPanel::draw_sites(View& view) {
     const float cell = std::min(px(7), width / static_cast<float>(cols));
     const ImVec2 p = ImGui::GetCursorScreenPos(), at{p.x + label, p.y + px(2)};
     const ImVec2 end{at.x + cell * static_cast<float>(cols), at.y + cell * static_cast<float>(rows)};
+    ui::Recording recording("streams/sites", p, label + width);
+    ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
     ImGui::InvisibleButton("sites", {label + width, end.y - p.y + px(4)});
     ui::mark("streams/sites");
     ImDrawList* dl = ImGui::GetWindowDrawList();
@@ -233,10 +239,12 @@ void StreamsPanel::draw_sites(View& view) {
     {
         ui::FontScope small(Font::small);
         const float line = ImGui::GetTextLineHeight();
-        dl->AddText({p.x, at.y + (side - line) / 2}, theme().text_dim, "attention");
-        dl->AddText({p.x, at.y + block + (side - line) / 2}, theme().text_dim, "MLP");
+        canvas.text({p.x, at.y + (side - line) / 2}, theme().text_dim, "attention");
+        canvas.text({p.x, at.y + block + (side - line) / 2}, theme().text_dim, "MLP");
     }
-    dl->AddImage(sites_.id(), at, end);
+    canvas.cells(sites_.id(), at, end, rows, cols, site_pixels_);
+    recording.finish(end.y + px(4), [&] { return sites_csv(); });
+    ui::copy_menu("copy", {"", "", [&] { return sites_csv()(); }, "streams/sites", {}});
     const auto frame = [&](int layer, bool is_mlp, ImU32 color) {
         const ImVec2 a{at.x + block * static_cast<float>(layer) - 1, at.y + (is_mlp ? block : 0) - 1};
         dl->AddRect(a, {a.x + side + 2, a.y + side + 2}, color, 1, 0, px(1.5f));
@@ -257,6 +265,18 @@ void StreamsPanel::draw_sites(View& view) {
                     ui::full_precision(site->gain.backward).c_str());
         ui::end_tooltip();
     }
+}
+
+std::function<std::string()> StreamsPanel::sites_csv() const {
+    return [sites = reading_.sites, n = reading_.n] {
+        std::string out = "layer,site,from,to,value\n";
+        for (const MixingSite& site : sites)
+            for (int j = 0; j < n; ++j)
+                for (int k = 0; k < n; ++k)
+                    out += std::to_string(site.layer) + (site.is_mlp ? ",MLP," : ",attention,") + std::to_string(j) +
+                           "," + std::to_string(k) + "," + ui::exact_number(site.comb[j * n + k]) + "\n";
+        return out;
+    };
 }
 
 void StreamsPanel::draw_matrix(View& view) {

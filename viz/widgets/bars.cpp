@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
@@ -157,38 +158,78 @@ BarsResult horizontal_bars(const BarsSpec& s, float label_width) {
     return out;
 }
 
-int stacked_bar(const char* id, std::span<const Share> parts, float width, float height, double whole,
-                const char* unit) {
+namespace {
+
+std::function<std::string()> to_csv(std::span<const Share> parts, double whole, const std::string& unit) {
+    std::string out = csv_field("part") + "," + csv_field(unit.empty() ? "value" : "value [" + unit + "]") + ",share\n";
+    for (const Share& p : parts)
+        out += csv_field(p.name) + "," + exact_number(p.value) + "," + exact_number(whole > 0 ? p.value / whole : 0) +
+               "\n";
+    return [out] { return out; };
+}
+
+void stacked_tooltip(std::span<const Share> parts, double whole, const char* unit) {
+    Tooltip box;
+    FontScope small(Font::mono_small);
+    for (const Share& s : parts) {
+        dot(s.color);
+        ImGui::SameLine(0, px(6));
+        ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
+                    format_percent(whole > 0 ? s.value / whole : 0).c_str());
+    }
+}
+
+// What stands in the picture and not on the screen, where hovering tells it.
+float draw_legend(Canvas canvas, std::span<const Share> parts, ImVec2 at, double whole, const char* unit) {
+    FontScope small(Font::mono_small);
+    const float line = ImGui::GetTextLineHeight() + px(3);
+    for (const Share& s : parts) {
+        canvas.circle_filled({at.x + px(4), at.y + line / 2}, px(4), s.color);
+        canvas.text({at.x + px(14), at.y + px(1)}, theme().text,
+                    std::string(s.name) + "  " + format_number(s.value) + (*unit ? std::string(" ") + unit : "") +
+                        " (" + format_percent(whole > 0 ? s.value / whole : 0) + ")");
+        at.y += line;
+    }
+    return at.y;
+}
+
+}  // namespace
+
+int stacked_bar(const char* id, std::span<const Share> parts, float width, float height, double whole, const char* unit,
+                Canvas* shared) {
     double sum = 0;
     for (const Share& p : parts) sum += std::max(0.0, p.value);
     if (whole <= 0) whole = sum;
     const ImVec2 p = ImGui::GetCursorScreenPos();
+    std::optional<Recording> recording;
+    if (!shared) recording.emplace(id, p, width);
     ImGui::PushID(id);
     ImGui::InvisibleButton("bar", {std::max(1.0f, width), height});
     const bool is_hovered = ImGui::IsItemHovered();
-    ImDrawList* dl = ImGui::GetWindowDrawList();
-    dl->AddRectFilled(p, {p.x + width, p.y + height}, theme().raised, px(3));
+    Canvas own = recording ? recording->canvas(ImGui::GetWindowDrawList()) : Canvas(nullptr);
+    Canvas& canvas = shared ? *shared : own;
+    canvas.rect_filled(p, {p.x + width, p.y + height}, theme().raised, px(3));
     int hovered = -1;
     float x = p.x;
     for (size_t i = 0; i < parts.size(); ++i) {
         const float w = whole > 0 ? width * static_cast<float>(std::max(0.0, parts[i].value) / whole) : 0;
         const ImVec2 a{x, p.y}, b{x + w, p.y + height};
         if (w > 0.2f)
-            dl->AddRectFilled(a, {std::max(a.x + 0.5f, b.x - (w > px(4) ? 1.0f : 0.0f)), b.y}, parts[i].color, px(2));
+            canvas.rect_filled(a, {std::max(a.x + 0.5f, b.x - (w > px(4) ? 1.0f : 0.0f)), b.y}, parts[i].color, px(2));
         if (registry_is_on()) value_rect(std::string(id) + "/" + parts[i].name, parts[i].value, a, b);
         const float mouse = ImGui::GetIO().MousePos.x;
         if (is_hovered && mouse >= a.x && mouse < b.x) hovered = static_cast<int>(i);
         x += w;
     }
-    if (is_hovered) {
-        Tooltip box;
-        FontScope small(Font::mono_small);
-        for (const Share& s : parts) {
-            dot(s.color);
-            ImGui::SameLine(0, px(6));
-            ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
-                        format_percent(whole > 0 ? s.value / whole : 0).c_str());
-        }
+    if (is_hovered) stacked_tooltip(parts, whole, unit);
+    if (recording) {
+        const std::string under = hovered >= 0 ? full_precision(parts[static_cast<size_t>(hovered)].value) : "";
+        copy_menu("copy", {under, "", [&] { return to_csv(parts, whole, unit)(); }, id, {}});
+        const float bottom = p.y + height;
+        recording->finish(canvas.is_recording()
+                              ? draw_legend(recording->canvas(nullptr), parts, {p.x, bottom + px(4)}, whole, unit)
+                              : bottom,
+                          [&] { return to_csv(parts, whole, unit); });
     }
     ImGui::PopID();
     return hovered;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "viz/theme.h"
+#include "viz/widgets/figure.h"
 
 namespace vitrine::viz::ui {
 
@@ -38,8 +39,9 @@ struct Share {
     double value;
     ImU32 color;
 };
-// Returns the hovered part or -1. Registry: "id/<name>".
+// Returns the hovered part or -1. Registry: "id/<name>". Exports itself under its id; with a canvas it is a part of the
+// caller's figure instead.
 int stacked_bar(const char* id, std::span<const Share> parts, float width, float height, double whole = 0,
-                const char* unit = "");
+                const char* unit = "", Canvas* canvas = nullptr);
 
 }  // namespace vitrine::viz::ui

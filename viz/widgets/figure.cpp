@@ -50,16 +50,16 @@ Shape* Canvas::add(Shape::Kind kind, ImU32 color, std::initializer_list<ImVec2> 
 }
 
 void Canvas::line(ImVec2 a, ImVec2 b, ImU32 color, float width) {
-    dl_->AddLine(a, b, color, width);
+    if (dl_) dl_->AddLine(a, b, color, width);
     if (Shape* s = add(Shape::Kind::line, color, {a, b})) s->width = width;
 }
 
 void Canvas::polyline(std::span<const ImVec2> points, ImU32 color, float width, bool is_dashed,
                       std::string_view series) {
     if (points.size() < 2) return;
-    if (is_dashed)
+    if (dl_ && is_dashed)
         draw_dashed(dl_, points, color, width, px(kDash));
-    else
+    else if (dl_)
         draw_polyline(dl_, points, color, width);
     if (Shape* s = add(Shape::Kind::line, color, {})) {
         for (ImVec2 p : points) s->points.push_back(local(p));
@@ -70,10 +70,12 @@ void Canvas::polyline(std::span<const ImVec2> points, ImU32 color, float width, 
 void Canvas::area(std::span<const ImVec2> upper, std::span<const ImVec2> lower, ImU32 color, std::string_view series) {
     const size_t n = std::min(upper.size(), lower.size());
     if (n < 2) return;
-    const ImDrawListFlags flags = dl_->Flags;
-    dl_->Flags &= ~ImDrawListFlags_AntiAliasedFill;  // smoothed edges of neighbouring quads overlap and show as stripes
-    for (size_t i = 0; i + 1 < n; ++i) dl_->AddQuadFilled(upper[i], upper[i + 1], lower[i + 1], lower[i], color);
-    dl_->Flags = flags;
+    if (dl_) {
+        const ImDrawListFlags flags = dl_->Flags;
+        dl_->Flags &= ~ImDrawListFlags_AntiAliasedFill;  // smoothed edges of neighbouring quads overlap and show as stripes
+        for (size_t i = 0; i + 1 < n; ++i) dl_->AddQuadFilled(upper[i], upper[i + 1], lower[i + 1], lower[i], color);
+        dl_->Flags = flags;
+    }
     if (Shape* s = add(Shape::Kind::area, color, {})) {
         for (size_t i = 0; i < n; ++i) s->points.push_back(local(upper[i]));
         for (size_t i = n; i > 0; --i) s->points.push_back(local(lower[i - 1]));
@@ -82,42 +84,42 @@ void Canvas::area(std::span<const ImVec2> upper, std::span<const ImVec2> lower, 
 }
 
 void Canvas::rect(ImVec2 a, ImVec2 b, ImU32 color, float rounding, float width) {
-    dl_->AddRect(a, b, color, rounding, 0, width);
+    if (dl_) dl_->AddRect(a, b, color, rounding, 0, width);
     if (Shape* s = add(Shape::Kind::rect, color, {a, b})) s->rounding = rounding, s->width = width;
 }
 
 void Canvas::rect_filled(ImVec2 a, ImVec2 b, ImU32 color, float rounding) {
-    dl_->AddRectFilled(a, b, color, rounding);
+    if (dl_) dl_->AddRectFilled(a, b, color, rounding);
     if (Shape* s = add(Shape::Kind::rect_filled, color, {a, b})) s->rounding = rounding;
 }
 
 void Canvas::circle_filled(ImVec2 center, float radius, ImU32 color) {
-    dl_->AddCircleFilled(center, radius, color, 12);
+    if (dl_) dl_->AddCircleFilled(center, radius, color, 12);
     if (Shape* s = add(Shape::Kind::circle, color, {center})) s->width = radius;
 }
 
 void Canvas::text(ImVec2 at, ImU32 color, std::string_view t) {
-    dl_->AddText(at, color, t.data(), t.data() + t.size());
+    if (dl_) dl_->AddText(at, color, t.data(), t.data() + t.size());
     if (Shape* s = add(Shape::Kind::text, color, {at}))
         s->text = t, s->width = ImGui::GetFontSize(),
         s->is_mono = ImGui::GetFont() == font(Font::mono) || ImGui::GetFont() == font(Font::mono_small);
 }
 
 void Canvas::cells(ImTextureID texture, ImVec2 a, ImVec2 b, int rows, int cols, std::span<const uint32_t> colors) {
-    dl_->AddImage(texture, a, b);
+    if (dl_) dl_->AddImage(texture, a, b);
     if (Shape* s = add(Shape::Kind::cells, 0, {a, b}))
         s->rows = rows, s->cols = cols, s->cells.assign(colors.begin(), colors.end());
 }
 
 void Canvas::push_clip(ImVec2 a, ImVec2 b) {
-    dl_->PushClipRect(a, b, true);
+    if (dl_) dl_->PushClipRect(a, b, true);
     if (!figure_) return;
     clip_ = static_cast<int>(figure_->clips.size());
     figure_->clips.push_back({local(a), local(b)});
 }
 
 void Canvas::pop_clip() {
-    dl_->PopClipRect();
+    if (dl_) dl_->PopClipRect();
     clip_ = -1;
 }
 

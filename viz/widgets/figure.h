@@ -38,7 +38,7 @@ struct Figure {
     std::vector<Clip> clips;
 };
 
-// Draws into the window's draw list, and into a figure while one is recorded (see begin_canvas in export.h).
+// Draws into the window's draw list (null: not on the screen), and into a figure while one is recorded (see export.h).
 class Canvas {
   public:
     explicit Canvas(ImDrawList* dl, Figure* figure = nullptr, ImVec2 origin = {})

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/device/memory.h"
+#include "engine/tensor/memory.h"
 #include "engine/tensor/tensor.h"
 
 struct CUstream_st;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/attend/attend.cuh"
 #include "engine/ops/attend/attend.h"
 #include "engine/ops/rope/rotate.cuh"

@@ -1,7 +1,7 @@
 // Where attention's mass went, for the probes: from the scores that were kept, in double as on the CPU.
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/attend/attend.cuh"
 
 namespace vitrine::cuda {
@@ -103,7 +103,7 @@ MassProbes make_mass_probes(Ctx& ctx, int64_t n_tokens, int64_t n_heads, int win
 void measure_mass(Ctx& ctx, const Attention& a, int64_t n_tokens, const Tensor& places_Tk, const MassProbes& m) {
     const Outputs out{data(m.shares),  data(m.shares_head),  data(m.window),
                       data(m.entries), data(m.entries_head), m.n_entries};
-    measure<<<static_cast<unsigned>(n_tokens), 256, 3 * a.n_heads * sizeof(double), ctx.cuda->stream()>>>(
+    measure<<<static_cast<unsigned>(n_tokens), 512, 3 * a.n_heads * sizeof(double), ctx.cuda->stream()>>>(
         a, places_Tk.empty() ? nullptr : places_Tk.as<int32_t>(), out, a.keys.window);
     check_launch(ctx, "attention masses");
 }

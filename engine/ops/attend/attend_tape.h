@@ -27,7 +27,8 @@ struct TapeAttention {
 };
 
 // o = softmax with sink of q.k / sqrt(C), times values (v4-spec 3.6). dtype ctx.dtype. Gradients to q, keys, values, entries
-// and `sinks` [H] (empty: no sink); none through the choice. Leaves AttentionStats and HeadLogits in ctx.training where they are asked for.
+// and `sinks` [H] (empty: no sink); none through the choice. Leaves AttentionStats and HeadLogits in ctx.training
+// where they are asked for.
 TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass = false);
 
 }  // namespace vitrine

@@ -1,6 +1,6 @@
 // Core attention on tensor cores, for packed rows: all heads of a group against gathered keys that lie in shared memory
 // as BF16.
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/device/cuda/mma.cuh"
 #include "engine/ops/attend/attend.cuh"
 #include "engine/ops/rope/rotate.cuh"

@@ -1,7 +1,7 @@
 // Token-level compression on the GPU: one block per token stores its K | S row and pools the entry that it completes.
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/rows.cuh"

@@ -1,5 +1,5 @@
 // Embedding rows on a GPU.
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/embed/embed.h"
 
 namespace vitrine::cuda {

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/hyper/hyper.h"
 
 namespace vitrine::cuda {

@@ -29,12 +29,13 @@ void collapse(const Ctx&, const double* x, const double* pre, int64_t n_tokens, 
 template <class T>
 double dynamic_share(const HyperValues& v) {
     const int64_t first = 2 * v.form.n, n_rows = v.form.n_rows(), n_tokens = v.m_TR.dim(0);
+    const double scale = std::abs(static_cast<double>(v.scale.as<T>()[2]));
     double base = 0, sum = 0;
     for (int64_t r = first; r < n_rows; ++r) base += std::pow(static_cast<double>(v.base_R.as<T>()[r]), 2);
     for (int64_t t = 0; t < n_tokens; ++t) {
         double dynamic = 0;
         for (int64_t r = first; r < n_rows; ++r) dynamic += std::pow(static_cast<double>(v.m_TR.row<T>(t)[r]), 2);
-        dynamic = std::sqrt(dynamic) * static_cast<double>(v.factor_T.as<T>()[t]) * std::abs(static_cast<double>(v.scale.as<T>()[2]));
+        dynamic = std::sqrt(dynamic) * static_cast<double>(v.factor_T.as<T>()[t]) * scale;
         if (dynamic > 0) sum += dynamic / (dynamic + std::sqrt(base));
     }
     return sum / static_cast<double>(n_tokens);
@@ -67,8 +68,10 @@ HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, co
             collapse(ctx, x_TND.row<T>(t0), v.site.pre_TN.row<T>(t0), t1 - t0, n, d, v.site.u_TD.row<T>(t0));
         });
     });
-    if (ctx.training && ctx.training->wants_hyper_stats && !ctx.training->is_recomputation && !form.is_head)
-        ctx.training->hypers.push_back({ctx.layer, with_real(ctx.dtype, [&](auto real) { return dynamic_share<decltype(real)>(v); })});
+    if (ctx.training && ctx.training->wants_hyper_stats && !ctx.training->is_recomputation && !form.is_head) {
+        const double share = with_real(ctx.dtype, [&](auto real) { return dynamic_share<decltype(real)>(v); });
+        ctx.training->hypers.push_back({ctx.layer, share});
+    }
     if (ctx.tape) record_hyper_site(ctx, v, w);
     return v;
 }

@@ -1,7 +1,7 @@
 // Hyper-connections on a GPU: a block of threads per token makes coefficients and the collapsed input; another kernel mixes.
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/hyper/coefficients.cuh"
 #include "engine/ops/hyper/hyper.h"
 #include "engine/ops/linear/linear.h"

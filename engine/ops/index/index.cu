@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/index/index.cuh"
 #include "engine/ops/index/index.h"
 #include "engine/ops/linear/linear.h"

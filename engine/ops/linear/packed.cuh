@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 
 namespace vitrine::cuda {
 

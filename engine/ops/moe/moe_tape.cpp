@@ -206,7 +206,8 @@ GroupStats measure_group(const TapedMoe<T>& op, size_t g) {
     const Group& group = op.plan->groups[g];
     const int64_t n = op.experts[g].width;
     GroupStats stats{0, 0, 0, std::vector<double>(static_cast<size_t>(n))};
-    for (int64_t i = 0; i < n; ++i) stats.cosines += std::abs(cosine(op.experts[g].w1.template row<T>(i), op.experts[g].w3.template row<T>(i), op.d()));
+    const Tensor &w1 = op.experts[g].w1, &w3 = op.experts[g].w3;
+    for (int64_t i = 0; i < n; ++i) stats.cosines += std::abs(cosine(w1.row<T>(i), w3.row<T>(i), op.d()));
     std::vector<T> h(static_cast<size_t>(n));
     for (int64_t s = group.begin; s < group.end; ++s) {
         const T *gate = op.g_SI.template row<T>(s), *up = op.u_SI.template row<T>(s);

@@ -206,7 +206,10 @@ TEST(MoeTape, one_scale_for_an_experts_hidden_rows) {
             tokens.push_back(t);
             for (int i = 0; i < 36; ++i) {
                 double g = 0, u = 0;
-                for (int j = 0; j < 40; ++j) g += value(e.w1, i * 40 + j) * x[t * 40 + j], u += value(e.w3, i * 40 + j) * x[t * 40 + j];
+                for (int j = 0; j < 40; ++j) {
+                    g += value(e.w1, i * 40 + j) * x[t * 40 + j];
+                    u += value(e.w3, i * 40 + j) * x[t * 40 + j];
+                }
                 g = std::min(g, 1.0), u = std::clamp(u, -1.0, 1.0);
                 h.push_back(static_cast<float>(g / (1 + std::exp(-g)) * u));
             }

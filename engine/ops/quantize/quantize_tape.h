@@ -24,8 +24,8 @@ Tensor dense_weight(Ctx& ctx, const Param& w);                       // FP8 by 1
 Tensor expert_weight(Ctx& ctx, const Param& w, bool is_shared);      // routed: FP4 if fp4_experts; shared: as dense
 
 // ---- activations
-// x [T, n] as an FP8 linear sees it (one scale per row and 128 columns, or one in all) if fp8_activations. No node: the linear's backward adds
-// its gradient to that of x itself, and uses these values for that of its weight.
+// x [T, n] as an FP8 linear sees it (a scale per row and 128 columns, or one) if fp8_activations. No node: the linear's backward
+// adds its gradient to that of x itself, and uses these values for that of its weight.
 Tensor linear_input(Ctx& ctx, const Tensor& x_TN);
 // One row in place, for callers that own their rows. Only if asks_fp8_activations(ctx).
 bool asks_fp8_activations(const Ctx& ctx);

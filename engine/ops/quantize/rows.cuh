@@ -1,7 +1,7 @@
 // Cache rows and index keys inside kernels: the bytes of cpu::pack_entry and cpu::pack_index_key, and the Hadamard
 // transform.
 #pragma once
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 
 namespace vitrine::cuda {
 

@@ -1,7 +1,7 @@
 // RMSNorm on the GPU, with and without weight.
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine::cuda {

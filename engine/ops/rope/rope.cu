@@ -1,5 +1,5 @@
 // Rotary position embedding on the GPU: angles of the step's tokens, rotation in place.
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/rope/rotate.cuh"

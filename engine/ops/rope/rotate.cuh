@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 
 namespace vitrine::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "engine/device/cuda/kernel.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/linear/linear.h"
 
 namespace vitrine::cuda {

@@ -1,5 +1,5 @@
 // The host's heap as blocks.
-#include "engine/device/memory.h"
+#include "engine/tensor/memory.h"
 
 #include <new>
 #include <string>

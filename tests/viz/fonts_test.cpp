@@ -1,0 +1,100 @@
+// Characters that come after the atlas was built: their width at once, their picture later, everything else unmoved.
+#include "viz/fonts.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "viz/gl.h"
+#include "viz/imgui_compat.h"
+
+namespace vitrine::viz {
+namespace {
+
+#if IMGUI_VERSION_NUM < 19200
+
+std::string utf8(unsigned c) {
+    return {static_cast<char>(0xE0 | (c >> 12)), static_cast<char>(0x80 | ((c >> 6) & 63)),
+            static_cast<char>(0x80 | (c & 63))};
+}
+
+class LateGlyphsTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        set_gl_backend(GlBackend::null);
+        ImGui::CreateContext();
+        fonts_ = std::make_unique<Fonts>();
+        for (const std::string& s : fonts_->substitutes())
+            if (s.find("CJK") != std::string::npos) GTEST_SKIP() << s;
+        fonts_->rebuild_if_needed();
+    }
+    void TearDown() override {
+        fonts_.reset();
+        ImGui::DestroyContext();
+    }
+    static const ImFontGlyph* glyph(Font f, unsigned c) {
+        return ui::font(f)->FindGlyphNoFallback(static_cast<ImWchar>(c));
+    }
+    // What the atlas holds where the glyph is.
+    static std::vector<unsigned char> pixels(const ImFontGlyph& g) {
+        const ImFontAtlas* a = ImGui::GetIO().Fonts;
+        const auto at = [](float uv, int n) { return static_cast<int>(std::lround(uv * static_cast<float>(n))); };
+        std::vector<unsigned char> out;
+        for (int y = at(g.V0, a->TexHeight); y < at(g.V1, a->TexHeight); ++y)
+            for (int x = at(g.U0, a->TexWidth); x < at(g.U1, a->TexWidth); ++x)
+                out.push_back(a->TexPixelsAlpha8[y * a->TexWidth + x]);
+        return out;
+    }
+    std::unique_ptr<Fonts> fonts_;
+};
+
+TEST_F(LateGlyphsTest, have_their_width_at_once_and_their_picture_later) {
+    EXPECT_EQ(glyph(Font::body, 0x94A5), nullptr);
+    fonts_->note_text(utf8(0x94A5));
+    fonts_->rebuild_if_needed();
+    const ImFontGlyph* g = glyph(Font::body, 0x94A5);
+    ASSERT_NE(g, nullptr);
+    const float advance = g->AdvanceX;
+    EXPECT_GT(advance, 12);
+    EXPECT_TRUE(fonts_->is_pending());
+    fonts_->finish();
+    for (int f = 0; f < kFontCount; ++f) {
+        g = glyph(static_cast<Font>(f), 0x94A5);
+        ASSERT_NE(g, nullptr) << f;
+        EXPECT_TRUE(g->Visible) << f;
+        int most = 0;
+        for (const unsigned char v : pixels(*g)) most = std::max<int>(most, v);
+        EXPECT_GT(most, 200) << f;
+        EXPECT_GE(g->X0, -1);
+        EXPECT_LE(g->X1, g->AdvanceX + 1);
+    }
+    EXPECT_EQ(glyph(Font::body, 0x94A5)->AdvanceX, advance) << "nothing jumps";
+    EXPECT_EQ(glyph(Font::body, 0x0627), nullptr) << "a script that no font here has";
+}
+
+TEST_F(LateGlyphsTest, what_was_there_keeps_its_pixels_when_the_atlas_grows) {
+    const int height = ImGui::GetIO().Fonts->TexHeight;
+    const std::vector<unsigned char> before = pixels(*glyph(Font::mono_large, 'g'));
+    fonts_->note_text(utf8(0x4E2D));
+    fonts_->finish();
+    const std::vector<unsigned char> first = pixels(*glyph(Font::title, 0x4E2D));
+    std::string many;
+    for (unsigned c = 0x4E00; c < 0x4E00 + 900; ++c) many += utf8(c);
+    fonts_->note_text(many);
+    fonts_->finish();
+    EXPECT_GE(ImGui::GetIO().Fonts->TexHeight, height + 2 * 512);
+    EXPECT_EQ(pixels(*glyph(Font::mono_large, 'g')), before);
+    EXPECT_EQ(pixels(*glyph(Font::title, 0x4E2D)), first);
+    // Another scale builds the atlas anew: the same characters come again.
+    fonts_->set_scale(1.5f);
+    fonts_->finish();
+    EXPECT_TRUE(fonts_->rebuild_if_needed());
+    fonts_->finish();
+    ASSERT_NE(glyph(Font::body, 0x4E2D), nullptr);
+    EXPECT_TRUE(glyph(Font::body, 0x4E2D)->Visible);
+}
+
+#endif
+
+}  // namespace
+}  // namespace vitrine::viz

@@ -1,0 +1,227 @@
+// Characters into a built atlas.
+#include "viz/late_glyphs.h"
+
+#include <fcntl.h>
+#include <stb_truetype.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "viz/imgui_compat.h"
+
+namespace vitrine::viz {
+
+// The font's file, mapped: a CJK face has some 20 MB, of which little is read.
+struct LateGlyphs::Face {
+    stbtt_fontinfo info{};
+    void* data = MAP_FAILED;
+    size_t n = 0;
+    bool is_usable = false;
+    Face(const std::string& path, int index) {
+        const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        struct stat s {};
+        if (fd < 0) return;
+        if (fstat(fd, &s) == 0 && s.st_size > 0) {
+            n = static_cast<size_t>(s.st_size);
+            data = mmap(nullptr, n, PROT_READ, MAP_PRIVATE, fd, 0);
+        }
+        close(fd);
+        if (data == MAP_FAILED) return;
+        const auto* bytes = static_cast<const unsigned char*>(data);
+        const int offset = stbtt_GetFontOffsetForIndex(bytes, index);
+        is_usable = offset >= 0 && stbtt_InitFont(&info, bytes, offset);
+    }
+    ~Face() {
+        if (data != MAP_FAILED) munmap(data, n);
+    }
+    Face(const Face&) = delete;
+    Face& operator=(const Face&) = delete;
+};
+
+LateGlyphs::LateGlyphs() = default;
+LateGlyphs::~LateGlyphs() {
+    wait();
+}
+
+#if IMGUI_VERSION_NUM >= 19200
+
+void LateGlyphs::set_face(const std::string&, int) {}
+void LateGlyphs::attach(ImFontAtlas*, std::vector<Target>) {}
+void LateGlyphs::add(unsigned) {}
+LateGlyphs::Change LateGlyphs::update() {
+    return {};
+}
+bool LateGlyphs::is_pending() const {
+    return false;
+}
+void LateGlyphs::wait() {}
+
+#else
+
+namespace {
+
+constexpr int kGap = 1, kRows = 512, kMostRows = 8192;
+constexpr size_t kCodesAtOnce = 64, kPicturesPerFrame = 600;
+
+}  // namespace
+
+void LateGlyphs::set_face(const std::string& path, int index) {
+    face_ = path.empty() ? nullptr : std::make_shared<Face>(path, index);
+    if (face_ && !face_->is_usable) face_ = nullptr;
+}
+
+void LateGlyphs::attach(ImFontAtlas* atlas, std::vector<Target> targets) {
+    if (coming_.valid()) coming_.wait(), coming_ = {};  // of sizes that are no more
+    atlas_ = atlas, targets_ = std::move(targets);
+    sizes_.clear(), ready_.clear(), to_draw_.clear(), without_width_.clear();
+    for (const Target& t : targets_)
+        if (!std::count(sizes_.begin(), sizes_.end(), t.size)) sizes_.push_back(t.size);
+    x_ = shelf_ = 0, y_ = room_end_ = atlas->TexHeight;
+}
+
+void LateGlyphs::add(unsigned code_point) {
+    if (face_ && atlas_ && stbtt_FindGlyphIndex(&face_->info, static_cast<int>(code_point)))
+        without_width_.push_back(code_point);
+}
+
+// An empty glyph that advances as the real one will.
+void LateGlyphs::give_widths() {
+    if (without_width_.empty()) return;
+    ImFontConfig config;
+    config.PixelSnapH = true;
+    for (const Target& t : targets_) {
+        const float scale = stbtt_ScaleForPixelHeight(&face_->info, t.size);
+        for (const unsigned c : without_width_) {
+            if (t.font->FindGlyphNoFallback(static_cast<ImWchar>(c))) continue;
+            int advance = 0, bearing = 0;
+            stbtt_GetCodepointHMetrics(&face_->info, static_cast<int>(c), &advance, &bearing);
+            t.font->AddGlyph(&config, static_cast<ImWchar>(c), 0, 0, 0, 0, 0, 0, 0, 0,
+                             static_cast<float>(advance) * scale);
+        }
+        t.font->BuildLookupTable();
+    }
+    to_draw_.insert(to_draw_.end(), without_width_.begin(), without_width_.end());
+    without_width_.clear();
+}
+
+// On another thread: stb_truetype only reads the face and knows nothing of ImGui.
+std::vector<LateGlyphs::Picture> LateGlyphs::draw(std::shared_ptr<Face> face, std::vector<unsigned> codes,
+                                                  std::vector<float> sizes) {
+    std::vector<Picture> out;
+    for (const unsigned c : codes) {
+        const int glyph = stbtt_FindGlyphIndex(&face->info, static_cast<int>(c));
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            const float scale = stbtt_ScaleForPixelHeight(&face->info, sizes[i]);
+            Picture p;
+            int x1 = 0, y1 = 0;
+            stbtt_GetGlyphBitmapBox(&face->info, glyph, scale, scale, &p.x0, &p.y0, &x1, &y1);
+            p.code = c, p.size = static_cast<int>(i), p.width = x1 - p.x0, p.height = y1 - p.y0;
+            if (p.width <= 0 || p.height <= 0) continue;
+            p.coverage.resize(static_cast<size_t>(p.width) * static_cast<size_t>(p.height));
+            stbtt_MakeGlyphBitmap(&face->info, p.coverage.data(), p.width, p.height, p.width, scale, scale, glyph);
+            out.push_back(std::move(p));
+        }
+    }
+    std::reverse(out.begin(), out.end());
+    return out;
+}
+
+void LateGlyphs::begin_drawing() {
+    if (to_draw_.empty() || coming_.valid() || !ready_.empty()) return;
+    const auto n = static_cast<ptrdiff_t>(std::min(to_draw_.size(), kCodesAtOnce));
+    std::vector<unsigned> codes(to_draw_.begin(), to_draw_.begin() + n);
+    to_draw_.erase(to_draw_.begin(), to_draw_.begin() + n);
+    coming_ = std::async(std::launch::async, draw, face_, std::move(codes), sizes_);
+}
+
+// Rows below the others; what lies in the texture keeps its pixels and gets other coordinates.
+bool LateGlyphs::grow() {
+    const int before = atlas_->TexHeight, after = before + kRows, width = atlas_->TexWidth;
+    if (after > kMostRows) return false;
+    const auto bytes = [&](int rows) { return static_cast<size_t>(width) * static_cast<size_t>(rows); };
+    auto* alpha = static_cast<unsigned char*>(ImGui::MemAlloc(bytes(after)));
+    std::memcpy(alpha, atlas_->TexPixelsAlpha8, bytes(before));
+    std::memset(alpha + bytes(before), 0, bytes(kRows));
+    ImGui::MemFree(atlas_->TexPixelsAlpha8);
+    atlas_->TexPixelsAlpha8 = alpha;
+    if (atlas_->TexPixelsRGBA32) {
+        auto* rgba = static_cast<unsigned*>(ImGui::MemAlloc(bytes(after) * 4));
+        std::memcpy(rgba, atlas_->TexPixelsRGBA32, bytes(before) * 4);
+        std::fill(rgba + bytes(before), rgba + bytes(after), IM_COL32(255, 255, 255, 0));
+        ImGui::MemFree(atlas_->TexPixelsRGBA32);
+        atlas_->TexPixelsRGBA32 = rgba;
+    }
+    const float k = static_cast<float>(before) / static_cast<float>(after);
+    for (ImFont* font : atlas_->Fonts)
+        for (ImFontGlyph& g : font->Glyphs) g.V0 *= k, g.V1 *= k;
+    for (ImVec4& line : atlas_->TexUvLines) line.y *= k, line.w *= k;
+    atlas_->TexUvWhitePixel.y *= k, atlas_->TexUvScale.y *= k;
+    atlas_->TexHeight = room_end_ = after;
+    return true;
+}
+
+// False: there is no room any more; the glyph stays empty.
+bool LateGlyphs::place(const Picture& p, Change& change) {
+    if (x_ + p.width + kGap > atlas_->TexWidth) x_ = 0, y_ += shelf_, shelf_ = 0;
+    while (y_ + p.height + kGap > room_end_) {
+        if (!grow()) return false;
+        change.is_whole = true;
+    }
+    const int width = atlas_->TexWidth;
+    for (int r = 0; r < p.height; ++r) {
+        const size_t at = static_cast<size_t>(y_ + r) * static_cast<size_t>(width) + static_cast<size_t>(x_);
+        const unsigned char* from = p.coverage.data() + static_cast<size_t>(r) * static_cast<size_t>(p.width);
+        std::memcpy(atlas_->TexPixelsAlpha8 + at, from, static_cast<size_t>(p.width));
+        for (int c = 0; c < p.width && atlas_->TexPixelsRGBA32; ++c)
+            atlas_->TexPixelsRGBA32[at + static_cast<size_t>(c)] = IM_COL32(255, 255, 255, from[c]);
+    }
+    const ImVec2 scale = atlas_->TexUvScale;
+    for (const Target& t : targets_) {
+        if (t.size != sizes_[static_cast<size_t>(p.size)]) continue;
+        auto* g = const_cast<ImFontGlyph*>(t.font->FindGlyphNoFallback(static_cast<ImWchar>(p.code)));
+        if (!g) continue;
+        const float base = std::floor(t.font->Ascent + 0.5f);
+        g->X0 = static_cast<float>(p.x0), g->X1 = static_cast<float>(p.x0 + p.width);
+        g->Y0 = base + static_cast<float>(p.y0), g->Y1 = base + static_cast<float>(p.y0 + p.height);
+        g->U0 = static_cast<float>(x_) * scale.x, g->U1 = static_cast<float>(x_ + p.width) * scale.x;
+        g->V0 = static_cast<float>(y_) * scale.y, g->V1 = static_cast<float>(y_ + p.height) * scale.y;
+        g->Visible = 1;
+    }
+    const int top = change.n_rows ? std::min(change.row, y_) : y_;
+    const int end = std::max(change.n_rows ? change.row + change.n_rows : 0, y_ + p.height);
+    change.row = top, change.n_rows = end - top;
+    x_ += p.width + kGap, shelf_ = std::max(shelf_, p.height + kGap);
+    return true;
+}
+
+LateGlyphs::Change LateGlyphs::update() {
+    Change change;
+    if (!atlas_ || !face_) return change;
+    give_widths();
+    if (coming_.valid() && coming_.wait_for(std::chrono::seconds(0)) == std::future_status::ready)
+        ready_ = coming_.get();
+    for (size_t n = 0; n < kPicturesPerFrame && !ready_.empty(); ++n) {
+        if (!place(ready_.back(), change)) ready_.clear(), to_draw_.clear();
+        if (!ready_.empty()) ready_.pop_back();
+    }
+    begin_drawing();
+    return change;
+}
+
+bool LateGlyphs::is_pending() const {
+    return coming_.valid() || !ready_.empty() || !to_draw_.empty() || !without_width_.empty();
+}
+
+void LateGlyphs::wait() {
+    if (coming_.valid()) coming_.wait();
+}
+
+#endif
+
+}  // namespace vitrine::viz
