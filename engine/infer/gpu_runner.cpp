@@ -228,8 +228,10 @@ GpuPlan gpu_plan(const ModelConfig& c, const ModelWeights& w, Numerics numerics,
         if (is_csa) p.cache += rows * 8 * o * c.index_head_dim + entries * key;
     }
     const auto chunk = static_cast<uint64_t>(std::min<int64_t>(context, kMaxGpuChunk));
-    const uint64_t row = 4 * (12 * static_cast<uint64_t>(c.hc_mult * c.hidden_size) + 4 * static_cast<uint64_t>(c.n_heads * c.head_dim) +
-                              static_cast<uint64_t>(c.n_experts_per_tok + 1) * static_cast<uint64_t>(3 * c.expert_width + c.hidden_size));
+    const uint64_t row =
+        4 *
+        (12 * static_cast<uint64_t>(c.hc_mult * c.hidden_size) + 4 * static_cast<uint64_t>(c.n_heads * c.head_dim) +
+         static_cast<uint64_t>(c.n_experts_per_tok + 1) * static_cast<uint64_t>(3 * c.expert_width + c.hidden_size));
     p.activations = chunk * row + (uint64_t{512} << 20) + static_cast<uint64_t>(c.vocab_size) * 4;
     return p;
 }

@@ -40,9 +40,10 @@ void require_equal_experts(const MoeWeights& w) {
         for (const ExpertWeights& e : w.experts) {
             const cpu::PackedMatrix& v = (e.*matrix).view;
             if (v.dtype != first.dtype || v.scale_dtype != first.scale_dtype)
-                throw Error(ErrorKind::bad_input, (e.*matrix).name + " is " + dtype_name(v.dtype) + ", the first expert's is " +
-                                                      dtype_name(first.dtype) +
-                                                      ": expected one format for the experts of a layer; --device cpu runs this model");
+                throw Error(ErrorKind::bad_input,
+                            (e.*matrix).name + " is " + dtype_name(v.dtype) + ", the first expert's is " +
+                                dtype_name(first.dtype) +
+                                ": expected one format for the experts of a layer; --device cpu runs this model");
         }
     }
 }

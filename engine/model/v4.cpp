@@ -160,7 +160,8 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
         if (s.cache) s.cache->will_write_to(s.position + s.end - s.begin);
     }
     // What a short step on a GPU publishes stays where it is until one copy takes it all to the host.
-    const bool keeps_values = ctx.cuda && ctx.watch && ctx.watch->get() != kNoProbes && static_cast<int64_t>(batch.tokens.size()) <= cuda::kFewRows;
+    const bool keeps_values = ctx.cuda && ctx.watch && ctx.watch->get() != kNoProbes &&
+                              static_cast<int64_t>(batch.tokens.size()) <= cuda::kFewRows;
     const auto angles = std::make_shared<BatchAngles>(batch_angles(ctx, c, batch));
     Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
     Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(x_TND.dtype, x_TND.shape);

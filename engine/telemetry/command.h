@@ -34,9 +34,9 @@ struct RecomputeToken { TokenRef token; ProbeSet probes; };                    /
 struct ExportConversation { std::string path; bool is_json; };
 struct MakeHistogram { std::string tensor; };
 struct SaveNow {};
-using Command = std::variant<LoadModel, SetNumerics, SetDevice, NewConversation, OpenConversation, DeleteConversation, RenameConversation,
-                             ListConversations, SetSystemPrompt, SendMessage, Regenerate, EditTurn, SelectSibling,
-                             RecomputeToken, ExportConversation, MakeHistogram, SaveNow>;
+using Command = std::variant<LoadModel, SetNumerics, SetDevice, NewConversation, OpenConversation, DeleteConversation,
+                             RenameConversation, ListConversations, SetSystemPrompt, SendMessage, Regenerate, EditTurn,
+                             SelectSibling, RecomputeToken, ExportConversation, MakeHistogram, SaveNow>;
 
 // Where panels put requests. `cancel` and `set_watch` bypass the queue and act between tokens, layers and chunks.
 class CommandSink {

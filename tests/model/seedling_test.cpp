@@ -116,7 +116,8 @@ TEST(Seedling, HistogramsCountEveryValue) {
 // As transformers reads it: without do_sample a model is greedy.
 TEST(Seedling, SamplingStartsFromGenerationConfig) {
     EXPECT_EQ(Engine::load(seedling(), test::on_test_device())->info().sampling.temperature, 0);
-    EXPECT_EQ(Engine::load(test::golden_path("flashlike"), test::on_test_device())->info().sampling.temperature, 1);  // no such file
+    EXPECT_EQ(Engine::load(test::golden_path("flashlike"), test::on_test_device())->info().sampling.temperature,
+              1);  // no such file
 }
 
 TEST(Seedling, EveryTokenHasItsTextToShow) {

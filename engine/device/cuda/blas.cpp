@@ -52,8 +52,9 @@ void* open_library() {
     const std::string major = std::to_string(CUBLAS_VER_MAJOR), file = "libcublas.so." + major;
     for (const std::string& name : {file, std::string(VITRINE_CUDA_LIBRARIES) + "/" + file, "/usr/local/cuda/lib64/" + file})
         if (void* p = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return p;
-    throw Error(ErrorKind::device, "cuBLAS " + major + " (" + file + ") was not found: it comes with the CUDA toolkit, and its folder "
-                                   "must be known to the system's loader (ldconfig)");
+    throw Error(ErrorKind::device, "cuBLAS " + major + " (" + file +
+                                       ") was not found: it comes with the CUDA toolkit, and its folder "
+                                       "must be known to the system's loader (ldconfig)");
 }
 
 void check(int status, const char* what) {

@@ -78,7 +78,8 @@ __device__ inline void sinkhorn_of_four(float* c, int iters, float eps) {
 // c [n, n] from the softmax over permutations z [n_mixing]; n <= 4, one warp.
 __device__ inline void mix_permutations(const float* z, const Form& form, float* c) {
     const int p = threadIdx.x;
-    const float mine = p < form.n_mixing ? z[p] : -INFINITY, e = p < form.n_mixing ? expf(mine - warp_max(mine)) : (warp_max(mine), 0.0f);
+    const float mine = p < form.n_mixing ? z[p] : -INFINITY,
+                e = p < form.n_mixing ? expf(mine - warp_max(mine)) : (warp_max(mine), 0.0f);
     const float weight = e / warp_sum(e);
     for (int j = 0; j < form.n; ++j)
         for (int k = 0; k < form.n; ++k) {
@@ -89,7 +90,8 @@ __device__ inline void mix_permutations(const float* z, const Form& form, float*
 }
 
 // z of row q: h = m r there, r the RMS factor.
-__device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& base, const cpu::PackedMatrix& scale, int q, float h) {
+__device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& base, const cpu::PackedMatrix& scale, int q,
+                                    float h) {
     const int part = q < form.n ? 0 : q < 2 * form.n ? 1 : 2;
     if (form.map == MixingMap::free) h = tanhf(h);
     const float v = h * element(scale, 0, part) + element(base, 0, q);
@@ -97,9 +99,10 @@ __device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& b
     return part == 0 ? sigmoid(v) + form.eps : 2 * sigmoid(v);
 }
 
-// One warp: the mixing matrix from z [n_rows] in shared memory, and all coefficients of token t to the outputs (pre null: none).
-// `mixed`: [n * n] of shared memory.
-__device__ inline void write_coefficients(const Form& form, float* z, float* mixed, int64_t t, float* pre, float* post, float* comb) {
+// One warp: the mixing matrix from z [n_rows] in shared memory, and all coefficients of token t to the outputs (pre
+// null: none). `mixed`: [n * n] of shared memory.
+__device__ inline void write_coefficients(const Form& form, float* z, float* mixed, int64_t t, float* pre, float* post,
+                                          float* comb) {
     const int n = form.n;
     if (!pre) return;
     for (int i = threadIdx.x; i < n; i += kWarp) pre[t * n + i] = z[i];

@@ -25,7 +25,8 @@ __global__ void site(const A* x, const float* m, cpu::PackedMatrix base, cpu::Pa
         squares += v * v;
     }
     const float factor = rsqrtf(block_sum(squares, scratch) / static_cast<float>(width) + rms_eps);
-    for (int q = threadIdx.x; q < form.n_rows; q += blockDim.x) z[q] = coefficient(form, base, scale, q, m[t * form.n_rows + q] * factor);
+    for (int q = threadIdx.x; q < form.n_rows; q += blockDim.x)
+        z[q] = coefficient(form, base, scale, q, m[t * form.n_rows + q] * factor);
     __syncthreads();
     if (threadIdx.x < kWarp) write_coefficients(form, z, mixed, t, pre, post, comb);
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
@@ -83,7 +84,8 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     if (fits_few(ctx, x_TND, w, form)) return few_sites(ctx, x_TND, w, form, rms_norm_eps, norm_D);
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2), n_rows = form.n_rows();
     VITRINE_ASSERT(form.n == n && w.fn.shape[0] == n_rows && n <= kMaxStreams && n_rows <= kMaxRows);
-    const Tensor m_TR = cuda::linear(ctx, x_TND.reshaped({n_tokens, n * d}), w.fn, {.quantise_input = false, .round_output = false});
+    const LinearOptions wide{.quantise_input = false, .round_output = false};
+    const Tensor m_TR = cuda::linear(ctx, x_TND.reshaped({n_tokens, n * d}), w.fn, wide);
     HyperSite s;
     s.u_TD = ctx.arena.make(x_TND.dtype, {n_tokens, d});
     s.pre_TN = ctx.arena.make(DType::f32, {n_tokens, n});

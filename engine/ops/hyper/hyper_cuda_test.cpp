@@ -16,7 +16,8 @@ using test::noise;
 double worst(const std::vector<float>& a, const Tensor& b) {
     EXPECT_EQ(a.size(), static_cast<size_t>(b.count()));
     double d = 0;
-    for (size_t i = 0; i < a.size(); ++i) d = std::max<double>(d, std::abs(a[i] - b.f32()[i]) / std::max(1.0f, std::abs(b.f32()[i])));
+    for (size_t i = 0; i < a.size(); ++i)
+        d = std::max<double>(d, std::abs(a[i] - b.f32()[i]) / std::max(1.0f, std::abs(b.f32()[i])));
     return d;
 }
 
