@@ -2,7 +2,7 @@
 // display; `while (shell->frame())` is the same for both. Belongs to the UI thread except where said.
 //
 // Draws when something happened: input (and 3 frames after it, for hovering and popups), reports of the engine, a
-// notice that goes. On software OpenGL at most 10 frames per second while the engine generates.
+// notice that goes. On software OpenGL 4 to 10 frames per second while the engine generates, as long as one takes.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -44,6 +44,7 @@ class Shell {
     virtual void wake() = 0;  // any thread: a report waits; at most 10 times a second reaches the system
     // Waits until the last frame is really drawn (OpenGL only queues it): for measurements.
     virtual void finish() {}
+    void set_time_step(double seconds) { options_.time_step = seconds; }  // 0: real time, frames wait
     void close() { workspace_->desk().wants_quit = true; }
 
     viz::Workspace& workspace() { return *workspace_; }

@@ -16,7 +16,9 @@ namespace vitrine {
 namespace {
 
 constexpr int kSettleFrames = 3;  // hover, popups and layout need them after an input
-constexpr double kSoftwareInterval = 0.1, kHardwareInterval = 1 / 60.0, kIdleWait = 10.0, kWakeInterval = 0.1;
+// On software OpenGL drawing takes the engine's processors: a seventh of the time, between 10 and 4 frames a second.
+constexpr double kSoftwareInterval = 0.1, kSoftwareMost = 0.25, kSoftwareShare = 7;
+constexpr double kHardwareInterval = 1 / 60.0, kIdleWait = 10.0, kWakeInterval = 0.1;
 
 std::string glfw_problem() {
     const char* text = nullptr;
@@ -80,7 +82,8 @@ class WindowShell : public Shell {
             glfwPollEvents();
             return !glfwWindowShouldClose(window_);
         }
-        const double interval = is_software_ ? kSoftwareInterval : kHardwareInterval;
+        const double drawing = kSoftwareShare * 1e-3 * workspace().desk().frame_ms;
+        const double interval = is_software_ ? std::clamp(drawing, kSoftwareInterval, kSoftwareMost) : kHardwareInterval;
         for (;;) {
             if (settle_ > 0)
                 glfwPollEvents();

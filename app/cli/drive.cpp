@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <thread>
 
@@ -40,6 +41,7 @@ class Drive {
         if (s.verb == "open")
             return w_.worker().send(LoadModel{s.rest}) ? wait_idle() : "the queue of commands is full";
         if (s.verb == "set") return set(s);
+        if (s.verb == "pace") return pace(s.rest == "real");
         if (s.verb == "frames") return measure(static_cast<int>(s.number));
         if (s.verb == "wait") return s.number < 0 ? wait_idle() : wait_seconds(s.number);
         if (s.verb == "expect") return expect(s.rest);
@@ -49,9 +51,37 @@ class Drive {
 
   private:
     bool frame() {
+        ++n_frames_;
         // Without a display nothing else slows the loop down.
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (!is_real_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         return w_.frame();
+    }
+
+    // real: frames wait for a reason to draw, as they do for a user. Going back to fast prints how many were drawn
+    // since, what that cost, and how fast the last answer came.
+    std::string pace(bool is_real) {
+        const double seconds = std::chrono::duration<double>(Clock::now() - paced_at_).count();
+        const double cpu = static_cast<double>(std::clock() - cpu_at_) / CLOCKS_PER_SEC;
+        if (is_real_ && !is_real && seconds > 0) {
+            const double speed = w_.shell().snapshot().meters.tokens_per_s;
+            std::printf(
+                "%d frames in %.1f s (%.1f a second), %.2f s of processor time (%.1f %% of a core), last answer %.1f "
+                "tokens/s\n",
+                n_frames_, seconds, n_frames_ / seconds, cpu, 100 * cpu / seconds, speed);
+            std::fflush(stdout);
+        }
+        is_real_ = is_real;
+        alarm_ = {};  // ends the one before
+        if (is_real)  // a frame a second: a script asks between frames whether its step is done
+            alarm_ = std::jthread([this](std::stop_token stop) {
+                for (int i = 1; !stop.stop_requested(); ++i) {
+                    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                    if (i % 20 == 0) w_.shell().wake();
+                }
+            });
+        w_.shell().set_time_step(is_real ? 0 : 1.0 / 60);
+        n_frames_ = 0, paced_at_ = Clock::now(), cpu_at_ = std::clock();
+        return "";
     }
 
     // Times n frames of the view that is shown, each until its pixels are there, and prints the figures.
@@ -122,7 +152,8 @@ class Drive {
         Sampling next = settings.sampling;
         const bool is_whole = s.number >= 0 && s.number == std::floor(s.number) && s.number < 9e15;
         const bool is_count = s.label == "top-k" || s.label == "seed" || s.label == "max-new-tokens";
-        if (is_count && (!is_whole || (s.label != "seed" && s.number > INT32_MAX))) return "expected a whole number from 0";
+        if (is_count && (!is_whole || (s.label != "seed" && s.number > INT32_MAX)))
+            return "expected a whole number from 0";
         if (s.label == "temperature") next.temperature = s.number;
         if (s.label == "top-k") next.top_k = static_cast<int>(s.number);
         if (s.label == "top-p") next.top_p = s.number;
@@ -141,7 +172,7 @@ class Drive {
     std::string wait_idle() {
         const auto until = Clock::now() + kLongestWait;
         // A few frames more: the last reports are applied and drawn.
-        for (int n_idle = 0; n_idle < 5; n_idle = w_.is_idle() ? n_idle + 1 : 0) {
+        for (int n_idle = 0; n_idle < (is_real_ ? 1 : 5); n_idle = w_.is_idle() ? n_idle + 1 : 0) {
             if (!frame()) return "the window was closed";
             if (Clock::now() > until) return "still busy after 600 s";
         }
@@ -194,6 +225,11 @@ class Drive {
 
     Workbench& w_;
     viz::Driver driver_;
+    bool is_real_ = false;
+    int n_frames_ = 0;
+    Clock::time_point paced_at_ = Clock::now();
+    std::clock_t cpu_at_ = 0;
+    std::jthread alarm_;
 };
 
 }  // namespace
@@ -202,14 +238,16 @@ int run_drive(const Args& args) {
     ModelArgs model;
     std::string script, runs, size = "1600x1000";
     bool is_headless = false, is_forgetful = false;
-    Options o("drive", "SCRIPT [OPTIONS]",
-              "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
-              "token N,\n"
-              "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE,\n"
-              "frames N (draws N frames of this view and prints how long they took),\n"
-              "set NAME VALUE (mode, temperature, top-k, top-p, min-p, repetition-penalty, seed, max-new-tokens).\n"
-              "A LABEL may be given by its last part: Think High for mode/Think High.\n"
-              "Ends with 1 at the first step that fails, naming its line.");
+    Options o(
+        "drive", "SCRIPT [OPTIONS]",
+        "Runs the real program from a script, one verb a line: type TEXT, key CHORD, click LABEL, hover LABEL, "
+        "token N,\n"
+        "layer N, view NAME, open DIR, wait idle|SECONDS, expect TEXT, expect-value LABEL = X ± E, shot FILE,\n"
+        "frames N (draws N frames of this view and prints how long they took),\n"
+        "pace real|fast (frames wait for a reason, as for a user; fast again prints what was drawn and what it cost),\n"
+        "set NAME VALUE (mode, temperature, top-k, top-p, min-p, repetition-penalty, seed, max-new-tokens).\n"
+        "A LABEL may be given by its last part: Think High for mode/Think High.\n"
+        "Ends with 1 at the first step that fails, naming its line.");
     o.positional("SCRIPT", &script, "the script; # begins a comment")
         .flag("--headless", &is_headless, "draw without a window; also where there is no display")
         .flag("--forget", &is_forgetful, "read and write neither conversations nor settings")

@@ -11,7 +11,7 @@ namespace vitrine::cli {
 namespace {
 
 const std::vector<std::string> kVerbs = {"type", "key",  "click",  "hover",        "token", "layer", "view",
-                                         "open", "wait", "expect", "expect-value", "set",   "shot",  "frames"};
+                                         "open", "wait", "expect", "expect-value", "set",   "shot",  "frames", "pace"};
 
 const std::vector<std::string> kSettings = {"mode",  "temperature",        "top-k", "top-p",
                                             "min-p", "repetition-penalty", "seed",  "max-new-tokens"};
@@ -49,6 +49,7 @@ std::string check(Step& s) {
                    ? ""
                    : "expected idle or seconds in [0, 3600]";
     }
+    if (s.verb == "pace") return s.rest == "real" || s.rest == "fast" ? "" : "expected real or fast";
     if (s.verb == "token" || s.verb == "layer" || s.verb == "frames") {
         const bool is_whole =
             parse_number(s.rest, s.number) && s.number >= 0 && s.number < 1e9 && s.number == std::floor(s.number);

@@ -31,6 +31,29 @@ view Streams
 shot $here/streams.png
 view Cache
 shot $here/cache.png
+view Lab
+key Ctrl+B
+click lab/experiment/X34
+click lab/seeds/1
+click lab/Run
+wait 1
+wait idle
+click lab/which events/Spikes
+click lab/run/X34-0001-beta2-0.95-clip-s1
+click lab/plot/Loss/line/spike/200
+hover Lab
+wait 1
+shot $here/lab-spike.png
+click lab/event/Close
+click lab/which events/Spikes, alarms, changes
+click lab/experiment/X01
+click lab/seeds/1
+click lab/Run
+wait 1
+wait idle
+hover Lab
+wait 1
+shot $here/lab.png
 EOF
 export HOME=$home XDG_CONFIG_HOME=$home/c XDG_DATA_HOME=$home/d XDG_STATE_HOME=$home/s XDG_CACHE_HOME=$home/k
 export LIBGL_ALWAYS_SOFTWARE=1

@@ -19,7 +19,7 @@ struct Gallery {
     std::string folder, suffix;
 
     void shot(const std::string& name) {
-        for (int i = 0; i < 4; ++i) shell->frame();
+        for (int i = 0; i < 4 || shell->workspace().desk().fonts.is_pending(); ++i) shell->frame();
         const std::string problem = shell->picture(folder + "/" + name + suffix + ".png").get();
         std::printf("%s%s.png %s %.1f ms/frame, %zu texts cut\n", name.c_str(), suffix.c_str(), problem.c_str(),
                     shell->workspace().desk().frame_ms, ui::find_cut_text().size());

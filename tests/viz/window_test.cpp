@@ -360,6 +360,18 @@ TEST_F(Window, deleting_a_conversation_asks_first) {
     EXPECT_EQ(sink_.last<OpenConversation>()->id, 9);
 }
 
+TEST_F(Window, a_deletion_that_is_held_back_is_sent_when_the_window_closes) {
+    show(fake::snapshot(fake::typical()));
+    const int64_t id = shell_->snapshot().conversations.front().id;
+    ASSERT_TRUE(desk().post(DeleteConversation{id}));
+    driver_->frames(2);
+    EXPECT_FALSE(sink_.last<DeleteConversation>());
+    driver_.reset();
+    shell_.reset();
+    ASSERT_TRUE(sink_.last<DeleteConversation>());
+    EXPECT_EQ(sink_.last<DeleteConversation>()->id, id);
+}
+
 TEST_F(Window, what_was_done_to_a_conversation_can_be_undone) {
     show(fake::snapshot(fake::typical()));
     const Turn answer = *desk().last_turn("assistant");

@@ -284,7 +284,10 @@ void LinePlot::draw_legend(const PlotSpec& s, Frame& f) {
         tooltip(is_on ? "Click to hide" : "Click to show");
         mark(f.id + "/legend/" + c.name, name), value(f.id + "/legend/" + c.name, is_on ? 1 : 0);
         const ImVec2 middle{p.x + r, p.y + ImGui::GetTextLineHeight() / 2};
-        if (is_on)
+        if (is_on && c.is_dashed) {
+            f.canvas.line({middle.x - r, middle.y}, {middle.x - r / 4, middle.y}, c.color, px(2));
+            f.canvas.line({middle.x + r / 4, middle.y}, {middle.x + r, middle.y}, c.color, px(2));
+        } else if (is_on)
             f.canvas.circle_filled(middle, r, c.color);
         else
             f.canvas.line({middle.x - r, middle.y}, {middle.x + r, middle.y}, theme().border_strong, px(1.5f));
