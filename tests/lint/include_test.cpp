@@ -119,7 +119,7 @@ TEST(Includes, headers_stay_light) {
         R"(#\s*include\s*<(Eigen/|nlohmann/|CLI/|gtest/|gmock/|hwy/|GLFW/|sqlite3|regex|iostream))");
     Findings findings;
     for (const File& file : tree())
-        if (file.extension() == ".h" && !file.is_test())
+        if (file.is_header() && !file.is_test())
             for (size_t i = 0; i < file.code.size(); ++i)
                 if (std::regex_search(file.code[i], heavy))
                     findings.add(file, i, "heavy header in a header: " + file.code[i]);

@@ -115,7 +115,7 @@ TEST(Style, headers_guard_themselves_and_open_no_namespace) {
     static const std::regex opens(R"(^\s*using\s+namespace\b)");
     Findings findings;
     for (const File& file : tree()) {
-        if (file.extension() != ".h") continue;
+        if (!file.is_header()) continue;
         bool guards = false;
         for (const std::string& line : file.code) guards |= line == "#pragma once";
         if (!guards) findings.add(file.path, "no #pragma once");
@@ -148,7 +148,7 @@ TEST(Style, every_cpp_file_is_built) {
             for (const std::string& line : file.lines) lists[file.folder()] += line + "\n";
     Findings findings;
     for (const File& file : tree()) {
-        if (!file.is_cpp() || file.extension() == ".h") continue;
+        if (!file.is_cpp() || file.is_header()) continue;
         bool is_listed = false;
         std::string folder = file.folder(), name = file.path.substr(folder.empty() ? 0 : folder.size() + 1);
         for (;;) {

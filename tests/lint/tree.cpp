@@ -92,6 +92,7 @@ bool File::is_cpp() const {
     std::string e = extension();
     return e == ".h" || e == ".cpp" || e == ".cu" || e == ".cuh";
 }
+bool File::is_header() const { return extension() == ".h" || extension() == ".cuh"; }
 bool File::is_test() const {
     return path.rfind("tests/", 0) == 0 || path.find("_test.cpp") != std::string::npos;
 }

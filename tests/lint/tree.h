@@ -14,6 +14,7 @@ struct File {
     std::string extension() const;  // ".h", "" when there is none
     std::string folder() const;     // "engine/base", "" at the root
     bool is_cpp() const;            // .h, .cpp, .cu
+    bool is_header() const;
     bool is_test() const;           // under tests/ or *_test.cpp
 };
 

@@ -66,10 +66,10 @@ __device__ inline void sinkhorn_of_four(float* c, int iters, float eps) {
     float v = c[lane];
     v = expf(v - over(v, 1, true));
     v = v / over(v, 1, false) + eps;
-    v *= 1.0f / (over(v, 4, false) + eps);
+    v *= __fdividef(1.0f, over(v, 4, false) + eps);
     for (int i = 1; i < iters; ++i) {
-        v *= 1.0f / (over(v, 1, false) + eps);
-        v *= 1.0f / (over(v, 4, false) + eps);
+        v *= __fdividef(1.0f, over(v, 1, false) + eps);
+        v *= __fdividef(1.0f, over(v, 4, false) + eps);
     }
     if (threadIdx.x < 16) c[lane] = v;
     __syncwarp();
