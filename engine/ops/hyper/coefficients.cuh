@@ -71,6 +71,7 @@ __device__ inline void sinkhorn_of_four(float* c, int iters, float eps) {
         v *= __fdividef(1.0f, over(v, 1, false) + eps);
         v *= __fdividef(1.0f, over(v, 4, false) + eps);
     }
+    __syncwarp();  // both halves have read
     if (threadIdx.x < 16) c[lane] = v;
     __syncwarp();
 }
@@ -78,8 +79,7 @@ __device__ inline void sinkhorn_of_four(float* c, int iters, float eps) {
 // c [n, n] from the softmax over permutations z [n_mixing]; n <= 4, one warp.
 __device__ inline void mix_permutations(const float* z, const Form& form, float* c) {
     const int p = threadIdx.x;
-    const float mine = p < form.n_mixing ? z[p] : -INFINITY,
-                e = p < form.n_mixing ? expf(mine - warp_max(mine)) : (warp_max(mine), 0.0f);
+    const float mine = p < form.n_mixing ? z[p] : -INFINITY, e = expf(mine - warp_max(mine));
     const float weight = e / warp_sum(e);
     for (int j = 0; j < form.n; ++j)
         for (int k = 0; k < form.n; ++k) {
