@@ -72,7 +72,7 @@ struct Started {
         const HyperWeights w{test::make_param(test::noise(static_cast<size_t>(rows * n * d), 1), {rows, n * d}),
                              test::make_param(base, {rows}), test::make_param(scale, {3})};
         x = f.tensor({5, n, d}, test::noise(static_cast<size_t>(5 * n * d), 2));
-        site = r.site(f.ctx, x, w, c);
+        site = r.site(f.ctx, x, w, test::make_param(std::vector<float>(static_cast<size_t>(d), 1.0f), {d}), c);
     }
 };
 
@@ -111,7 +111,7 @@ TEST(Residual, PlainAddsAndHasNoWeights) {
     const Tensor x = f.tensor({3, 1, 7}, test::noise(21, 1)), sub = f.tensor({3, 7}, test::noise(21, 2));
     Tape tape;
     f.ctx.tape = &tape;
-    const HyperSite site = r.site(f.ctx, x, {}, c);
+    const HyperSite site = r.site(f.ctx, x, {}, test::make_param(std::vector<float>(7, 1.0f), {7}), c);
     const Tensor y = hyper_mix(f.ctx, x, site, sub);
     for (int i = 0; i < 21; ++i) {
         EXPECT_EQ(y.f32()[i], x.f32()[i] + sub.f32()[i]);
