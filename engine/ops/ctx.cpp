@@ -22,16 +22,21 @@ void OpTimes::clear() {
 void Ctx::publish_later(Probe p, const Tensor& x, int rows, int cols) const {
     const bool is_index = x.dtype == DType::i32;
     const int64_t n_tokens = x.dim(0), width = static_cast<int64_t>(rows) * cols;
-    cuda->deliver(x, [=, l = layer](const cuda::Arrived& a, ProbeSink& sink) {
-        for (int64_t t = 0; t < n_tokens; ++t) {
-            const int token = static_cast<int>(t);
-            if (is_index) sink.put(token, p, l, a.i32() + t * width, rows, cols);
-            else sink.put(token, p, l, a.f32() + t * width, rows, cols);
-        }
-    });
+    if constexpr (kHasCuda)
+        cuda->deliver(x, [=, l = layer](const cuda::Arrived& a, ProbeSink& sink) {
+            for (int64_t t = 0; t < n_tokens; ++t) {
+                const int token = static_cast<int>(t);
+                if (is_index)
+                    sink.put(token, p, l, a.i32() + t * width, rows, cols);
+                else
+                    sink.put(token, p, l, a.f32() + t * width, rows, cols);
+            }
+        });
 }
 
-double OpTimes::total_multiply_adds() const { return std::accumulate(std::begin(multiply_adds), std::end(multiply_adds), 0.0); }
+double OpTimes::total_multiply_adds() const {
+    return std::accumulate(std::begin(multiply_adds), std::end(multiply_adds), 0.0);
+}
 
 void Ctx::publish(Probe p, const Tensor& x, int rows, int cols) const {
     if constexpr (kHasCuda)
