@@ -214,6 +214,8 @@ void Worker::report_after_answer(const TurnStats& stats) {
     tokens_per_s_ = stats.tokens_per_s;
     reports_.push(Meters{tokens_per_s_, watching_cost_percent_});
     if (const Session* s = dialogue_->session()) reports_.push(CacheChanged{s->cache_report()});
+    // A GPU's ops are not timed: nothing is shown rather than zeros.
+    if (engine_->device() != kCpu) return reports_.push(OpTimesChanged{}), void();
     reports_.push(op_times(engine_->op_times(), engine_->config().n_layers(),
                            stats.n_prompt - stats.n_reused + stats.n_thinking + stats.n_answer));
 }

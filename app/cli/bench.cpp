@@ -109,9 +109,6 @@ void decode_beside_reading(Session& session, std::span<const int32_t> ids, std::
             const auto start = Clock::now();
             for (const int32_t& id : ids) session.append({&id, 1}, stop);
             r.decode_tokens_per_s = static_cast<double>(ids.size()) / seconds_since(start);
-            r.decode_slices = {r.decode_tokens_per_s};
-            r.read_slices.push_back(r.read_slices[0]);
-            r.read_bytes = uint64_t{24} << 30;
             return;
         }
     Pool pool(r.n_threads);

@@ -41,6 +41,10 @@ double BenchReport::read_gb_per_s() const {
 }
 
 std::array<double, 3> BenchReport::read_share() const {
+    if (gpu != kCpu && !read_slices.empty()) {  // not taken in turn: one share for the run
+        const double share = decode_gb_per_s() / read_slices[0];
+        return {share, share, share};
+    }
     std::vector<double> v;
     for (size_t i = 0; i < decode_slices.size(); ++i)
         v.push_back(decode_slices[i] * bytes_per_token * 2e-9 / (read_slices[i] + read_slices[i + 1]));
@@ -61,10 +65,16 @@ std::string to_text(const BenchReport& r) {
     add(s, "           %s of weights per token, %s touched in all; cache %s", human_bytes(r.bytes_per_token).c_str(),
         human_bytes(static_cast<double>(r.distinct_bytes)).c_str(), human_bytes(r.cache_bytes).c_str());
     const auto share = r.read_share();
-    add(s, "reading    %8.1f GB/s of memory (%s read, in turn with decoding); decoding reads weights at %.1f GB/s:",
-        r.read_gb_per_s(), human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s());
-    add(s, "           %.0f %% of it, median of %d slices, half of them in [%.0f, %.0f]", 100 * share[1],
-        static_cast<int>(r.decode_slices.size()), 100 * share[0], 100 * share[2]);
+    if (r.gpu != kCpu) {
+        add(s, "copying    %8.1f GB/s within the GPU's memory, read and written; decoding reads weights at %.1f GB/s:",
+            r.read_gb_per_s(), r.decode_gb_per_s());
+        add(s, "           %.0f %% of it", 100 * share[1]);
+    } else {
+        add(s, "reading    %8.1f GB/s of memory (%s read, in turn with decoding); decoding reads weights at %.1f GB/s:",
+            r.read_gb_per_s(), human_bytes(static_cast<double>(r.read_bytes)).c_str(), r.decode_gb_per_s());
+        add(s, "           %.0f %% of it, median of %d slices, half of them in [%.0f, %.0f]", 100 * share[1],
+            static_cast<int>(r.decode_slices.size()), 100 * share[0], 100 * share[2]);
+    }
     add(s, "watching   %8.2f %% of a token's time, median of %d alternating runs, 95 %% interval [%.2f, %.2f]",
         r.watching.percent, r.watching.n_pairs, r.watching.low, r.watching.high);
     add(s, "           %8.2f %% in the Attention view, which watches most, interval [%.2f, %.2f]", r.watching_most.percent,

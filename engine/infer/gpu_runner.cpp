@@ -130,7 +130,7 @@ Tensor GpuRunner::forward_once(Ctx& ctx, const ModelConfig& c, const Batch& batc
 // The captured step for this batch, or null when it is to be run op by op.
 GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
     const auto n_tokens = static_cast<int64_t>(batch.tokens.size());
-    if (n_tokens > cuda::kFewRows || batch.forced || (ctx.times && ctx.times->is_on)) return nullptr;
+    if (n_tokens > cuda::kFewRows || batch.forced) return nullptr;
     device_->step.longest = bucket(device_->step.longest);
     const std::vector<int64_t> key{n_tokens,
                                    device_->step.n_sequences,
@@ -182,7 +182,8 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
     const int64_t n = rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
                                              : static_cast<int64_t>(batch.segments.size());
     for (const Segment& s : batch.segments) s.cache->will_write_to(s.position + s.end - s.begin);
-    Ctx on_gpu{*arena_, pool_, ctx.numerics, ctx.watch, ctx.probes, ctx.stop, ctx.times, -1};
+    // No times by op: the host only queues them, and a captured step has none.
+    Ctx on_gpu{*arena_, pool_, ctx.numerics, ctx.watch, ctx.probes, ctx.stop, nullptr, -1};
     on_gpu.cuda = device_.get();
     on_gpu.active_experts = ctx.active_experts;
     place(c, batch);

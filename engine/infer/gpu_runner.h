@@ -35,7 +35,7 @@ class GpuRunner {
         const float* logits;   // [n, V] on the host, until the next run
         int64_t n;             // 1 per segment, or all tokens
     };
-    // ctx: numerics, watch, probes, stop and times are used; the rest is set here. Caches of the batch are this GPU's.
+    // ctx: numerics, watch, probes and stop are used; the rest is set here. Caches of the batch are this GPU's.
     Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
 
   private:

@@ -283,6 +283,10 @@ void ModelPanel::draw_times(const Snapshot& s, View& view) {
     const int rows = static_cast<int>(std::min(t.kinds.size(), t.ms_by_kind_and_layer.size()));
     int cols = 0;
     for (int r = 0; r < rows; ++r) cols = std::max(cols, static_cast<int>(t.ms_by_kind_and_layer[r].size()));
+    if (s.model->gpu != kCpu) {
+        ui::empty_state("Not measured on a GPU", "Times by layer and operation are taken on the CPU only.");
+        return;
+    }
     if (rows == 0 || cols == 0 || t.n_tokens <= 0) {
         ui::empty_state("Not measured yet",
                         "Ask something: the next answer's time shows up here by layer and operation.");
