@@ -67,13 +67,9 @@ LabInfo describe() {
     return i;
 }
 
-std::vector<Cell> cells(const Knobs& knobs) {
-    return cells_of_size(kCells, knobs);
-}
-
 std::vector<Arm> arms(const Knobs& knobs) {
     std::vector<Arm> all;
-    for (const Cell& c : cells(knobs)) {
+    for (const Cell& c : cells_of_size(kCells, knobs)) {
         Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
               micro_training(knobs.integer("steps"), c.lr)};
         a.model.swiglu_limit = c.limit;
@@ -96,7 +92,7 @@ struct Jumps {
 Jumps fp8_jumps(const Knobs& knobs, const Results& r) {
     const auto end = [](const LabSeries& s) { return last_mean(s); };
     Jumps jumps;
-    for (const Cell& c : cells(knobs)) {
+    for (const Cell& c : cells_of_size(kCells, knobs)) {
         if (c.fp8 == Fp8::none) continue;
         Cell without = c;
         without.fp8 = Fp8::none;
@@ -119,7 +115,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                {"arm", "peak", "calibration", "within 3x", "clamped share", "|cos| gate, up", "kurtosis", "loss"},
                {}};
     int n_bands = 0, n_inside = 0, n_above = 0, n_free = 0, n_capped = 0, n_clamped = 0, n_alike = 0, n_pairs = 0;
-    for (const Cell& c : cells(knobs)) {
+    for (const Cell& c : cells_of_size(kCells, knobs)) {
         const auto peaks = r.values(c.label(), kPeak, largest), losses = r.values(c.label(), kLoss, end);
         std::string claim, inside;
         if (is_preset && c.claim > 0 && !peaks.empty()) {

@@ -47,13 +47,9 @@ LabInfo describe() {
     return i;
 }
 
-std::vector<Cell> cells(const Knobs& knobs) {
-    return cells_of_size(kCells, knobs);
-}
-
 std::vector<Arm> arms(const Knobs& knobs) {
     std::vector<Arm> all;
-    for (const Cell& c : cells(knobs)) {
+    for (const Cell& c : cells_of_size(kCells, knobs)) {
         Arm a{c.label(), micro_model({static_cast<int>(knobs.integer("layers"))}),
               micro_training(knobs.integer("steps"), knobs.number("lr"))};
         set_start(knobs, a.train);
@@ -97,7 +93,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
         {"arm", "loss before", "largest after", "calibration", "steps until back", "largest gradient", "last loss"},
         {}};
     int n_risen = 0, n_runs = 0;
-    for (const Cell& c : cells(knobs)) {
+    for (const Cell& c : cells_of_size(kCells, knobs)) {
         const auto before = part(c.label(), &Spike::before), peak = part(c.label(), &Spike::peak);
         n_risen += count_pairs(before, peak, [](double a, double b) { return b > a + 0.1; });
         n_runs += static_cast<int>(peak.size());
