@@ -13,18 +13,37 @@ void Tape::bind(const Tensor& leaf, const Tensor& gradient) {
     bound_[leaf.data] = gradient;
 }
 
-Tensor Tape::grad(const Tensor& x) {
+namespace {
+Memory& memory_of(const cuda::Device* device) {
+    if constexpr (kHasCuda)
+        if (device) return device->memory();
+    return host_memory();
+}
+}  // namespace
+
+Tape::Tape(bool is_recording, cuda::Device* device)
+    : is_recording_(is_recording), device_(device), arena_(memory_of(device), device ? 256 : 64) {}
+
+Tape::Flow Tape::flow(const Tensor& x) {
     VITRINE_ASSERT(!x.empty());
-    if (const auto at = bound_.find(x.data); at != bound_.end()) return at->second.reshaped(x.shape);
+    if (const auto at = bound_.find(x.data); at != bound_.end()) return {at->second.reshaped(x.shape), true};
     auto [at, is_new] = grads_.try_emplace(x.data);
     if (is_new) {
         at->second = arena_.make(x.dtype, x.shape);
-        const size_t bytes = static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
-        std::memset(at->second.data, 0, bytes);
-        used_bytes_ += bytes;
+        used_bytes_ += static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
     }
     VITRINE_ASSERT(at->second.dtype == x.dtype);
-    return at->second.reshaped(x.shape);  // asserts that the counts agree: a view that is shorter is another value
+    // reshaped asserts that the counts agree: a view that is shorter is another value
+    return {at->second.reshaped(x.shape), !is_new};
+}
+
+Tensor Tape::grad(const Tensor& x) {
+    const Flow f = flow(x);
+    const size_t bytes = static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
+    if (!f.accumulates && !device_) std::memset(f.gradient.data, 0, bytes);
+    if constexpr (kHasCuda)
+        if (!f.accumulates && device_) device_->clear(f.gradient.data, bytes);
+    return f.gradient;
 }
 
 void Tape::record(std::function<void(Ctx&)> backward) {

@@ -13,13 +13,15 @@
 namespace vitrine {
 
 struct Ctx;
+namespace cuda { class Device; }
 
 // Owner: the thread that trains. Activations live in the Ctx's arena, which must not be released before `backward` is over;
 // gradients of activations live here.
 class Tape {
   public:
     // Not recording: ops take the same path (same values, master weights) and leave nothing; for evaluation.
-    explicit Tape(bool is_recording = true) : is_recording_(is_recording) {}
+    // On a GPU (`device`, which must outlive it): values and gradients lie in its memory, nodes queue their work on its stream.
+    explicit Tape(bool is_recording = true, cuda::Device* device = nullptr);
     bool is_recording() const { return is_recording_; }
 
     // A leaf (a master weight) adds its gradient to the caller's memory, which has its dtype and count.
@@ -34,6 +36,13 @@ class Tape {
 
     // The gradient of a value; zeros when it is first asked for.
     Tensor grad(const Tensor& x);
+    // The gradient of a value without clearing it first. accumulates false: nothing has flowed to x yet, the memory holds
+    // nothing, and the caller must write every element.
+    struct Flow {
+        Tensor gradient;
+        bool accumulates;
+    };
+    Flow flow(const Tensor& x);
     // Whether anything has flowed to x yet: a node whose result nobody used has nothing to do.
     bool has_grad(const Tensor& x) const { return grads_.contains(x.data) || bound_.contains(x.data); }
 
@@ -50,6 +59,7 @@ class Tape {
 
   private:
     bool is_recording_;
+    cuda::Device* device_;
     struct Node {
         std::function<void(Ctx&)> backward;
         Label label;

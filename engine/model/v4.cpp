@@ -38,7 +38,7 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
     if (!ctx.wants(kStreamNorms) && !ctx.wants(kStreamSimilarity)) return;
     const int ni = static_cast<int>(n);
     if constexpr (kHasCuda)
-        if (ctx.cuda) {
+        if (ctx.infers_on_gpu()) {
             const cuda::StreamMeasures s = cuda::measure_streams(ctx, x_TND);
             if (ctx.wants(kStreamNorms)) ctx.publish(kStreamNorms, s.norms_TN, 1, ni);
             if (ctx.wants(kStreamSimilarity)) ctx.publish(kStreamSimilarity, s.cosines_TNN, ni, ni);
@@ -63,7 +63,7 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
 Tensor pick_rows(Ctx& ctx, const Tensor& x_TND, const Batch& batch, LogitRows rows) {
     if (rows == LogitRows::all) return x_TND;
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::last_rows(ctx, x_TND);
+        if (ctx.infers_on_gpu()) return cuda::last_rows(ctx, x_TND);
     Shape shape = x_TND.shape;
     shape.n[0] = static_cast<int64_t>(batch.segments.size());
     Tensor y = ctx.arena.make(DType::f32, shape);
@@ -81,7 +81,7 @@ BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
         for (int64_t i = s.begin; i < s.end; ++i) positions[i] = s.position + i - s.begin;
     BatchAngles a{rope_frequencies(c, false), rope_frequencies(c, true), {}, {}};
     if constexpr (kHasCuda)
-        if (ctx.cuda) {
+        if (ctx.infers_on_gpu()) {
             a.window = cuda::rope_angles(ctx, a.window_f);
             a.compressed = cuda::rope_angles(ctx, a.compressed_f);
             return a;

@@ -44,11 +44,14 @@ struct Ctx {
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
     int active_experts = 0;           // fewer routed experts per token than the model was trained with; 0: as trained
 
-    // Set: ops run on this GPU. Tensors and weights lie in its memory, `arena` hands it out, and tokens and positions come from
-    // cuda->step. Inference only.
+    // Set: ops run on this GPU. Tensors and weights lie in its memory and `arena` hands it out. Without a tape, tokens and
+    // positions come from cuda->step; with one, everything comes as arguments, and activations are f32.
     cuda::Device* cuda = nullptr;
+    bool infers_on_gpu() const { return cuda && !tape; }
+    // On a GPU with a tape: matrix products round their inputs to BF16 first and accumulate in FP32.
+    bool has_bf16_products = false;
     // On a GPU: what op outputs are kept in. Everything that `reference` rounds to BF16 is held as BF16.
-    DType activation() const { return is_reference() ? DType::bf16 : DType::f32; }
+    DType activation() const { return is_reference() && !tape ? DType::bf16 : DType::f32; }
 
     bool wants(Probe p) const { return watch && watch->wants(p); }
     void count(OpKind kind, double multiply_adds) const {

@@ -78,6 +78,7 @@ struct RoundingCounts {               // FP8 values of this step; the experts' h
 };
 
 struct RoundedWeights;                // engine/ops/quantize/quantize_tape.h
+namespace cuda { struct StepCopies; }  // engine/ops/linear/copies.h
 
 struct TrainingStep {
     // ---- asked
@@ -106,6 +107,7 @@ struct TrainingStep {
     std::vector<ExpertStats> experts;
     RoundingCounts rounding;
     std::shared_ptr<RoundedWeights> rounded;  // for the ops: weights rounded once. Weights have moved: take a new step
+    std::shared_ptr<cuda::StepCopies> on_gpu;  // as `rounded`, on a GPU
     bool is_recomputation = false;    // set while a block runs again: nothing is left then, and no probe published
 };
 

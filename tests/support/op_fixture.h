@@ -29,6 +29,19 @@ inline Param make_param(const std::vector<float>& values, Shape shape) {
     return p;
 }
 
+// Whole numbers as an op on a tape reads them, on the host or on ctx's GPU.
+inline Tensor place_ints(Ctx& ctx, Shape shape, const std::vector<int32_t>& values) {
+    VITRINE_ASSERT(static_cast<size_t>(shape.count()) == values.size());
+    const Tensor t = ctx.arena.make(DType::i32, shape);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            ctx.cuda->copy(t.data, ctx.cuda->ints(values), values.size() * 4);
+            return t;
+        }
+    std::copy(values.begin(), values.end(), t.as<int32_t>());
+    return t;
+}
+
 // Reproducible values in (-1, 1).
 inline std::vector<float> noise(size_t n, uint32_t seed) {
     std::vector<float> v(n);

@@ -87,21 +87,23 @@ Device::Blas& Device::blas() {
     return *(blas_ = b);
 }
 
-void gemm_nt(Device& device, const Gemm& g, const void* a, const void* b, void* c) {
+void gemm(Device& device, const Gemm& g, const void* a, const void* b, void* c) {
     auto& blas = device.blas();
-    const float one = 1, zero = 0;
-    // Column-major: C^T [n, m] = B [n, k] A^T, so B is read transposed.
+    const float one = 1, beta = g.accumulates ? 1.0f : 0.0f;
+    // Column-major, everything is its transpose: C^T [n, m] = B' A', and what lies there as [n, k] is read transposed.
+    const cublasOperation_t op_b = g.b_is_kn ? CUBLAS_OP_N : CUBLAS_OP_T, op_a = g.a_is_km ? CUBLAS_OP_T : CUBLAS_OP_N;
     const auto n = static_cast<int>(g.n), m = static_cast<int>(g.m), k = static_cast<int>(g.k);
     const auto lda = static_cast<int>(g.lda), ldb = static_cast<int>(g.ldb), ldc = static_cast<int>(g.ldc);
     const cudaDataType_t in = type_of(g.input), out = type_of(g.output);
-    const auto compute = g.input == DType::f32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
+    const auto exact = g.may_use_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+    const auto compute = g.input == DType::f32 ? exact : CUBLAS_COMPUTE_32F;
     if (g.batch == 1)
-        check(blas.gemm(blas.handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, b, in, ldb, a, in, lda, &zero, c, out, ldc, compute,
+        check(blas.gemm(blas.handle, op_b, op_a, n, m, k, &one, b, in, ldb, a, in, lda, &beta, c, out, ldc, compute,
                         CUBLAS_GEMM_DEFAULT),
               "multiplying");
     else
-        check(blas.gemm_batched(blas.handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, b, in, ldb, g.stride_b, a, in, lda,
-                                g.stride_a, &zero, c, out, ldc, g.stride_c, static_cast<int>(g.batch), compute,
+        check(blas.gemm_batched(blas.handle, op_b, op_a, n, m, k, &one, b, in, ldb, g.stride_b, a, in, lda,
+                                g.stride_a, &beta, c, out, ldc, g.stride_c, static_cast<int>(g.batch), compute,
                                 CUBLAS_GEMM_DEFAULT),
               "multiplying");
 }

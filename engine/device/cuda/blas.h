@@ -12,7 +12,11 @@ struct Gemm {
     int64_t m, n, k, lda, ldb, ldc;
     DType input, output;
     int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
+    bool a_is_km = false;      // A lies there as [k, m]: its transpose is used
+    bool b_is_kn = false;      // B lies there as [k, n]
+    bool accumulates = false;  // C += instead of C =
+    bool may_use_tf32 = false; // f32 inputs may be rounded to TF32; else products are FP32
 };
-void gemm_nt(Device& device, const Gemm& g, const void* a, const void* b, void* c);
+void gemm(Device& device, const Gemm& g, const void* a, const void* b, void* c);
 
 }  // namespace vitrine::cuda

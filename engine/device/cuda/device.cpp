@@ -87,6 +87,7 @@ Device::Device(int index) {
 
 Device::~Device() {
     deliveries_.reset();
+    transfers_.reset();
     blas_.reset();
     if (stream_) cudaStreamDestroy(stream_);
 }

@@ -17,6 +17,7 @@
 struct CUstream_st;
 
 namespace vitrine {
+class Arena;
 class ProbeSink;
 #if VITRINE_CUDA
 inline constexpr bool kHasCuda = true;
@@ -107,6 +108,15 @@ class Device {
         deliveries_.swap(d);
         return d;
     }
+    // ---- for a training step, whose ops know their batch on the host
+    // These numbers in the GPU's memory until `forget`, uploaded once for each list.
+    const int32_t* ints(std::span<const int32_t> values);
+    // Queues a copy of x to the host; `use` is called with its bytes by the next `collect`, which waits for all of them.
+    void read_later(const Tensor& x, std::function<void(const void*)> use);
+    void collect();
+    Arena& kept();                          // memory until `forget`: what a whole step shares
+    void forget();                          // at the start of a step; waits for what was queued
+
     // Products that were made together before the ops that own them ask for them (cuda::linear_ahead).
     struct Ahead {
         const void *x, *w;
@@ -126,6 +136,9 @@ class Device {
     CUstream_st* stream_ = nullptr;
     std::unique_ptr<Memory> memory_;
     std::shared_ptr<Blas> blas_;
+    struct Transfers;
+    std::shared_ptr<Transfers> transfers_;
+    Transfers& transfers();
     std::shared_ptr<Deliveries> deliveries_;
 };
 

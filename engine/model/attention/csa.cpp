@@ -90,7 +90,7 @@ Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const Tensor kv_TC = key_path(ctx, x_TD, in);
     if (ctx.tape) return csa_on_tape(ctx, x_TD, q, kv_TC, in);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return csa_on_gpu(ctx, x_TD, q, in);
+        if (ctx.infers_on_gpu()) return csa_on_gpu(ctx, x_TD, q, in);
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {
         append_entries(ctx, x_TD, s, in);

@@ -12,7 +12,7 @@ Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     }
     const int ratio = in.c.layers[in.layer].ratio;
     if constexpr (kHasCuda)
-        if (ctx.cuda) {
+        if (ctx.infers_on_gpu()) {
             append_main_entries(ctx, x_TD, in);
             return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, ratio, {}, {}, &in.angles), in);
         }

@@ -41,7 +41,7 @@ void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Queries q;
-    if (ctx.cuda) input_products_ahead(ctx, x_TD, in);
+    if (ctx.infers_on_gpu()) input_products_ahead(ctx, x_TD, in);
     {
         const OpTimer timer(ctx, OpKind::linear);
         will_use(ctx, in.w.wq_b);
@@ -54,7 +54,7 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
     if constexpr (kHasCuda)
-        if (ctx.cuda && c.variants.q_norm) {
+        if (ctx.infers_on_gpu() && c.variants.q_norm) {
             q.q_THC = cuda::norm_and_rotate(ctx, q.q_THC, c.rms_norm_eps, in.angles);
             return q;
         }
@@ -72,7 +72,7 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         kv_TC = linear(ctx, x_TD, in.w.wkv);
     }
     if constexpr (kHasCuda)
-        if (ctx.cuda) {
+        if (ctx.infers_on_gpu()) {
             cuda::store_window(ctx, kv_TC, c.variants.kv_norm ? &in.w.kv_norm : nullptr, c.rms_norm_eps, in.angles);
             return kv_TC;
         }

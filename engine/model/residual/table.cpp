@@ -20,7 +20,7 @@ const Residual& residual_for(const ModelConfig& c) {
 
 HyperSite Residual::site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Param& norm_D, const ModelConfig& c) const {
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps, &norm_D);
+        if (ctx.infers_on_gpu()) return cuda::hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps, &norm_D);
     HyperSite s = form ? hyper_site(ctx, x_TND, w, form(c, false), c.rms_norm_eps) : plain_site(ctx, x_TND);
     s.normed_TD = rmsnorm(ctx, s.u_TD, norm_D, c.rms_norm_eps);
     return s;

@@ -39,7 +39,7 @@ Tensor embed_on_tape(Ctx& ctx, const Param& table, std::span<const int32_t> ids,
 Tensor embed_streams(Ctx& ctx, const Param& table_VD, std::span<const int32_t> ids, int n_streams) {
     const OpTimer timer(ctx, OpKind::embed);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::embed_streams(ctx, table_VD, n_streams);
+        if (ctx.infers_on_gpu()) return cuda::embed_streams(ctx, table_VD, n_streams);
     if (ctx.tape) return embed_on_tape(ctx, table_VD, ids, n_streams);
     const int64_t d = table_VD.shape[1];
     Tensor x_TND = ctx.arena.make(DType::f32, {static_cast<int64_t>(ids.size()), n_streams, d});

@@ -110,14 +110,14 @@ template void sinkhorn<double>(double*, int, int, double);
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const OpTimer timer(ctx, OpKind::hyper);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps);
+        if (ctx.infers_on_gpu()) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps);
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site;
 }
 
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
     const OpTimer timer(ctx, OpKind::hyper);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::hyper_mix(ctx, x_TND, site, f_TD, out_TND);
+        if (ctx.infers_on_gpu()) return cuda::hyper_mix(ctx, x_TND, site, f_TD, out_TND);
     if (ctx.tape) {
         VITRINE_ASSERT(out_TND.empty());
         return hyper_mix_on_tape(ctx, x_TND, site, f_TD);
@@ -146,7 +146,7 @@ Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Hy
     const OpTimer timer(ctx, OpKind::hyper);
     VITRINE_ASSERT(form.is_head);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps).u_TD;
+        if (ctx.infers_on_gpu()) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps).u_TD;
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site.u_TD;
 }
 

@@ -55,7 +55,7 @@ Tensor quantised_input(Ctx& ctx, const Tensor& x_TI, const cpu::PackedMatrix& w)
 
 Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions options) {
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::linear(ctx, x_TI, w_OI, options);
+        if (ctx.infers_on_gpu()) return cuda::linear(ctx, x_TI, w_OI, options);
     if (ctx.tape)
         return grouped_linear_on_tape(ctx, x_TI, w_OI, 1,
                                       {options.is_input_detached, options.quantise_input, options.quantise_input});
@@ -78,7 +78,7 @@ Tensor linear(Ctx& ctx, const Tensor& x_TI, const Param& w_OI, LinearOptions opt
 
 Tensor grouped_linear(Ctx& ctx, const Tensor& x_TGI, const Param& w_GOI, int groups) {
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::grouped_linear(ctx, x_TGI, w_GOI, groups);
+        if (ctx.infers_on_gpu()) return cuda::grouped_linear(ctx, x_TGI, w_GOI, groups);
     if (ctx.tape) return grouped_linear_on_tape(ctx, x_TGI, w_GOI, groups, {.is_weight_rounded = true});
     const cpu::PackedMatrix& w = w_GOI.view;
     const int64_t m = x_TGI.count() / (w.in * groups), group_out = w.out / groups, ldx = w.in * groups;

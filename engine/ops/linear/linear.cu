@@ -33,7 +33,7 @@ void multiply_dense(Ctx& ctx, const Product& p, const Tensor& x_any, const Tenso
         for (int64_t o = 0; o < p.group_out; o += step) {
             const int64_t row = g * p.group_out + o, n = std::min(step, p.group_out - o);
             if (is_widened) widen_weights(ctx, p.w, row, row + n, const_cast<void*>(wide), type);
-            gemm_nt(*ctx.cuda, {p.n_rows, n, p.w.in, p.ldx, p.w.in, p.w.out, type, y.dtype}, at(x.data, g * p.w.in * size),
+            gemm(*ctx.cuda, {p.n_rows, n, p.w.in, p.ldx, p.w.in, p.w.out, type, y.dtype}, at(x.data, g * p.w.in * size),
                     is_widened ? wide : at(p.w.data, row * p.w.in * size), at(y.data, row * y_size));
         }
 }
@@ -50,7 +50,7 @@ void multiply_split(Ctx& ctx, const Product& p, const Tensor& x_any, const Tenso
         for (int64_t o = 0; o < p.group_out; o += step) {
             const int64_t row = g * p.group_out + o, n = std::min(step, p.group_out - o);
             split_weights(ctx, p.w, row, row + n, terms);
-            gemm_nt(*ctx.cuda, {p.n_rows, kTerms * n, p.w.in, p.ldx, p.w.in, kTerms * n, DType::bf16, DType::f32},
+            gemm(*ctx.cuda, {p.n_rows, kTerms * n, p.w.in, p.ldx, p.w.in, kTerms * n, DType::bf16, DType::f32},
                     static_cast<bf16*>(x.data) + g * p.w.in, terms, products);
             add_split_products(ctx, products, p.n_rows, n, static_cast<std::byte*>(y.data) + row * y_size, y.dtype, p.w.out);
         }

@@ -74,7 +74,7 @@ Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps) 
     const OpTimer timer(ctx, OpKind::norm);
     const int64_t d = weight_D.shape.count(), n_rows = x_TD.count() / d;
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::rmsnorm(ctx, x_TD, weight_D, eps);
+        if (ctx.infers_on_gpu()) return cuda::rmsnorm(ctx, x_TD, weight_D, eps);
     if (ctx.tape) return norm_on_tape(ctx, x_TD, &weight_D, d, eps);
     Tensor y = ctx.arena.make(DType::f32, x_TD.shape), w = ctx.arena.make(DType::f32, {d});
     weight_D.widen_row(0, w.f32());
@@ -90,7 +90,7 @@ Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps) {
     const OpTimer timer(ctx, OpKind::norm);
     const int64_t c = x_THC.dim(2), n_rows = x_THC.count() / c;
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::rmsnorm_heads(ctx, x_THC, eps);
+        if (ctx.infers_on_gpu()) return cuda::rmsnorm_heads(ctx, x_THC, eps);
     if (ctx.tape) return norm_on_tape(ctx, x_THC, nullptr, c, eps);
     ctx.pool.parallel_for(n_rows, 64, [&](int64_t r0, int64_t r1) {
         for (int64_t r = r0; r < r1; ++r) {

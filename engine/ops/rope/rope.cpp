@@ -97,7 +97,7 @@ Tensor rope_on_tape(Ctx& ctx, const Tensor& x, const RopeAngles& angles, int sig
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign) {
     const OpTimer timer(ctx, OpKind::rope);
     if constexpr (kHasCuda)
-        if (ctx.cuda) return cuda::apply_rope(ctx, x_THC, angles, sign);
+        if (ctx.infers_on_gpu()) return cuda::apply_rope(ctx, x_THC, angles, sign);
     if (ctx.tape) return rope_on_tape(ctx, x_THC, angles, sign);
     const bool is_rounded = ctx.is_reference();
     rotate<float>(ctx, x_THC.f32(), x_THC.f32(), x_THC.shape, angles, static_cast<float>(sign),
