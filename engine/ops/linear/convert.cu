@@ -128,6 +128,12 @@ Tensor fp8_rows(Ctx& ctx, const Tensor& x, int64_t width) {
     return y;
 }
 
+Tensor fp8_values(Ctx& ctx, const Tensor& x, int64_t width) {
+    const Tensor y = ctx.arena.make(DType::f32, x.shape);
+    launch_fp8<float, float>(ctx, x.f32(), x.count() / width, width, width, y.f32(), width);
+    return y;
+}
+
 void simulate_fp8(Ctx& ctx, const Tensor& x, int64_t n_rows, int64_t width, int64_t ld) {
     with_activation(x.dtype,
                     [&](auto type) { launch_fp8<decltype(type), decltype(type)>(ctx, x.data, n_rows, width, ld, x.data, ld); });

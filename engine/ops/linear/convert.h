@@ -9,6 +9,8 @@ namespace vitrine::cuda {
 Tensor as_dtype(Ctx& ctx, const Tensor& x, DType to);
 // Rows of `width` of x after the FP8 simulation in blocks of 128: bf16, exact but for magnitudes below 2^-126.
 Tensor fp8_rows(Ctx& ctx, const Tensor& x, int64_t width);
+// As f32, of x in f32: bit for bit what cpu::fp8_simulate makes.
+Tensor fp8_values(Ctx& ctx, const Tensor& x, int64_t width);
 // The same in place, for n_rows rows of `width` that lie ld elements apart.
 void simulate_fp8(Ctx& ctx, const Tensor& x, int64_t n_rows, int64_t width, int64_t ld);
 // Rows [row0, row1) of w widened to f32 or bf16 at `to`, w.in apart.
