@@ -159,6 +159,12 @@ TapeEntries compress_on_tape(Ctx& ctx, const Tensor& x_TD, const Offsets& rows, 
     if (n == 0) return out;
     const LinearOptions wide{.quantise_input = false, .round_output = false, .is_input_detached = options.is_input_detached};
     const Tensor k = linear(ctx, x_TD, w.wkv, wide), s = linear(ctx, x_TD, w.wgate, wide);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            out.entries_SD = cuda::entries_on_tape(ctx, k, s, rows, out.offsets, w, ratio, entry_size, frequencies, eps,
+                                                   options.is_normed);
+            return out;
+        }
     if (options.wants_weights) out.weights_SW = ctx.arena.make(ctx.dtype, {n, ratio == 4 ? 2 * ratio : ratio});
     const Tensor pooled = pool_on_tape(ctx, k, s, w.ape, rows, out, ratio, entry_size, options.wants_entropy);
     const Tensor normed = options.is_normed ? rmsnorm(ctx, pooled, w.norm, eps) : pooled;

@@ -39,6 +39,26 @@ TEST(CompressTape, gradients_match_differences) {
         }
 }
 
+// Many short segments, some of them without an entry, and entries wider than a warp.
+TEST(CompressTape, gradients_of_many_segments_match_differences) {
+    for (const auto& [ratio, d] : {std::pair{4, 64}, {4, 130}, {32, 40}}) {
+        Offsets rows{0};
+        for (const int n : {1, 3, 4, 5, 8, 66, 31, 32, 2, 11, 64}) rows.push_back(rows.back() + n);
+        test::GradCheck check;
+        CompressorWeights w;
+        const int64_t width = (ratio == 4 ? 2 : 1) * d;
+        const size_t x = check.input({rows.back(), 3});
+        check.param(w.wkv, {width, 3});
+        check.param(w.wgate, {width, 3}, 2);
+        check.param(w.ape, {ratio, width});
+        check.param(w.norm, {d}, 0.2, 1);
+        check.run([&](Ctx& ctx) {
+            const Tensor k = check.at(x);
+            return std::vector{compress_on_tape(ctx, k, rows, w, ratio, d, kFrequencies, 1e-6).entries_SD};
+        }, 1e-6, 5);
+    }
+}
+
 TEST(CompressTape, entries_equal_those_of_the_inference_path) {
     for (const int ratio : {4, 5}) {
         const Offsets rows{0, 23, 30};

@@ -178,6 +178,8 @@ Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, c
     const Tensor q_TJU = index_rows(ctx, apply_rope(ctx, plain_TJU, angles));
     const Tensor w_TJ = linear(ctx, x_TD, w.weights_proj, {.quantise_input = false, .is_input_detached = true});
     const OpTimer timer(ctx, OpKind::index);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::index_scores_on_tape(ctx, q_TJU, w_TJ, keys_SU, rows, entries, ratio);
     const Tensor scores = ctx.arena.make(ctx.dtype, {n_tokens, std::max<int64_t>(1, longest_segment(entries))});
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
@@ -197,6 +199,8 @@ Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, c
 
 Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, int64_t ratio, int64_t k) {
     const OpTimer timer(ctx, OpKind::index);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::choose_on_tape(ctx, scores_TS, rows, ratio, k);
     const Tensor chosen = ctx.arena.make(DType::i32, {scores_TS.dim(0), k});
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
@@ -215,6 +219,8 @@ Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
 
 void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
                           const Offsets& rows, int64_t ratio) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::indexer_loss_on_tape(ctx, scores_TS, mass_TS, chosen_TK, rows, ratio);
     TrainingStep& step = *ctx.training;
     const auto sets = std::make_shared<EntrySets>(EntrySets{chosen_TK, visible_entries(rows, ratio)});
     const int64_t n_tokens = scores_TS.dim(0), n_pieces = (n_tokens + kQueriesPerPiece - 1) / kQueriesPerPiece;
@@ -253,6 +259,8 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
 
 void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio,
                      int64_t k) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::measure_indexer(ctx, scores_TS, dense_mass_TS, rows, ratio, k);
     if (ctx.training->is_recomputation) return;
     int64_t n = 0, n_common = 0;
     with_real(ctx.dtype, [&](auto real) {

@@ -25,4 +25,15 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
 // Leaves IndexerStats: the choice by `scores` against that by dense attention mass.
 void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio, int64_t k);
 
+// The GPU's twins; index_scores_on_tape from queries q [T, J, U], normed and rotated, and weights w [T, J]. Losses and recall get
+// their values by Device::collect.
+namespace cuda {
+Tensor index_scores_on_tape(Ctx& ctx, const Tensor& q_TJU, const Tensor& w_TJ, const Tensor& keys_SU, const Offsets& rows,
+                            const Offsets& entries, int64_t ratio);
+Tensor choose_on_tape(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, int64_t ratio, int64_t k);
+void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
+                          const Offsets& rows, int64_t ratio);
+void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio, int64_t k);
+}  // namespace cuda
+
 }  // namespace vitrine

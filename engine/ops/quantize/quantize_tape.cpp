@@ -116,6 +116,8 @@ Tensor linear_input(Ctx& ctx, const Tensor& x_TN) {
 
 Tensor cache_rows(Ctx& ctx, const Tensor& x_SC, int rope_dim) {
     if (!asks(ctx, &FakeQuant::fp8_cache) || x_SC.count() == 0) return x_SC;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::cache_rows_on_tape(ctx, x_SC, rope_dim);
     const int64_t n = x_SC.shape[x_SC.shape.rank - 1], plain = n - rope_dim;
     count_rows(ctx, x_SC, n, plain, cpu::kEntryBlock, ctx.training->rounding.cache);
     const Tensor y = changed_rows(ctx, x_SC, n, [=](float* row) {
@@ -140,6 +142,8 @@ Tensor index_rows(Ctx& ctx, const Tensor& x_SD) {
     if (n & (n - 1))
         throw Error(ErrorKind::bad_input, "index_head_dim = " + std::to_string(n) +
                                               ": expected a power of two for FP4 index keys (they pass a Hadamard rotation)");
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::index_rows_on_tape(ctx, x_SD);
     const Tensor y = changed_rows(ctx, x_SD, n, [n](float* row) {
         hadamard(row, static_cast<int>(n));
         simulate_fp4(row, static_cast<int>(n));

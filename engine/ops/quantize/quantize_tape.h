@@ -39,4 +39,10 @@ Tensor cache_rows(Ctx& ctx, const Tensor& x_SC, int rope_dim);
 // value with a node (the transform is its own inverse). Error(bad_input) unless D is a power of two.
 Tensor index_rows(Ctx& ctx, const Tensor& x_SD);
 
+// The GPU's twins, where they are asked for. What is rounded to 0 or saturates is not counted there.
+namespace cuda {
+Tensor cache_rows_on_tape(Ctx& ctx, const Tensor& x_SC, int rope_dim);
+Tensor index_rows_on_tape(Ctx& ctx, const Tensor& x_SD);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -30,6 +30,8 @@ std::vector<double> rope_frequencies(const ModelConfig& c, bool is_compressed_la
 
 RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies) {
     const OpTimer timer(ctx, OpKind::rope);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::rope_angles(ctx, positions, frequencies);
     const auto n = static_cast<int64_t>(positions.size()), half = static_cast<int64_t>(frequencies.size());
     RopeAngles a{ctx.arena.make(ctx.dtype, {n, half}), ctx.arena.make(ctx.dtype, {n, half})};
     with_real(ctx.dtype, [&](auto real) {
@@ -97,7 +99,7 @@ Tensor rope_on_tape(Ctx& ctx, const Tensor& x, const RopeAngles& angles, int sig
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign) {
     const OpTimer timer(ctx, OpKind::rope);
     if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return cuda::apply_rope(ctx, x_THC, angles, sign);
+        if (ctx.cuda) return ctx.tape ? cuda::rope_on_tape(ctx, x_THC, angles, sign) : cuda::apply_rope(ctx, x_THC, angles, sign);
     if (ctx.tape) return rope_on_tape(ctx, x_THC, angles, sign);
     const bool is_rounded = ctx.is_reference();
     rotate<float>(ctx, x_THC.f32(), x_THC.f32(), x_THC.shape, angles, static_cast<float>(sign),

@@ -31,6 +31,9 @@ RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies);
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
 // rmsnorm_heads and apply_rope in one pass, with the same roundings.
 Tensor norm_and_rotate(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles);
+// With a tape: angles of these positions, and a new tensor with its node.
+RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies);
+Tensor rope_on_tape(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign);
 }  // namespace cuda
 
 }  // namespace vitrine

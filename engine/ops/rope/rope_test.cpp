@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "tests/support/op_fixture.h"
+#include "tests/support/gradcheck.h"
 
 namespace vitrine {
 namespace {
@@ -60,6 +60,22 @@ TEST(Rope, AnglesAreSinglePrecisionProducts) {
     const float angle = 1048575.0f * static_cast<float>(frequencies[1]);
     EXPECT_NEAR(a.cos.f32()[1], std::cos(static_cast<double>(angle)), 1e-7);
     EXPECT_NEAR(a.sin.f32()[0], std::sin(1048575.0), 1e-7);
+}
+
+TEST(Rope, gradients_match_differences) {
+    for (const auto& [heads, c, half] : {std::array<int64_t, 3>{1, 6, 2}, {3, 7, 2}, {2, 12, 3}, {4, 64, 8}, {1, 8, 4}})
+        for (const int sign : {1, -1}) {
+            test::GradCheck check;
+            const size_t x = check.input({5, heads, c});
+            check.run([&](Ctx& ctx) {
+                const int64_t positions[] = {0, 1, 7, 300, 70001};
+                const std::vector<double> frequencies{1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003};
+                const RopeAngles a =
+                    rope_angles(ctx, positions, std::vector<double>(frequencies.begin(), frequencies.begin() + half));
+                const Tensor y = apply_rope(ctx, check.at(x), a, sign);
+                return std::vector{y, apply_rope(ctx, check.at(x), a, -sign)};  // x gets two gradients
+            });
+        }
 }
 
 }  // namespace
