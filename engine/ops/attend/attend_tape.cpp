@@ -376,6 +376,8 @@ void leave_head_logits(TrainingStep& step, int layer, const std::vector<PieceSta
 
 TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass) {
     const OpTimer timer(ctx, OpKind::attend);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::attend_on_tape(ctx, q_THC, keys, sinks, wants_mass);
     TapeAttention out;
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);

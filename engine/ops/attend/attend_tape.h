@@ -31,4 +31,10 @@ struct TapeAttention {
 // where they are asked for.
 TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass = false);
 
+namespace cuda {
+// The same on a GPU, f32. With ctx.has_bf16_products on tensor cores, where keys are values and C is a multiple of 16 up to 512.
+// Leaves no statistics.
+TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys, const Param& sinks, bool wants_mass);
+}  // namespace cuda
+
 }  // namespace vitrine

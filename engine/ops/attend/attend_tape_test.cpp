@@ -16,31 +16,48 @@ struct Case {
 
 Offsets entry_offsets(const Offsets& rows, int64_t ratio) {
     Offsets e{0};
-    for (int64_t i = 0; i < n_segments(rows); ++i) e.push_back(e.back() + (ratio > 0 ? (rows[i + 1] - rows[i]) / ratio : 0));
+    for (int64_t i = 0; i < n_segments(rows); ++i)
+        e.push_back(e.back() + (ratio > 0 ? (rows[i + 1] - rows[i]) / ratio : 0));
     return e;
 }
 
 // Distinct entries, some of them not complete yet, some -1.
-Tensor choose(const Case& c, std::vector<int32_t>& memory) {
+std::vector<int32_t> choose(const Case& c) {
+    std::vector<int32_t> memory;
     if (c.n_chosen == 0) return {};
     for (int64_t s = 0; s < n_segments(c.rows); ++s)
         for (int64_t p = 0; p < c.rows[s + 1] - c.rows[s]; ++p)
-            for (int64_t i = 0; i < c.n_chosen; ++i) memory.push_back(i == p % 5 ? -1 : static_cast<int32_t>((p * 7 + i * 3) % 11));
-    return {memory.data(), DType::i32, {c.rows.back(), c.n_chosen}};
+            for (int64_t i = 0; i < c.n_chosen; ++i)
+                memory.push_back(i == p % 5 ? -1 : static_cast<int32_t>((p * 7 + i * 3) % 11));
+    return memory;
+}
+
+// f32, from wherever ctx runs.
+std::vector<float> values_of(Ctx& ctx, const Tensor& x) {
+    std::vector<float> v(static_cast<size_t>(x.count()));
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            ctx.cuda->download(v.data(), x.data, v.size() * 4);
+            ctx.cuda->sync();
+            return v;
+        }
+    std::copy_n(x.f32(), x.count(), v.begin());
+    return v;
 }
 
 // Every query by itself, in double.
-std::vector<double> plain(const Case& c, const Tensor& q, const Tensor& kv, const Tensor& e, const Tensor& chosen,
-                          const Param& sinks) {
+std::vector<double> plain(const Case& c, const Tensor& q, const Tensor& kv, const Tensor& e,
+                          const std::vector<int32_t>& chosen, const Param& sinks) {
     const Offsets entries = entry_offsets(c.rows, c.ratio);
     std::vector<double> out;
     for (int64_t s = 0; s < n_segments(c.rows); ++s)
         for (int64_t t = c.rows[s]; t < c.rows[s + 1]; ++t) {
             const int64_t p = t - c.rows[s];
             std::vector<const float*> seen;
-            for (int64_t i = std::max<int64_t>(0, p - c.window + 1); i <= p; ++i) seen.push_back(kv.row<float>(c.rows[s] + i));
+            for (int64_t i = std::max<int64_t>(0, p - c.window + 1); i <= p; ++i)
+                seen.push_back(kv.row<float>(c.rows[s] + i));
             for (int64_t i = 0; c.ratio > 0 && i < (p + 1) / c.ratio; ++i) {
-                const auto* list = chosen.empty() ? nullptr : chosen.row<int32_t>(t);
+                const auto* list = chosen.empty() ? nullptr : chosen.data() + t * c.n_chosen;
                 if (!list || std::find(list, list + c.n_chosen, i) < list + c.n_chosen)
                     seen.push_back(e.row<float>(entries[s] + i));
             }
@@ -70,15 +87,26 @@ void check_case(const Case& c) {
     const size_t q = check.input({c.rows.back(), c.n_heads, c.c}, 2), kv = check.input({c.rows.back(), 1, c.c}, 2);
     const size_t e = entries.back() > 0 ? check.input({entries.back(), c.c}, 2) : 0;
     check.param(sinks, {c.n_heads});
-    std::vector<int32_t> memory;
-    const Tensor chosen = choose(c, memory);
+    const std::vector<int32_t> chosen = choose(c);
+    const bool has_entries = entries.back() > 0;
+    std::vector<double> expected;
+    std::vector<float> mass;
+    check.bf16_tolerance = 2e-2;
     check.run([&](Ctx& ctx) {
-        const TapeKeys keys{check.at(kv), check.at(kv), c.window, c.rows, entries.back() > 0 ? check.at(e) : Tensor{},
-                            entries, c.ratio, chosen, c.softcap};
-        const TapeAttention a = attend_on_tape(ctx, check.at(q), keys, sinks);
-        if (ctx.dtype == DType::f32) {
-            const std::vector<double> expected = plain(c, check.at(q), check.at(kv), keys.entries_SC, chosen, sinks);
-            for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(a.o_THV.f32()[i], expected[i], 5e-6) << i;
+        const Tensor places = chosen.empty() ? Tensor{} : test::place_ints(ctx, {c.rows.back(), c.n_chosen}, chosen);
+        const TapeKeys keys{check.at(kv), check.at(kv), c.window, c.rows,   has_entries ? check.at(e) : Tensor{},
+                            entries,      c.ratio,      places,   c.softcap};
+        const TapeAttention a = attend_on_tape(ctx, check.at(q), keys, sinks, has_entries);
+        if (ctx.dtype != DType::f32) return std::vector{a.o_THV};
+        const std::vector<float> o = values_of(ctx, a.o_THV),
+                                 m = has_entries ? values_of(ctx, a.mass_TS) : std::vector<float>{};
+        if (!ctx.cuda) expected = plain(c, check.at(q), check.at(kv), keys.entries_SC, chosen, sinks), mass = m;
+        const double tolerance = !ctx.cuda ? 5e-6 : ctx.has_bf16_products ? 2e-2 : 1e-5;
+        for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(o[i], expected[i], tolerance) << i;
+        EXPECT_EQ(m.size(), mass.size());
+        for (size_t i = 0; i < m.size(); ++i) {
+            EXPECT_NEAR(m[i], mass[i], tolerance * static_cast<double>(c.n_heads)) << i;
+            EXPECT_EQ(m[i] > 0, mass[i] > 0) << i;
         }
         return std::vector{a.o_THV};
     });
@@ -94,8 +122,22 @@ TEST(AttendTape, window_gradients_match_differences) {
 TEST(AttendTape, entry_gradients_match_differences) {
     check_case({{0, 13, 15, 46}, 3, 5, 6, 4});
     check_case({{0, 75}, 4, 8, 9, 7});
-    check_case({{0, 3, 5}, 2, 3, 2, 4});      // no entry at all
+    check_case({{0, 3, 5}, 2, 3, 2, 4});  // no entry at all
     check_case({{0, 46, 90}, 3, 5, 6, 4, 4});
+}
+
+// Sizes of the GPU's tensor cores: whole and partial tiles of 64 rows and 64 keys, many short segments, every width of
+// a tile.
+TEST(AttendTape, wide_heads) {
+    check_case({{0, 70}, 6, 32, 33, 4});
+    check_case({{0, 3, 23, 24, 60, 61, 81}, 8, 16, 20, 4, 3});
+    check_case({{0, 150}, 3, 48, 64, 2, 9});
+    check_case({{0, 35, 68}, 6, 64, 12, 4, 4});
+    check_case({{0, 40}, 2, 64, 16, 0, 0, 1.5});
+    check_case({{0, 21, 40}, 5, 128, 7, 3, 0, 2});
+    check_case({{0, 19, 40}, 3, 160, 11, 4, 2});
+    check_case({{0, 13, 37}, 16, 272, 9, 4});
+    check_case({{0, 9, 12}, 70, 32, 4, 2});  // a query's heads fill more than a tile
 }
 
 TEST(AttendTape, soft_cap_gradients_match_differences) {
@@ -121,7 +163,8 @@ TEST(AttendTape, largest_logit_of_each_head) {
             for (int64_t t = 0; t < 40; ++t)
                 for (int64_t k = std::max<int64_t>(t < 19 ? 0 : 19, t - 5); k <= t; ++k) {
                     double dot = 0;
-                    for (int i = 0; i < 5; ++i) dot += static_cast<double>(q.f32()[(t * 3 + h) * 5 + i]) * kv.row<float>(k)[i];
+                    for (int i = 0; i < 5; ++i)
+                        dot += static_cast<double>(q.f32()[(t * 3 + h) * 5 + i]) * kv.row<float>(k)[i];
                     const double logit = dot / std::sqrt(5.0);
                     top = std::max(top, cap > 0 ? cap * std::tanh(logit / cap) : logit);
                 }
@@ -135,7 +178,8 @@ TEST(AttendTape, separate_keys_and_values) {
         test::GradCheck check;
         Param sinks;
         const Offsets rows{0, 11, 75};
-        const size_t q = check.input({75, heads, 5}), k = check.input({75, groups, 5}), v = check.input({75, groups, 7});
+        const size_t q = check.input({75, heads, 5}), k = check.input({75, groups, 5}),
+                     v = check.input({75, groups, 7});
         check.param(sinks, {heads});
         check.run([&, heads = heads](Ctx& ctx) {
             const TapeKeys keys{check.at(k), check.at(v), 75, rows, {}, {}, 0, {}};
