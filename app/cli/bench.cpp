@@ -229,7 +229,7 @@ int run_bench(const Args& args) {
     if (!o.parse(args)) return 0;
 
     Interrupt interrupt;
-    if (is_training) return bench_train(preset, n_steps, model.threads, is_json, interrupt.begin()), 0;
+    if (is_training) return bench_train(preset, n_steps, model.threads, model.gpu(), is_json, interrupt.begin()), 0;
     const auto engine = load_engine(model);
     const std::stop_token stop = interrupt.begin();
     BenchReport r;

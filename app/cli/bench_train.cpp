@@ -66,14 +66,41 @@ std::vector<OpShare> shares(const Trainer& t, int64_t n_steps) {
     return all;
 }
 
+// The host only queues the work: no times by op, and internals have no twin there.
+void bench_on_gpu(Trainer& trainer, const TrainPreset& preset, int64_t n_steps, bool is_json, std::stop_token stop) {
+    run_steps(trainer, 3, stop);  // memory is there
+    std::vector<double> seconds;
+    for (int64_t i = 0; i < n_steps; ++i) seconds.push_back(run_steps(trainer, 1, stop));
+    const double step = median(seconds);
+    const auto n_tokens = static_cast<double>(trainer.config().batch * trainer.config().sequence_length);
+    const ParamCount params = count_params(preset.model);
+    const double tflops = 6e-12 * static_cast<double>(params.active) * n_tokens / step;
+    uint64_t used = 0;
+    if constexpr (kHasCuda) used = trainer.place().gpu()->gpu().total_bytes - trainer.place().gpu()->free_bytes();
+    if (is_json) {
+        Json j = Json::object();
+        j.set("preset", preset.name), j.set("train.tokens_per_s", n_tokens / step), j.set("train.step_ms", step * 1e3);
+        j.set("train.tflop_per_s", tflops), j.set("bytes.used", static_cast<int64_t>(used));
+        std::printf("%s\n", j.dump().c_str());
+        return;
+    }
+    std::printf("training   %s: %.2f M parameters, %.2f M active\n", preset.name, static_cast<double>(params.total) * 1e-6,
+                static_cast<double>(params.active) * 1e-6);
+    std::printf("speed      %8.0f tokens/s, %.1f ms a step of %.0f tokens, median of %lld steps\n", n_tokens / step, step * 1e3,
+                n_tokens, static_cast<long long>(n_steps));
+    std::printf("products   %8.1f TFLOP/s counting 6 per active parameter and token\n", tflops);
+    std::printf("memory     %8.2f GiB of the GPU's in use\n", static_cast<double>(used) / (1 << 30));
+}
+
 }  // namespace
 
-void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_threads, bool is_json, std::stop_token stop) {
+void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_threads, int gpu, bool is_json, std::stop_token stop) {
     const TrainPreset& preset = train_preset(preset_name);
     TrainConfig config = preset.train;
     config.metrics = MetricsLevel::few;
     const int threads = n_threads > 0 ? static_cast<int>(n_threads) : static_cast<int>(std::thread::hardware_concurrency());
-    Trainer trainer(preset.model, fresh_weights(preset.model, config), config, threads);
+    Trainer trainer(preset.model, fresh_weights(preset.model, config), config, threads, gpu);
+    if (gpu != kCpu) return bench_on_gpu(trainer, preset, n_steps, is_json, stop);
     const double peak = measure_peak(threads);
     run_steps(trainer, 3, stop);  // memory is there, the scratch has grown
     const auto n_tokens = static_cast<double>(config.batch * config.sequence_length);

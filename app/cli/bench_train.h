@@ -7,6 +7,6 @@
 namespace vitrine::cli {
 
 // Trains the preset for n_steps and prints what it took. n_threads 0: one per core.
-void bench_train(const std::string& preset, int64_t n_steps, int64_t n_threads, bool is_json, std::stop_token stop);
+void bench_train(const std::string& preset, int64_t n_steps, int64_t n_threads, int gpu, bool is_json, std::stop_token stop);
 
 }  // namespace vitrine::cli

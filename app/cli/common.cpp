@@ -28,7 +28,7 @@ void add_model_options(Options& o, ModelArgs& m) {
         .integer("-t, --threads", 1, 1024, &m.threads, "threads; one per core when not given");
 }
 
-int ModelArgs::gpu() const {
+int gpu_number(const std::string& device) {
     if (device == "cpu") return kCpu;
     if (device == "cuda") return 0;
     int n = 0;

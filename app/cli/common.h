@@ -16,12 +16,15 @@ struct EngineOptions;
 
 namespace vitrine::cli {
 
+// Of --device: kCpu, or a GPU's number; UsageError.
+int gpu_number(const std::string& device);
+
 struct ModelArgs {
     std::string folder, numerics = "exact", device = "cpu";  // folder empty: the shipped model
     int64_t context = 0, threads = 0;
     std::string folder_or_shipped() const;
     Numerics numerics_mode() const { return numerics == "reference" ? Numerics::reference : Numerics::exact; }
-    int gpu() const;             // kCpu, or a GPU's number; UsageError
+    int gpu() const { return gpu_number(device); }
     EngineOptions options() const;
 };
 void add_model_options(Options& options, ModelArgs& m);

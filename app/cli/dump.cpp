@@ -36,7 +36,7 @@ void dump_gradients(const ModelArgs& m, const std::string& tokens, const std::st
     const TrainConfig c = plain_loss(is_f64 ? TrainDType::f64 : TrainDType::f32, tokens);
     const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int n_threads = m.threads ? static_cast<int>(m.threads) : n_cores;
-    Trainer trainer(config, load_weights(folder, config), c, n_threads);
+    Trainer trainer(config, load_weights(folder, config), c, n_threads, m.gpu());
     const LossAndGradients result = trainer.gradients(trainer.data().batch(0));
     const std::vector<NamedGradient> gradients = gradients_by_file_name(trainer);
     std::vector<NamedArray> arrays = {{"loss", DType::f64, {1}, &result.loss, sizeof result.loss}};

@@ -22,7 +22,7 @@ namespace vitrine::cli {
 namespace {
 
 struct TrainArgs {
-    std::string from, preset, config, run, rewind, tokens, dtype, experiment, arm;
+    std::string from, preset, config, run, rewind, tokens, dtype, experiment, arm, device = "cpu";
     std::vector<std::string> sets;
     int64_t steps = -1, seed = -1, at_step = -1, threads = 0;
     bool resumes = false, is_controlled = false, lists_keys = false;
@@ -114,7 +114,7 @@ void print_line(const StepReport& r) {
 int run_without_folder(const TrainArgs& a, int n_threads) {
     const Beginning b = beginning(a);
     Interrupt interrupt;
-    Trainer trainer(b.model, weights_of(b), b.train, n_threads);
+    Trainer trainer(b.model, weights_of(b), b.train, n_threads, gpu_number(a.device));
     const std::stop_token stop = interrupt.begin();
     while (!trainer.is_done()) {
         const StepReport r = trainer.step(stop);
@@ -192,8 +192,8 @@ int run_train(const Args& given) {
     }
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
-              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2. --experiment NAME runs the lab's experiments, --list "
-              "names them.");
+              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small,\ngpu-large. --experiment NAME runs the lab's experiments, --list names "
+              "them.");
     o.text("--from", "DIR", &a.from, "checkpoint to begin with")
         .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")
         .text("--config", "FILE", &a.config, "{\"model\": ..., \"train\": ...}, or a run's run.json: repeats it")
@@ -211,7 +211,8 @@ int run_train(const Args& given) {
         .flag("--control", &a.is_controlled, "take pause, resume, step, stop, checkpoint and set KEY VALUE from stdin")
         .text("--experiment", "NAME", &a.experiment, "with --arm: one run of the lab; --set sets its knobs")
         .text("--arm", "NAME", &a.arm, "which arm of it; recorded in the run")
-        .integer("-t, --threads", 1, 1024, &a.threads, "threads; one per core when not given");
+        .integer("-t, --threads", 1, 1024, &a.threads, "threads; one per core when not given")
+        .text("--device", "cpu|cuda[:N]", &a.device, "where it runs; the bits are those of one build and kind of device");
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;
     const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -221,7 +222,7 @@ int run_train(const Args& given) {
     if (a.run.empty()) return run_without_folder(a, n_threads);
     Interrupt interrupt;
     RunOptions options;
-    options.n_threads = n_threads;
+    options.n_threads = n_threads, options.gpu = gpu_number(a.device);
     const auto run = open_run(a, options);
     TrainControl control(a.is_controlled);
     return drive(*run, control, interrupt);

@@ -69,6 +69,13 @@ void Tape::backward(Ctx& ctx) {
     nodes_.clear();
 }
 
+Tape& Tape::inner() {
+    if (!inner_) inner_ = std::make_unique<Tape>(true, device_);
+    inner_->clear();
+    inner_->bound_ = bound_;
+    return *inner_;
+}
+
 void Tape::clear() {
     nodes_.clear();
     grads_.clear();

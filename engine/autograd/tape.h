@@ -5,6 +5,7 @@
 // the address of its first element: a reshaped view shares the gradient, a view that starts elsewhere is another value.
 #pragma once
 #include <functional>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -31,8 +32,9 @@ class Tape {
 
     void unbind() { bound_.clear(); }
 
-    // What is bound here is bound in `other` too (recomputation runs on a tape of its own).
-    void share_leaves(Tape& other) const { other.bound_.insert(bound_.begin(), bound_.end()); }
+    // An empty tape for work inside a node of this one (recomputation), with the leaves that are bound here. One at a time; its
+    // memory is kept for the next.
+    Tape& inner();
 
     // The gradient of a value; zeros when it is first asked for.
     Tensor grad(const Tensor& x);
@@ -68,6 +70,7 @@ class Tape {
     std::unordered_map<const void*, Tensor> grads_, bound_;
     Arena arena_;
     size_t used_bytes_ = 0;
+    std::unique_ptr<Tape> inner_;
 };
 
 // f(T{}) with T float or double, by the dtype of activations.

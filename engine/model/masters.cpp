@@ -2,10 +2,7 @@
 #include "engine/model/masters.h"
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 
-#include "engine/base/checked.h"
 #include "engine/model/roles.h"
 
 namespace vitrine {
@@ -24,9 +21,6 @@ ParamRole role_of(const std::string& name) {
     return ParamRole::matrix;
 }
 
-constexpr uint64_t kAlign = 64;
-uint64_t aligned(uint64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
-
 }  // namespace
 
 const char* param_role_name(ParamRole r) {
@@ -34,11 +28,13 @@ const char* param_role_name(ParamRole r) {
     return kNames[static_cast<int>(r)];
 }
 
-Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype) {
-    VITRINE_ASSERT(dtype == DType::f32 || dtype == DType::f64);
+Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place) : place_(place) {
+    VITRINE_ASSERT(dtype == DType::f32 || (dtype == DType::f64 && !place.gpu()));
     const uint64_t item = dtype_bits(dtype) / 8;
+    const auto aligned = [&](uint64_t n) { return (n + place_.alignment() - 1) / place_.alignment() * place_.alignment(); };
     auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
-        if (storage == Storage::table || p.empty()) return;
+        if (p.empty()) return;
+        if (storage == Storage::table) return move_table(p);
         const int groups = ends_with(name, "attn.wo_a.weight") ? config.o_groups : 1;
         leaves_.push_back({name, &p, role_of(name), groups, {}});
         master_bytes_ += aligned(static_cast<uint64_t>(shape.count()) * item);
@@ -48,22 +44,23 @@ Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype) 
     if (n_mtp > 0) mtp_roles(weights, config, visit);
     for (const Leaf& l : leaves_)
         if (l.role != ParamRole::router_bias) gradient_bytes_ += aligned(static_cast<uint64_t>(l.param->shape.count()) * item);
-    memory_.reset(new (std::nothrow) std::byte[master_bytes_ + gradient_bytes_ + kAlign]);
-    if (!memory_)
-        throw Error(ErrorKind::out_of_memory, "no memory for master weights and gradients: " +
-                                                  std::to_string((master_bytes_ + gradient_bytes_) >> 20) + " MiB");
-    auto* at = reinterpret_cast<std::byte*>(aligned(reinterpret_cast<uintptr_t>(memory_.get())));
+    memory_ = place_.zeros(master_bytes_ + gradient_bytes_, "master weights and gradients");
+    std::byte* at = memory_.get();
     gradients_ = at + master_bytes_;
     std::byte* next_gradient = gradients_;
-    std::memset(at, 0, master_bytes_ + gradient_bytes_);
+    std::vector<std::byte> widened;
     for (Leaf& l : leaves_) {
         Param& p = *l.param;
         const Tensor master{at, dtype, p.shape};
         std::vector<float> row(static_cast<size_t>(p.view.in));
+        widened.resize(tensor_bytes(master));
         for (int64_t r = 0; r < p.view.out; ++r) {
             p.widen_row(r, row.data());
-            with_real(dtype, [&](auto real) { std::copy(row.begin(), row.end(), master.as<decltype(real)>() + r * p.view.in); });
+            with_real(dtype, [&](auto real) {
+                std::copy(row.begin(), row.end(), reinterpret_cast<decltype(real)*>(widened.data()) + r * p.view.in);
+            });
         }
+        place_.write(master.data, widened.data(), widened.size());
         p.master = master;
         p.view = {master.data, nullptr, dtype, DType::f8_e8m0, p.view.out, p.view.in, 0, 0};
         p.owner = memory_;
@@ -75,11 +72,19 @@ Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype) 
     }
 }
 
+void Masters::move_table(Param& p) {
+    if (!place_.gpu()) return;
+    tables_.push_back(place_.zeros(p.bytes(), "a routing table"));
+    place_.write(tables_.back().get(), p.view.data, p.bytes());
+    p.view.data = tables_.back().get();
+    p.owner = tables_.back();
+}
+
 void Masters::bind(Tape& tape) const {
     for (const Leaf& l : leaves_)
         if (!l.gradient.empty()) tape.bind(l.param->master, l.gradient);
 }
 
-void Masters::clear_gradients() { std::memset(gradients_, 0, gradient_bytes_); }
+void Masters::clear_gradients() { place_.clear(gradients_, gradient_bytes_); }
 
 }  // namespace vitrine

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/autograd/tape.h"
+#include "engine/model/place.h"
 #include "engine/model/weights.h"
 
 namespace vitrine {
@@ -28,21 +29,26 @@ struct Leaf {
     Tensor gradient;         // the master's dtype and shape; empty for router_bias
 };
 
-// Owns masters and gradients; `weights` must not move. Tables (tid2eid) stay as they are.
+// Owns masters and gradients; `weights` must not move. Tables (tid2eid) stay as they are, or are copied to the GPU.
 class Masters {
   public:
-    // Copies every parameter, widened to `dtype` (f32 or f64). Error(out_of_memory) with the bytes.
-    Masters(ModelWeights& weights, const ModelConfig& config, DType dtype);
+    // Copies every parameter, widened to `dtype` (f32 or f64; on a GPU f32), to `place`. A layer's experts lie at equal distances.
+    // Error(out_of_memory) with the bytes.
+    Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place = Place{});
     std::vector<Leaf>& leaves() { return leaves_; }
     const std::vector<Leaf>& leaves() const { return leaves_; }
     void bind(Tape& tape) const;   // all gradients
     void clear_gradients();
+    const Place& place() const { return place_; }
     uint64_t master_bytes() const { return master_bytes_; }
     uint64_t gradient_bytes() const { return gradient_bytes_; }
 
   private:
+    void move_table(Param& p);
     std::vector<Leaf> leaves_;
-    std::shared_ptr<std::byte[]> memory_;
+    Place place_;
+    std::shared_ptr<std::byte> memory_;
+    std::vector<std::shared_ptr<std::byte>> tables_;
     uint64_t master_bytes_ = 0, gradient_bytes_ = 0;
     std::byte* gradients_ = nullptr;
 };

@@ -124,22 +124,28 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
 
 namespace {
 
+void copy_values(Ctx& ctx, const Tensor& to, const Tensor& from) {
+    const size_t bytes = static_cast<size_t>(from.count()) * dtype_bits(from.dtype) / 8;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return ctx.cuda->copy(to.data, from.data, bytes);
+    std::memcpy(to.data, from.data, bytes);
+}
+
 // The block's input is kept and its values are made again when the gradient arrives, on a tape of their own.
 Tensor recomputed_block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
                         const std::shared_ptr<BatchAngles>& angles) {
     const Tensor y_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
     {
         const Arena::Scope scratch(ctx.arena);
-        Tape none(false);
+        Tape none(false, ctx.cuda);
         Ctx forward_only = ctx;
         forward_only.tape = &none;
         const Tensor y = block(forward_only, c, w, l, x_TND, batch, *angles);
-        std::memcpy(y_TND.data, y.data, static_cast<size_t>(y.count()) * dtype_bits(y.dtype) / 8);
+        copy_values(ctx, y_TND, y);
     }
     ctx.tape->record([=, &c, &w](Ctx& outer) {
         if (!outer.tape->has_grad(y_TND)) return;
-        Tape inner;
-        outer.tape->share_leaves(inner);
+        Tape& inner = outer.tape->inner();
         inner.bind(x_TND, outer.tape->grad(x_TND));
         Ctx again = outer;
         again.tape = &inner, again.watch = nullptr, again.probes = nullptr, again.layer = l;

@@ -37,14 +37,17 @@ void make_folder(const std::string& path) {
 void write_weights(Trainer& t, const std::string& path) {
     std::vector<NamedArray> arrays;
     std::vector<std::vector<float>> narrowed;
+    std::vector<HostBytes> kept;
     auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
         if (p.empty()) return;
         if (storage == Storage::table) {
-            arrays.push_back({name, p.view.dtype, dims(shape), p.view.data, p.bytes()});
+            kept.push_back(t.place().read({const_cast<void*>(p.view.data), p.view.dtype, shape}));
+            arrays.push_back({name, p.view.dtype, dims(shape), kept.back().data, p.bytes()});
             return;
         }
         const auto n = static_cast<uint64_t>(shape.count());
-        const void* data = p.master.data;
+        kept.push_back(t.place().read(p.master));
+        const void* data = kept.back().data;
         if (p.master.dtype == DType::f64) {
             const double* x = p.master.as<double>();
             narrowed.emplace_back(x, x + n);
@@ -121,7 +124,7 @@ void write_checkpoint(Trainer& trainer, const ModelTexts& texts, const std::stri
     write_file_atomic(manifest, j.dump(1) + "\n");
 }
 
-LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads) {
+LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu) {
     const std::string manifest = folder + "/" + run_folder::kManifest;
     const Json j = Json::parse(read_file(manifest, kMaxText), manifest, {.max_bytes = kMaxText});
     if (j.at("version").as_int() != kVersion)
@@ -138,7 +141,7 @@ LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads) {
     const Json& state = j.at("state");
     c.config = train_config_from_json(state.at("config"), manifest);
     c.step = j.at("step").as_int();
-    c.trainer = std::make_unique<Trainer>(c.model, load_weights(folder, c.model), c.config, n_threads);
+    c.trainer = std::make_unique<Trainer>(c.model, load_weights(folder, c.model), c.config, n_threads, gpu);
     std::map<std::string, Trainer::State::Array> arrays;
     auto add = [&](const std::string& name, const RawTensor& t) { arrays[name] = {name, t.dtype, t.shape, t.data, t.bytes}; };
     const auto weights = read_safetensors(folder + "/" + kModel), rest = read_safetensors(folder + "/" + kState);

@@ -1,7 +1,12 @@
 // A model from nothing, in memory.
 #include "engine/train/fresh.h"
 
+#include <algorithm>
+#include <functional>
+#include <thread>
+
 #include "engine/base/rng.h"
+#include "engine/device/pool.h"
 #include "engine/model/config.h"
 #include "engine/model/residual/residual.h"
 #include "engine/model/roles.h"
@@ -52,16 +57,17 @@ void fill_table(const std::string& name, const ModelConfig& c, const TrainConfig
 ModelWeights fresh_weights(const ModelConfig& config, const TrainConfig& train) {
     throw_if_any(validate(config, "the model"));
     ModelWeights w;
+    std::vector<std::function<void()>> fills;  // a tensor's values depend on nothing but its name: in any order
     auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
         auto values = std::make_shared<Values>();
         const auto n = static_cast<size_t>(shape.count());
         const bool is_table = storage == Storage::table;
         if (is_table) {
             values->ids.resize(n);
-            fill_table(name, config, train, shape, values->ids);
+            fills.push_back([=, &config, &train] { fill_table(name, config, train, shape, values->ids); });
         } else {
             values->floats.resize(n);
-            fill(name, shape, config, train, values->floats);
+            fills.push_back([=, &config, &train] { fill(name, shape, config, train, values->floats); });
         }
         p.name = name, p.shape = shape;
         p.view.data = is_table ? static_cast<const void*>(values->ids.data()) : values->floats.data();
@@ -72,6 +78,10 @@ ModelWeights fresh_weights(const ModelConfig& config, const TrainConfig& train) 
     };
     trunk_roles(w, config, visit);
     if (config.n_mtp_layers > 0) mtp_roles(w, config, visit);
+    Pool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    pool.parallel_for(static_cast<int64_t>(fills.size()), 1, [&](int64_t f0, int64_t f1) {
+        for (int64_t f = f0; f < f1; ++f) fills[static_cast<size_t>(f)]();
+    });
     const ParamCount count = count_params(config);
     w.n_params = count.total, w.n_active_params = count.active;
     return w;

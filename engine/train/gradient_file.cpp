@@ -31,9 +31,10 @@ std::vector<NamedGradient> gradients_by_file_name(Trainer& trainer) {
         const FusedPart at = fused_part(l.param->name);
         const Shape& s = l.param->shape;
         const uint64_t bytes = static_cast<uint64_t>(s.count()) * dtype_bits(l.gradient.dtype) / 8;
+        const HostBytes gradient = trainer.place().read(l.gradient);
         if (at.expert < 0) {
             NamedGradient g{at.name, {s.n.begin(), s.n.begin() + s.rank}, l.gradient.dtype, std::vector<std::byte>(bytes)};
-            std::memcpy(g.bytes.data(), l.gradient.data, bytes);
+            std::memcpy(g.bytes.data(), gradient.data, bytes);
             all.push_back(std::move(g));
             continue;
         }
@@ -44,7 +45,7 @@ std::vector<NamedGradient> gradients_by_file_name(Trainer& trainer) {
             all.push_back({at.name, {n_experts, rows, s[1]}, l.gradient.dtype,
                            std::vector<std::byte>(bytes * (is_half ? 2 : 1) * static_cast<uint64_t>(n_experts))});
         const uint64_t first = static_cast<uint64_t>(at.expert) * (is_half ? 2 : 1) + (at.part == FusedPart::Part::up ? 1 : 0);
-        std::memcpy(all[place->second].bytes.data() + first * bytes, l.gradient.data, bytes);
+        std::memcpy(all[place->second].bytes.data() + first * bytes, gradient.data, bytes);
     }
     return all;
 }

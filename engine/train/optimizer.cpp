@@ -2,16 +2,11 @@
 #include "engine/train/optimizer.h"
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 
 #include "engine/ops/muon/muon.h"
 
 namespace vitrine {
 namespace {
-
-constexpr uint64_t kAlign = 64;
-uint64_t aligned(uint64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 bool has(const std::string& s, const char* part) { return s.find(part) != std::string::npos; }
 
@@ -37,16 +32,11 @@ bool decays(const Leaf& leaf, DecayScope scope) {
 Optimizer::Optimizer(OptimizerKind kind, Masters& masters) : kind_(kind), masters_(masters) {
     const auto& leaves = masters.leaves();
     first_.resize(leaves.size()), second_.resize(leaves.size()), updates_.resize(leaves.size());
-    auto bytes_of = [](const Leaf& l) {
-        return aligned(static_cast<uint64_t>(l.gradient.count()) * dtype_bits(l.gradient.dtype) / 8);
-    };
     for (const Leaf& l : leaves)
-        if (const MovedBy by = moved_by(l, kind); by != MovedBy::sign_rule) bytes_ += bytes_of(l) * (by == MovedBy::adamw ? 2 : 1);
-    memory_.reset(new (std::nothrow) std::byte[bytes_ + kAlign]);
-    if (!memory_)
-        throw Error(ErrorKind::out_of_memory, "no memory for the optimizer: " + std::to_string(bytes_ >> 20) + " MiB");
-    auto* at = reinterpret_cast<std::byte*>(aligned(reinterpret_cast<uintptr_t>(memory_.get())));
-    std::memset(at, 0, bytes_);
+        if (const MovedBy by = moved_by(l, kind); by != MovedBy::sign_rule)
+            bytes_ += aligned(tensor_bytes(l.gradient)) * (by == MovedBy::adamw ? 2 : 1);
+    memory_ = masters.place().zeros(bytes_, "the optimizer");
+    std::byte* at = memory_.get();
     for (size_t i = 0; i < leaves.size(); ++i) {
         const MovedBy by = moved_by(leaves[i], kind);
         if (by == MovedBy::sign_rule) continue;
@@ -55,9 +45,14 @@ Optimizer::Optimizer(OptimizerKind kind, Masters& masters) : kind_(kind), master
     }
 }
 
+uint64_t Optimizer::aligned(uint64_t n_bytes) const {
+    const uint64_t to = masters_.place().alignment();
+    return (n_bytes + to - 1) / to * to;
+}
+
 Tensor Optimizer::add_moment(const char* kind, const Leaf& leaf, std::byte*& at) {
     const Tensor t{at, leaf.gradient.dtype, leaf.gradient.shape};
-    at += aligned(static_cast<uint64_t>(t.count()) * dtype_bits(t.dtype) / 8);
+    at += aligned(tensor_bytes(t));
     moments_.push_back({kind + leaf.name, t});
     return t;
 }
@@ -110,13 +105,16 @@ void move_router_biases(Masters& masters, const std::vector<LayerLoad>& loads, i
         double mean = 0;
         for (double n : chosen) mean += n;
         mean /= static_cast<double>(chosen.size());
-        with_real(l.param->master.dtype, [&](auto real) {
+        const Tensor& master = l.param->master;
+        const HostBytes was = masters.place().read(master);
+        with_real(master.dtype, [&](auto real) {
             using T = decltype(real);
-            T* bias = l.param->master.as<T>();
+            std::vector<T> bias(reinterpret_cast<const T*>(was.data), reinterpret_cast<const T*>(was.data) + chosen.size());
             for (size_t e = 0; e < chosen.size(); ++e) {
                 const int sign = (mean > chosen[e]) - (mean < chosen[e]);
                 bias[e] += static_cast<T>(speed * sign);
             }
+            masters.place().write(master.data, bias.data(), bias.size() * sizeof(T));
         });
     }
 }

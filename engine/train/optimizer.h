@@ -34,13 +34,14 @@ class Optimizer {
     uint64_t bytes() const { return bytes_; }
 
   private:
+    uint64_t aligned(uint64_t n_bytes) const;
     Tensor add_moment(const char* kind, const Leaf& leaf, std::byte*& at);
     OptimizerKind kind_;
     Masters& masters_;
     std::vector<Tensor> first_, second_;  // by leaf: mean and square, or momentum and nothing
     std::vector<int64_t> updates_;
     std::vector<Moment> moments_;
-    std::unique_ptr<std::byte[]> memory_;
+    std::shared_ptr<std::byte> memory_;
     uint64_t bytes_ = 0;
 };
 

@@ -1,6 +1,8 @@
 // Named beginnings of runs.
 #include "engine/train/presets.h"
 
+#include "engine/model/init.h"
+
 namespace vitrine {
 namespace {
 
@@ -26,6 +28,13 @@ TrainConfig recipe(int64_t batch, int64_t length, int64_t steps, double lr) {
     return t;
 }
 
+// For measurements: random tokens, so that the size of the work is all that matters.
+TrainConfig measured(int64_t batch) {
+    TrainConfig t = recipe(batch, 1024, 100, 1e-4);
+    t.data = "random", t.products = ProductInputs::bf16, t.init_embedding = 1;
+    return t;
+}
+
 }  // namespace
 
 const std::vector<TrainPreset>& train_presets() {
@@ -34,6 +43,8 @@ const std::vector<TrainPreset>& train_presets() {
          recipe(16, 64, 200, 1e-2)},
         {"mix3-t2", "mix3, 6 layers, width 128, 16 experts", small(128, 4, 32, 16, 128, {0, 0, 4, 8, 4, 8}),
          recipe(32, 128, 1000, 5e-3)},
+        {"gpu-small", "the small model of the GPU measurements, random tokens", preset_config("gpu-small"), measured(32)},
+        {"gpu-large", "the large model of the GPU measurements, random tokens", preset_config("gpu-large"), measured(2)},
     };
     return all;
 }

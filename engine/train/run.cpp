@@ -20,7 +20,7 @@ TrainingRun::TrainingRun(const std::string& folder, std::unique_ptr<Trainer> tra
 std::unique_ptr<TrainingRun> TrainingRun::start(const std::string& folder, const ModelConfig& model, ModelWeights weights,
                                 const TrainConfig& config, const RunDescription& description, const ModelTexts& texts,
                                 const RunOptions& options) {
-    auto trainer = std::make_unique<Trainer>(model, std::move(weights), config, options.n_threads);
+    auto trainer = std::make_unique<Trainer>(model, std::move(weights), config, options.n_threads, options.gpu);
     RunFolder::describe(folder, description, config, model);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(trainer), texts, options));
     run->checkpoint();
@@ -33,7 +33,7 @@ std::unique_ptr<TrainingRun> TrainingRun::resume(const std::string& folder, cons
     if (steps.empty())
         throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": no complete checkpoint to go on from; start it anew");
     const std::string from = checkpoint_folder(folder, steps.back());
-    LoadedCheckpoint c = read_checkpoint(from, options.n_threads);
+    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(c.trainer), ModelTexts::read(from), options));
     run->last_checkpoint_ = steps.back();
     for (const TrainEvent& e : run->folder_.events_from(steps.back(), run_folder::kChange)) {
@@ -55,7 +55,7 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
         for (int64_t s : checkpoint_steps(parent)) known += (known.empty() ? "" : ", ") + std::to_string(s);
         throw_if_any({{parent, "checkpoint", std::to_string(step), "expected one of the steps " + known, ""}});
     }
-    LoadedCheckpoint c = read_checkpoint(from, options.n_threads);
+    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu);
     TrainConfig changed = c.config;
     ConfigFields f = fields(changed);
     for (const std::string& s : changes) f.set(s);
@@ -67,7 +67,7 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
         const bool same_memory = changed.optimizer == c.config.optimizer && changed.dtype == c.config.dtype;
         if (!same_memory)
             throw_if_any({{"", "optimizer, dtype", "", "expected the parent's: its moments go on in the new run", ""}});
-        auto trainer = std::make_unique<Trainer>(c.model, load_weights(from, c.model), changed, options.n_threads);
+        auto trainer = std::make_unique<Trainer>(c.model, load_weights(from, c.model), changed, options.n_threads, options.gpu);
         trainer->restore(arrays, state.rest, from);
         c.trainer = std::move(trainer);
     }

@@ -20,13 +20,13 @@ namespace {
 DType dtype_of(const TrainConfig& c) { return c.dtype == TrainDType::f64 ? DType::f64 : DType::f32; }
 
 // Mean loss of each domain's counted positions.
-void add_domains(const DataSource& data, const TrainBatch& batch, const Tensor& losses_T, const std::string& prefix,
+void add_domains(const DataSource& data, const TrainBatch& batch, const HostBytes& losses_T, DType dtype, const std::string& prefix,
                  std::map<std::string, std::pair<double, int64_t>>& sums) {
     for (const TrainBatch::Sample& s : batch.samples)
         for (int64_t t = s.begin; t < s.end; ++t) {
             if (batch.targets[static_cast<size_t>(t)] < 0) continue;
-            const double loss = with_real(losses_T.dtype, [&](auto real) {
-                return static_cast<double>(losses_T.as<decltype(real)>()[t]);
+            const double loss = with_real(dtype, [&](auto real) {
+                return static_cast<double>(reinterpret_cast<const decltype(real)*>(losses_T.data)[t]);
             });
             auto& [sum, n] = sums[prefix + data.domains()[static_cast<size_t>(s.domain)]];
             sum += loss, ++n;
@@ -34,6 +34,13 @@ void add_domains(const DataSource& data, const TrainBatch& batch, const Tensor& 
 }
 
 }  // namespace
+
+// Memory is used again: nothing of the last step is asked for any more.
+void Trainer::forget_values() {
+    if constexpr (kHasCuda)
+        if (place_.gpu()) place_.gpu()->forget();
+    arena_.clear(), tape_.clear();
+}
 
 // What the tape's nodes refer to stays here until backward is over.
 struct Trainer::Pass {
@@ -44,14 +51,35 @@ struct Trainer::Pass {
     double total = 0;
 };
 
-Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads)
-    : config_(c), model_(std::move(model)), weights_(std::make_unique<ModelWeights>(std::move(weights))),
-      masters_(*weights_, model_, dtype_of(c)), optimizer_(c.optimizer, masters_), data_(make_data(c, model_.vocab_size)),
-      noise_(make_random_tokens(c, model_.vocab_size)), pool_(n_threads) {
+namespace {
+
+Place place_of(const TrainConfig& c, int gpu) {
+    if (gpu == kCpu) return Place{};
+    if (c.dtype == TrainDType::f64)
+        throw_if_any({{"", "dtype", "f64", "expected f32 on a GPU", ""}});
+    if constexpr (kHasCuda) return Place{std::make_shared<cuda::Device>(gpu)};
+    throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);
+}
+
+}  // namespace
+
+Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu)
+    : config_(c), place_(place_of(c, gpu)), model_(std::move(model)),
+      weights_(std::make_unique<ModelWeights>(std::move(weights))), masters_(*weights_, model_, dtype_of(c), place_),
+      optimizer_(c.optimizer, masters_), data_(make_data(c, model_.vocab_size)),
+      noise_(make_random_tokens(c, model_.vocab_size)), pool_(n_threads), arena_(place_.memory(), place_.alignment()),
+      tape_(true, place_.gpu()) {
     check_fit();
 }
 
 Trainer::~Trainer() = default;
+
+Ctx Trainer::context(Tape& tape) {
+    Ctx ctx{arena_, pool_};
+    ctx.dtype = dtype_of(config_), ctx.tape = &tape;
+    ctx.cuda = place_.gpu(), ctx.has_bf16_products = config_.products == ProductInputs::bf16;
+    return ctx;
+}
 
 void Trainer::check_fit() const {
     std::vector<Issue> issues = validate(config_, "");
@@ -61,13 +89,42 @@ void Trainer::check_fit() const {
     if (config_.qk_clip > 0 && model_.variants.q_norm)
         issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it "
                           "the size of the query projection changes no logit", ""});
+    if (place_.gpu()) check_gpu_fit();
+    else if (config_.products == ProductInputs::bf16)
+        issues.push_back({"", "products", "bf16", "expected f32 on the CPU; bf16 needs --device cuda", ""});
+    throw_if_any(issues);
+}
+
+// What has no twin there.
+void Trainer::check_gpu_fit() const {
+    std::vector<Issue> issues;
+    const auto need = [&](bool is_met, const char* key, const char* expected) {
+        if (!is_met) issues.push_back({"", key, "", std::string("expected ") + expected + " when training on a GPU", ""});
+    };
+    need(config_.anticipatory == AnticipatoryMode::off, "anticipatory", "off");
+    need(config_.metrics == MetricsLevel::few, "metrics", "few");
+    need(config_.qk_clip == 0, "qk_clip", "0");
+    need(config_.fp8_activation_scale == ActivationScale::row, "fp8_activation_scale", "row");
+    need(model_.variants.router != RouterKind::top_p, "vitrine.router", "another router than top_p");
     throw_if_any(issues);
 }
 
 bool Trainer::is_noise(int64_t step) const {
     return step >= config_.noise_step && step - config_.noise_step < config_.noise_batches;
 }
-TrainBatch Trainer::batch_of(int64_t step) const { return (is_noise(step) ? noise_ : data_)->batch(step); }
+// Beside a GPU's work the host makes the batches of the next steps: they are functions of (seed, step) alone.
+TrainBatch Trainer::batch_of(int64_t step) {
+    const auto make = [this](int64_t s) { return (is_noise(s) ? noise_ : data_)->batch(s); };
+    if (!place_.gpu()) return make(step);
+    const int64_t n_ahead = std::min<int64_t>(pool_.n_threads(), 16);
+    std::erase_if(coming_, [&](const auto& b) { return b.first < step || b.first > step + n_ahead; });
+    for (int64_t s = step; s <= std::min(step + n_ahead, config_.steps - 1); ++s)
+        if (!coming_.contains(s)) coming_[s] = std::async(std::launch::async, make, s);
+    if (!coming_.contains(step)) return make(step);
+    TrainBatch batch = coming_[step].get();
+    coming_.erase(step);
+    return batch;
+}
 
 // A weight that no loss of this step can reach is left alone: no decay, no update count.
 bool Trainer::is_active(size_t leaf) const {
@@ -116,6 +173,8 @@ void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, P
         p.second = cross_entropy(ctx, logits_TV, p.second_targets, second_weight);
         p.total += second_weight * p.second.value;
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda) ctx.cuda->collect();  // auxiliary losses and loads
     for (const AuxiliaryLoss& l : p.asked.losses) p.total += l.weight * l.value;
 }
 
@@ -133,10 +192,10 @@ std::vector<double> Trainer::gradient_squares(Ctx& ctx) {
 StepReport Trainer::step(std::stop_token stop) {
     StepReport r;
     r.step = step_;
-    arena_.clear(), tape_.clear();
-    Ctx ctx{arena_, pool_};
-    ctx.stop = stop, ctx.dtype = dtype_of(config_), ctx.tape = &tape_;
-    ctx.times = &forward_times_;
+    forget_values();
+    Ctx ctx = context(tape_);
+    ctx.stop = stop;
+    ctx.times = place_.gpu() ? nullptr : &forward_times_;  // a GPU's work is only queued here
     keep_snapshot();
     anticipate(ctx);
 
@@ -169,9 +228,9 @@ StepReport Trainer::step(std::stop_token stop) {
     r.loss = pass.total;
     if (!std::isfinite(pass.total)) return not_finite(std::move(r), "loss");
     activation_bytes_ = arena_.used_bytes();
-    ctx.times = &backward_times_;
+    if (ctx.times) ctx.times = &backward_times_;
     tape_.backward(ctx);
-    ctx.times = &forward_times_;
+    if (ctx.times) ctx.times = &forward_times_;
 
     const std::vector<double> squares = gradient_squares(ctx);
     double sum = 0;
@@ -196,7 +255,7 @@ StepReport Trainer::step(std::stop_token stop) {
     out.add("loss.next", pass.next.value);
     if (pass.second.n_counted > 0) out.add("loss.mtp", pass.second.value);
     std::map<std::string, std::pair<double, int64_t>> domains;
-    if (data_->domains().size() > 1 && !is_noise(step_)) add_domains(*data_, batch, pass.next.losses_T, "loss.", domains);
+    if (data_->domains().size() > 1 && !is_noise(step_)) add_domains(*data_, batch, place_.read(pass.next.losses_T), ctx.dtype, "loss.", domains);
     for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
     out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
     if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
@@ -231,7 +290,7 @@ StepReport Trainer::not_finite(StepReport r, const std::string& what) {
     std::string tensor = first_bad_weight();
     if (!tensor.empty()) tensor = "weight " + tensor;
     if (tensor.empty() && what == "gradient") {
-        Ctx ctx{arena_, pool_};
+        Ctx ctx = context(tape_);
         const std::vector<double> squares = gradient_squares(ctx);
         const auto bad = std::find_if(squares.begin(), squares.end(), [](double s) { return !std::isfinite(s); });
         if (bad != squares.end()) tensor = "gradient of " + masters_.leaves()[static_cast<size_t>(bad - squares.begin())].name;
@@ -308,16 +367,16 @@ void Trainer::anticipate(Ctx& ctx) {
 std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
     std::map<std::string, std::pair<double, int64_t>> sums;
     for (int64_t i = 0; i < config_.eval_batches; ++i) {
-        arena_.clear();
-        Tape none(false);
-        Ctx ctx{arena_, pool_};
-        ctx.stop = stop, ctx.dtype = dtype_of(config_), ctx.tape = &none;
+        forget_values();
+        Tape none(false, place_.gpu());
+        Ctx ctx = context(none);
+        ctx.stop = stop;
         const TrainBatch batch = data_->held_out(i);
         Pass pass;
         forward(ctx, batch, nullptr, pass);
         auto& [sum, n] = sums["eval.loss"];
         sum += pass.next.value * static_cast<double>(pass.next.n_counted), n += pass.next.n_counted;
-        if (data_->domains().size() > 1) add_domains(*data_, batch, pass.next.losses_T, "eval.loss.", sums);
+        if (data_->domains().size() > 1) add_domains(*data_, batch, place_.read(pass.next.losses_T), dtype_of(config_), "eval.loss.", sums);
     }
     std::vector<Scalar> scalars;
     for (const auto& [name, mean] : sums)
@@ -326,9 +385,8 @@ std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
 }
 
 LossAndGradients Trainer::gradients(const TrainBatch& batch) {
-    arena_.clear(), tape_.clear();
-    Ctx ctx{arena_, pool_};
-    ctx.dtype = dtype_of(config_), ctx.tape = &tape_;
+    forget_values();
+    Ctx ctx = context(tape_);
     bind_active();
     Pass pass;
     forward(ctx, batch, nullptr, pass);

@@ -3,6 +3,7 @@
 // Owner: the thread that constructs it; every call comes from there. Nothing here waits or reads a clock: after the same calls
 // the state has the same bits, whatever the number of threads. Pausing is not calling step().
 #pragma once
+#include <future>
 #include <map>
 #include <memory>
 #include <stop_token>
@@ -45,8 +46,9 @@ struct LossAndGradients {        // of one batch, nothing is updated; gradients 
 
 class Trainer {
   public:
-    // Widens every weight to a master in c.dtype. Error(bad_input) when config, data and model do not fit together.
-    Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads);
+    // Widens every weight to a master in c.dtype, on GPU number `gpu` or on the host (kCpu). Error(bad_input) when config, data,
+    // model and device do not fit together; Error(device).
+    Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu = kCpu);
     ~Trainer();
 
     // Batch, forward, backward, clip, update, biases, scalars. skipped: not finite, the batch is left out; stopped: not finite,
@@ -63,6 +65,7 @@ class Trainer {
     const ModelWeights& weights() const { return *weights_; }
     Masters& masters() { return masters_; }
     const DataSource& data() const { return *data_; }
+    const Place& place() const { return place_; }  // of masters, gradients and moments
 
     // Mean losses on held-out batches: "eval.loss", "eval.loss.DOMAIN".
     std::vector<Scalar> evaluate(std::stop_token stop = {});
@@ -97,7 +100,9 @@ class Trainer {
   private:
     struct Pass;
     struct Snapshot;
-    TrainBatch batch_of(int64_t step) const;
+    Ctx context(Tape& tape);
+    void forget_values();
+    TrainBatch batch_of(int64_t step);
     bool is_noise(int64_t step) const;
     void forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& pass);
     std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
@@ -114,11 +119,14 @@ class Trainer {
     double churn_since_last(Ctx& ctx);
     double clip_rate(bool is_clipped);
     std::vector<State::Array> weight_arrays();
+    std::vector<Tensor> weight_tensors();
     Json counters() const;
     void restore_counters(const Json& j, const std::string& file);
     void check_fit() const;
+    void check_gpu_fit() const;
 
     TrainConfig config_;
+    Place place_;
     ModelConfig model_;
     std::unique_ptr<ModelWeights> weights_;
     Masters masters_;
@@ -127,6 +135,7 @@ class Trainer {
     Pool pool_;
     Arena arena_;
     Tape tape_;
+    std::map<int64_t, std::future<TrainBatch>> coming_;  // batches of the next steps, made beside a GPU's work
     OpTimes forward_times_, backward_times_;
     size_t activation_bytes_ = 0;
     int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;

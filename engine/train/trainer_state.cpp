@@ -25,11 +25,18 @@ Json list_of(const std::vector<T>& values) {
 
 }  // namespace
 
+// In one order: what weight_tensors() lists, by name. `data` is where it lies, on a GPU perhaps.
 std::vector<Trainer::State::Array> Trainer::weight_arrays() {
     std::vector<State::Array> arrays;
     for (const Leaf& l : masters_.leaves()) arrays.push_back(array_of("weight/" + l.name, l.param->master));
     for (const Optimizer::Moment& m : optimizer_.moments()) arrays.push_back(array_of(m.name, m.value));
     return arrays;
+}
+std::vector<Tensor> Trainer::weight_tensors() {
+    std::vector<Tensor> tensors;
+    for (const Leaf& l : masters_.leaves()) tensors.push_back(l.param->master);
+    for (const Optimizer::Moment& m : optimizer_.moments()) tensors.push_back(m.value);
+    return tensors;
 }
 
 Json Trainer::counters() const {
@@ -62,6 +69,13 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
 Trainer::State Trainer::state() {
     State s;
     s.arrays = weight_arrays();
+    if (place_.gpu()) {
+        const std::vector<Tensor> there = weight_tensors();
+        for (size_t i = 0; i < there.size(); ++i) {
+            s.owned.push_back(place_.read(there[i]).copy);
+            s.arrays[i].data = s.owned.back().data();
+        }
+    }
     s.rest = counters();
     s.rest.set("config", to_json(config_));
     Json kept = Json::array();
@@ -92,23 +106,23 @@ Trainer::State Trainer::state() {
 
 void Trainer::restore(const std::map<std::string, State::Array>& arrays, const Json& rest, const std::string& file) {
     std::vector<Issue> issues;
-    auto copy = [&](const std::string& name, const State::Array& to, void* data) {
+    auto copy = [&](const std::string& name, const State::Array& to, void* data, auto&& write) {
         const auto at = arrays.find(name);
         if (at == arrays.end() || at->second.bytes != to.bytes || at->second.dtype != to.dtype)
             issues.push_back({file, name, at == arrays.end() ? "(missing)" : dtype_name(at->second.dtype),
                               "expected " + std::string(dtype_name(to.dtype)) + " " + shape_text(to.shape), ""});
         else
-            std::memcpy(data, at->second.data, to.bytes);
+            write(data, at->second.data, to.bytes);
     };
     const std::vector<State::Array> here = weight_arrays();
-    for (const State::Array& a : here) copy(a.name, a, const_cast<void*>(a.data));
+    for (const State::Array& a : here) copy(a.name, a, const_cast<void*>(a.data), [&](void* p, const void* from, size_t n) { place_.write(p, from, n); });
     snapshots_.clear(), anticipated_.clear(), probe_choices_ = {};
     if (const Json* kept = rest.find("rollback"))
         for (const Json& c : kept->items()) {
             Snapshot s{c.at("step").as_int(), {}, c};
             for (const State::Array& a : here) {
                 s.arrays.emplace_back(a.bytes);
-                copy("rollback/" + std::to_string(snapshots_.size()) + "/" + a.name, a, s.arrays.back().data());
+                copy("rollback/" + std::to_string(snapshots_.size()) + "/" + a.name, a, s.arrays.back().data(), std::memcpy);
             }
             snapshots_.push_back(std::move(s));
         }
@@ -131,9 +145,9 @@ void Trainer::keep_snapshot() {
     if (config_.anticipatory != AnticipatoryMode::triggered || step_ % config_.rollback_steps != 0) return;
     if (!snapshots_.empty() && snapshots_.back().step == step_) return;
     Snapshot s{step_, {}, counters()};
-    for (const State::Array& a : weight_arrays()) {
-        const auto* bytes = static_cast<const std::byte*>(a.data);
-        s.arrays.emplace_back(bytes, bytes + a.bytes);
+    for (const Tensor& t : weight_tensors()) {
+        const HostBytes b = place_.read(t);
+        s.arrays.emplace_back(b.data, b.data + tensor_bytes(t));
     }
     if (snapshots_.size() == 2) snapshots_.erase(snapshots_.begin());
     snapshots_.push_back(std::move(s));
@@ -141,8 +155,8 @@ void Trainer::keep_snapshot() {
 
 void Trainer::roll_back(StepReport& r) {
     const Snapshot& s = snapshots_.front();
-    const std::vector<State::Array> here = weight_arrays();
-    for (size_t i = 0; i < here.size(); ++i) std::memcpy(const_cast<void*>(here[i].data), s.arrays[i].data(), here[i].bytes);
+    const std::vector<Tensor> here = weight_tensors();
+    for (size_t i = 0; i < here.size(); ++i) place_.write(here[i].data, s.arrays[i].data(), s.arrays[i].size());
     restore_counters(s.counters, "the state in memory");
     anticipated_.clear();
     anticipating_until_ = step_ + config_.anticipatory_steps;
@@ -197,8 +211,9 @@ std::string Trainer::spike_detail(const TrainBatch& batch, const Norms& norms) c
 }
 
 std::string Trainer::first_bad_weight() {
-    Arena arena;
+    Arena arena(place_.memory(), place_.alignment());
     Ctx ctx{arena, pool_};
+    ctx.cuda = place_.gpu();
     for (const Leaf& l : masters_.leaves())
         if (!std::isfinite(sums_of_squares(ctx, std::vector{l.param->master})[0])) return l.name;
     return "";

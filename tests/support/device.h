@@ -6,8 +6,13 @@
 
 namespace vitrine::test {
 
+inline int test_device() {
+    const char* gpu = std::getenv("VITRINE_TEST_DEVICE");
+    return gpu ? std::atoi(gpu) : kCpu;
+}
+
 inline EngineOptions on_test_device(EngineOptions options = {}) {
-    if (const char* gpu = std::getenv("VITRINE_TEST_DEVICE")) options.gpu = std::atoi(gpu);
+    options.gpu = test_device();
     return options;
 }
 

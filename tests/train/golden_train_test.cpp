@@ -8,6 +8,7 @@
 #include "engine/base/reader.h"
 #include "engine/model/config.h"
 #include "engine/train/gradient_file.h"
+#include "tests/support/device.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/vectors.h"
 
@@ -26,7 +27,8 @@ struct Case {
     }
     std::unique_ptr<Trainer> trainer(const TrainConfig& c) const {
         const ModelConfig config = read_config(model).config;
-        return std::make_unique<Trainer>(config, load_weights(model, config), c, 2);
+        return std::make_unique<Trainer>(config, load_weights(model, config), c, 2,
+                                         c.dtype == TrainDType::f64 ? kCpu : test::test_device());
     }
 };
 

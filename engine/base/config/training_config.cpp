@@ -73,6 +73,8 @@ void list_losses(TrainConfig& c, ConfigFields& f) {
 void list_numbers_and_records(TrainConfig& c, ConfigFields& f) {
     f.group("Numbers");
     f.choice("dtype", c.dtype, {"f32", "f64"}, "of weights, activations and gradients");
+    f.choice("products", c.products, {"f32", "bf16"},
+             "inputs of matrix products, sums are FP32: bf16 on a GPU only, where it is many times faster");
     f.flag("fp8_weights", c.fp8_weights, "fake quantisation: projections and shared expert, FP8 in 128x128 blocks");
     f.flag("fp4_experts", c.fp4_experts, "fake quantisation: routed experts, FP4 in rows of 32");
     f.flag("fp8_activations", c.fp8_activations, "fake quantisation: inputs of these, FP8 in rows of 128");

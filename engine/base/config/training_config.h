@@ -20,6 +20,7 @@ enum class ActivationScale { row, tensor };       // of FP8 activations: one per
 enum class NonFinitePolicy { stop, skip };
 enum class MetricsLevel { few, layers, all };
 enum class TrainDType { f32, f64 };
+enum class ProductInputs { f32, bf16 };           // what matrix products round their inputs to
 
 struct TrainConfig {
     // data
@@ -50,6 +51,7 @@ struct TrainConfig {
     double spike_threshold = 1.25;
     // numbers
     TrainDType dtype = TrainDType::f32;
+    ProductInputs products = ProductInputs::f32;
     bool fp8_weights = false, fp4_experts = false, fp8_activations = false, fp8_cache = false, fp4_index = false;
     ActivationScale fp8_activation_scale = ActivationScale::row;
     bool recompute = false;

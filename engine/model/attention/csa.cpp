@@ -44,7 +44,7 @@ Tensor index_scores(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Offset
 // Attention probabilities of entries, summed over heads, with every visible entry attended to.
 Tensor dense_mass(Ctx& ctx, const Queries& q, TapeKeys keys, const AttentionInput& in) {
     keys.chosen_TK = {};
-    Tape none(false);
+    Tape none(false, ctx.cuda);
     Ctx forward_only = ctx;
     forward_only.tape = &none, forward_only.training = nullptr;
     return attend_on_tape(forward_only, q.q_THC, keys, in.w.sink, true).mass_TS;

@@ -1,0 +1,135 @@
+// Training on a GPU against the CPU: losses, gradients, resuming, recomputation. Skipped where there is no GPU.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "engine/train/gradient_file.h"
+#include "tests/support/cuda_fixture.h"
+#include "tests/train/small_model.h"
+
+namespace vitrine {
+namespace {
+
+std::unique_ptr<Trainer> trainer_on(int gpu, const TrainConfig& c, const ModelConfig& m) {
+    return std::make_unique<Trainer>(m, fresh_weights(m, c), c, 2, gpu);
+}
+
+// Everything that has a twin: MTP, the indexer's loss, balancing by bias and by sequence.
+TrainConfig whole_training() {
+    TrainConfig c = test::small_training();
+    c.balance = BalanceKind::bias_and_sequence, c.z_weight = 1e-3, c.indexer_weight = 0.1;
+    return c;
+}
+
+// Longest difference of two gradients of one name, over the norm of the first.
+double worst_difference(Trainer& a, Trainer& b, std::string& name) {
+    const auto ga = gradients_by_file_name(a), gb = gradients_by_file_name(b);
+    EXPECT_EQ(ga.size(), gb.size());
+    double worst = 0;
+    for (size_t i = 0; i < ga.size(); ++i) {
+        const auto* x = reinterpret_cast<const float*>(ga[i].bytes.data());
+        const auto* y = reinterpret_cast<const float*>(gb[i].bytes.data());
+        const size_t n = ga[i].bytes.size() / 4;
+        double difference = 0, norm = 0;
+        for (size_t j = 0; j < n; ++j) difference += std::pow(double{x[j]} - y[j], 2), norm += std::pow(double{x[j]}, 2);
+        const double relative = std::sqrt(difference) / std::max(std::sqrt(norm), 1e-7 * std::sqrt(static_cast<double>(n)));
+        if (!(relative <= worst)) worst = relative, name = ga[i].name;
+    }
+    return worst;
+}
+
+TEST(CudaTrain, gradients_are_the_cpus) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    for (const bool recomputes : {false, true}) {
+        TrainConfig c = whole_training();
+        c.recompute = recomputes;
+        const auto host = trainer_on(kCpu, c, test::small_model()), gpu = trainer_on(0, c, test::small_model());
+        const TrainBatch batch = host->data().batch(0);
+        const LossAndGradients a = host->gradients(batch), b = gpu->gradients(batch);
+        EXPECT_NEAR(a.loss, b.loss, 1e-5);
+        EXPECT_NEAR(a.total, b.total, 1e-5);
+        std::string name;
+        EXPECT_LE(worst_difference(*host, *gpu, name), 1e-3) << name << ", recomputed " << recomputes;
+    }
+}
+
+TEST(CudaTrain, bf16_products_are_near) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    TrainConfig c = whole_training();
+    const auto host = trainer_on(kCpu, c, test::small_model());
+    c.products = ProductInputs::bf16;
+    const auto gpu = trainer_on(0, c, test::small_model());
+    const TrainBatch batch = host->data().batch(0);
+    EXPECT_NEAR(host->gradients(batch).loss, gpu->gradients(batch).loss, 0.02);
+    std::string name;
+    EXPECT_LE(worst_difference(*host, *gpu, name), 0.2) << name;
+}
+
+void steps_agree(OptimizerKind optimizer) {
+    TrainConfig c = whole_training();
+    c.optimizer = optimizer;
+    const auto host = trainer_on(kCpu, c, test::small_model()), gpu = trainer_on(0, c, test::small_model());
+    for (int i = 0; i < 10; ++i) {
+        const StepReport a = host->step(), b = gpu->step();
+        EXPECT_NEAR(a.loss, b.loss, 2e-3) << "step " << i;
+        EXPECT_NEAR(a.grad_norm, b.grad_norm, 2e-2 * a.grad_norm) << "step " << i;
+    }
+    const auto held_a = host->evaluate(), held_b = gpu->evaluate();
+    ASSERT_EQ(held_a.size(), held_b.size());
+    for (size_t i = 0; i < held_a.size(); ++i) EXPECT_NEAR(held_a[i].value, held_b[i].value, 5e-3) << held_a[i].name;
+}
+TEST(CudaTrain, ten_adamw_steps) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    steps_agree(OptimizerKind::adamw);
+}
+TEST(CudaTrain, ten_muon_steps) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    steps_agree(OptimizerKind::muon);
+}
+
+TEST(CudaTrain, goes_on_bit_for_bit) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    for (const ProductInputs products : {ProductInputs::f32, ProductInputs::bf16}) {
+        TrainConfig c = whole_training();
+        c.products = products, c.optimizer = OptimizerKind::muon;
+        const auto straight = trainer_on(0, c, test::small_model()), first = trainer_on(0, c, test::small_model());
+        for (int i = 0; i < 5; ++i) straight->step(), first->step();
+        const Trainer::State state = first->state();
+        std::map<std::string, Trainer::State::Array> arrays;
+        for (const auto& a : state.arrays) arrays[a.name] = a;
+        const auto second = trainer_on(0, c, test::small_model());
+        second->restore(arrays, state.rest, "a test");
+        for (int i = 0; i < 5; ++i) {
+            const StepReport a = straight->step(), b = second->step();
+            EXPECT_EQ(a.loss, b.loss) << i;
+            EXPECT_EQ(a.grad_norm, b.grad_norm) << i;
+        }
+        EXPECT_TRUE(test::bits_of(*straight) == test::bits_of(*second));
+    }
+}
+
+TEST(CudaTrain, fake_quantisation_is_the_cpus) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    TrainConfig c = whole_training();
+    c.fp8_weights = c.fp4_experts = c.fp8_activations = c.fp8_cache = c.fp4_index = true;
+    ModelConfig m = test::small_model();
+    const auto host = trainer_on(kCpu, c, m), gpu = trainer_on(0, c, m);
+    const TrainBatch batch = host->data().batch(0);
+    EXPECT_NEAR(host->gradients(batch).loss, gpu->gradients(batch).loss, 5e-3);  // a rounding that falls the other way is a step
+}
+
+TEST(CudaTrain, what_has_no_twin_is_refused) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::layers;
+    try {
+        trainer_on(0, c, test::small_model());
+        FAIL() << "expected an error";
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("metrics"), std::string::npos) << e.what();
+    }
+}
+
+}  // namespace
+}  // namespace vitrine
