@@ -7,6 +7,8 @@ namespace vitrine {
 namespace {
 
 Tensor ones(Ctx& ctx, Shape shape) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::ones(ctx, shape);
     const Tensor x = ctx.arena.make(ctx.dtype, shape);
     with_real(ctx.dtype, [&](auto real) { std::fill_n(x.as<decltype(real)>(), x.count(), decltype(real){1}); });
     return x;

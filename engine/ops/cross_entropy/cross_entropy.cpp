@@ -42,6 +42,8 @@ void add_softmax(const double* z, int64_t n, double lse, double scale, double* d
 
 CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const int32_t> targets, double weight) {
     const OpTimer timer(ctx, OpKind::head);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::cross_entropy(ctx, logits_TV, targets, weight);
     const int64_t n_tokens = logits_TV.dim(0), vocab = logits_TV.dim(1);
     VITRINE_ASSERT(static_cast<int64_t>(targets.size()) == n_tokens);
     CrossEntropy r{0, 0, ctx.arena.make(logits_TV.dtype, {n_tokens})};

@@ -16,4 +16,9 @@ struct CrossEntropy {
 // gradient of the mean to the logits' gradient: backward needs no other start. l_t = log sum_v e^z_v - z_target.
 CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const int32_t> targets, double weight = 1);
 
+// The GPU's twin, f32: waits for the value, and for all that the step has asked to read before it (Device::collect).
+namespace cuda {
+CrossEntropy cross_entropy(Ctx& ctx, const Tensor& logits_TV, std::span<const int32_t> targets, double weight = 1);
+}  // namespace cuda
+
 }  // namespace vitrine

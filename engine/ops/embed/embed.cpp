@@ -11,6 +11,8 @@ namespace {
 
 // A row's gradient is the sum over its tokens and streams, in their order, so that it does not depend on threads.
 Tensor embed_on_tape(Ctx& ctx, const Param& table, std::span<const int32_t> ids, int n_streams) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::embed_on_tape(ctx, table, ids, n_streams);
     const int64_t d = table.shape[1], n = n_streams, n_ids = static_cast<int64_t>(ids.size());
     const Tensor x = ctx.arena.make(ctx.dtype, {n_ids, n, d}), value = trained_value(ctx, table);
     const Tensor kept = ctx.arena.make<int32_t>({n_ids});  // the caller's ids may be gone by then

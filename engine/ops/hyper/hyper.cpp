@@ -111,6 +111,8 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     const OpTimer timer(ctx, OpKind::hyper);
     if constexpr (kHasCuda)
         if (ctx.infers_on_gpu()) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site_on_tape(ctx, x_TND, w, form, rms_norm_eps);
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site;
 }
 
@@ -147,10 +149,14 @@ Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Hy
     VITRINE_ASSERT(form.is_head);
     if constexpr (kHasCuda)
         if (ctx.infers_on_gpu()) return cuda::hyper_site(ctx, x_TND, w, form, rms_norm_eps).u_TD;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_site_on_tape(ctx, x_TND, w, form, rms_norm_eps).u_TD;
     return site_values(ctx, x_TND, w, form, rms_norm_eps).site.u_TD;
 }
 
 Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::add_to_streams(ctx, x_TND, e_TD);
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2), n_tokens = x_TND.dim(0);
     const Tensor z_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
     with_real(ctx.dtype, [&](auto real) {

@@ -43,6 +43,7 @@ struct StreamMeasures {
     Tensor norms_TN, cosines_TNN;  // cosine similarity; 0 beside a stream of zeros
 };
 StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND);
+Tensor ones(Ctx& ctx, Shape shape);  // f32: the plain residual's coefficients on the tape
 }  // namespace cuda
 
 }  // namespace vitrine

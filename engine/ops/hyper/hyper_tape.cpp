@@ -114,6 +114,8 @@ void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w) {
 }
 
 Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::hyper_mix_on_tape(ctx, x_TND, site, f_TD);
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
     const Tensor y_TND = ctx.arena.make(ctx.dtype, x_TND.shape), post = site.post_TN, comb = site.comb_TNN;
     with_real(ctx.dtype, [&](auto real) {

@@ -29,4 +29,11 @@ void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w);
 // As hyper_mix; gradients go to X, F, post and comb.
 Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD);
 
+// The GPU's twins, f32. The head's site has u and pre alone.
+namespace cuda {
+HyperSite hyper_site_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps);
+Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD);
+Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -37,6 +37,8 @@ struct Grouped {
 }  // namespace
 
 Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, TapeLinear options) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::grouped_linear_on_tape(ctx, x, w, groups, options);
     const int64_t in = w.shape[1], out = w.shape[0] / groups, m = x.count() / (in * groups);
     VITRINE_ASSERT(out * groups == w.shape[0] && m * in * groups == x.count() && x.dtype == ctx.dtype);
     const Tensor y = ctx.arena.make(ctx.dtype, {m, w.shape[0]});

@@ -14,4 +14,9 @@ struct TapeLinear {
 // As grouped_linear (groups 1: as linear), from the master of w. x [T, groups*in] -> y [T, groups*out], dtype ctx.dtype.
 Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, TapeLinear options = {});
 
+// The GPU's twin: f32, products as ctx.has_bf16_products says.
+namespace cuda {
+Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int groups, TapeLinear options = {});
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -51,6 +51,8 @@ struct NormRows {
 
 // weight: may be null.
 Tensor norm_on_tape(Ctx& ctx, const Tensor& x, const Param* weight, int64_t d, double eps) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::rmsnorm_on_tape(ctx, x, weight, d, eps);
     const int64_t n_rows = x.count() / d;
     const Tensor y = ctx.arena.make(ctx.dtype, x.shape), factors = ctx.arena.make(ctx.dtype, {n_rows});
     const Tensor w = weight ? trained_value(ctx, *weight) : Tensor{};

@@ -16,6 +16,8 @@ Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
 namespace cuda {
 Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
 Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
+// On the tape, rows of d values; weight: may be null.
+Tensor rmsnorm_on_tape(Ctx& ctx, const Tensor& x, const Param* weight, int64_t d, double eps);
 }  // namespace cuda
 
 }  // namespace vitrine
