@@ -44,6 +44,8 @@ std::vector<UpdateSums> adamw(Ctx& ctx, const AdamW& a, std::span<const AdamWSli
                        s.weight.count() == s.square.count());
         counts.push_back(s.weight.count());
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::adamw(ctx, a, slices);
     const std::vector<ElementChunk> chunks = element_chunks(counts);
     std::vector<UpdateSums> partial(chunks.size());
     ctx.pool.parallel_for(static_cast<int64_t>(chunks.size()), 2, [&](int64_t c0, int64_t c1) {

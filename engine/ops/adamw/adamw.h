@@ -28,4 +28,9 @@ struct UpdateSums {
 // Elements are independent; sums go by chunks in a fixed order. One UpdateSums per slice.
 std::vector<UpdateSums> adamw(Ctx& ctx, const AdamW& a, std::span<const AdamWSlice> slices);
 
+// The GPU's twin, for f32 in its memory (ctx.cuda is set); waits for the sums.
+namespace cuda {
+std::vector<UpdateSums> adamw(Ctx& ctx, const AdamW& a, std::span<const AdamWSlice> slices);
+}  // namespace cuda
+
 }  // namespace vitrine

@@ -90,7 +90,9 @@ float sqrt_softplus(float z) {
 Routing route(Ctx& ctx, const Tensor& x_TD, std::span<const int32_t> ids, const MoeWeights& w, const ModelConfig& c,
               bool is_hash_routed, const Tensor& forced_TK, std::span<const int64_t> segment_ends) {
     if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return cuda::route(ctx, x_TD, w, c, is_hash_routed, forced_TK);
+        if (ctx.cuda)
+            return ctx.tape ? cuda::route_on_tape(ctx, x_TD, ids, w, c, is_hash_routed, forced_TK, segment_ends)
+                            : cuda::route(ctx, x_TD, w, c, is_hash_routed, forced_TK);
     const int64_t n_tokens = x_TD.dim(0), n_experts = c.n_experts;
     const int64_t k = ctx.active_experts > 0 ? std::min(ctx.active_experts, c.n_experts_per_tok) : c.n_experts_per_tok;
     const DType dtype = ctx.tape ? ctx.dtype : DType::f32;

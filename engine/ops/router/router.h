@@ -30,6 +30,9 @@ float sqrt_softplus(float z);
 namespace cuda {
 Routing route(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w, const ModelConfig& c, bool is_hash_routed,
               const Tensor& forced_TK = {});
+// With a tape: token ids are the host's. The values of losses and loads are there after Device::collect.
+Routing route_on_tape(Ctx& ctx, const Tensor& x_TD, std::span<const int32_t> ids, const MoeWeights& w, const ModelConfig& c,
+                      bool is_hash_routed, const Tensor& forced_TK, std::span<const int64_t> segment_ends);
 }  // namespace cuda
 
 }  // namespace vitrine

@@ -1,5 +1,6 @@
 // The router on the tape: gradients of weights and auxiliary losses, loads, all variants.
 #include "engine/ops/router/router.h"
+#include "tests/support/cuda_fixture.h"
 #include "tests/support/gradcheck.h"
 
 namespace vitrine {
@@ -9,7 +10,7 @@ struct Case {
     int64_t n_tokens, d;
     int n_experts, k;
 };
-const Case kCases[] = {{1, 3, 1, 1}, {5, 17, 7, 2}, {33, 31, 16, 3}};
+const Case kCases[] = {{1, 3, 1, 1}, {5, 17, 7, 2}, {33, 31, 16, 3}, {150, 6, 70, 5}};
 
 ModelConfig config(const Case& s, RouterKind kind = RouterKind::topk_bias) {
     ModelConfig c;
@@ -22,17 +23,25 @@ ModelConfig config(const Case& s, RouterKind kind = RouterKind::topk_bias) {
 }
 
 struct Table {  // hash layers
-    std::vector<int64_t> experts;
-    std::vector<int32_t> ids;
-    Table(const Case& s, MoeWeights& w) {
+    std::vector<int32_t> experts, ids;
+    explicit Table(const Case& s) {
         for (int64_t t = 0; t < s.n_tokens; ++t) {
             ids.push_back(static_cast<int32_t>(s.n_tokens - 1 - t));
-            for (int j = 0; j < s.k; ++j) experts.push_back((t * 5 + j) % s.n_experts);
+            for (int j = 0; j < s.k; ++j) experts.push_back(static_cast<int32_t>((t * 5 + j) % s.n_experts));
         }
-        w.tid2eid = {"tid2eid",
-                     {s.n_tokens, s.k},
-                     {experts.data(), nullptr, DType::i64, DType::f8_e8m0, s.n_tokens, s.k, 0, 0},
-                     {}};
+    }
+    void place(Ctx& ctx, const Case& s, MoeWeights& w) const {
+        const Tensor there = test::place_ints(ctx, {s.n_tokens, s.k}, experts);
+        w.tid2eid = {"tid2eid", there.shape, {there.data, nullptr, DType::i32, DType::f8_e8m0, s.n_tokens, s.k, 0, 0}, {}, {}};
+    }
+};
+
+// A router's gate and bias where the check runs; the bias gets no gradient, and no choice is near a tie.
+struct Router {
+    MoeWeights w;
+    Router(test::GradCheck& check, const Case& s) {
+        check.param(w.gate, {s.n_experts, s.d});
+        check.param(w.bias, {s.n_experts});
     }
 };
 
@@ -40,15 +49,16 @@ struct Table {  // hash layers
 void check_gradients(const Case& s, const ModelConfig& c, bool is_hash_routed, const TrainingStep& asked,
                      const std::vector<int64_t>& ends = {}) {
     test::GradCheck check;
-    MoeWeights w;
     const size_t x = check.input({s.n_tokens, s.d}, 2);
-    check.param(w.gate, {s.n_experts, s.d});
-    w.bias = test::make_param(test::noise(static_cast<size_t>(s.n_experts), 9), {s.n_experts});
-    const Table table(s, w);
+    Router router(check, s);
+    const Table table(s);
     check.step = asked;
+    check.has_cuda_twin = c.variants.router != RouterKind::top_p;  // refused there
+    check.bf16_tolerance = check.gpu_tolerance;                    // the gate's products are FP32 in any case
     check.run(
         [&](Ctx& ctx) {
-            return std::vector{route(ctx, check.at(x), table.ids, w, c, is_hash_routed, {}, ends).weights_TK};
+            table.place(ctx, s, router.w);
+            return std::vector{route(ctx, check.at(x), table.ids, router.w, c, is_hash_routed, {}, ends).weights_TK};
         },
         1e-6);
 }
@@ -74,6 +84,63 @@ TEST(RouterTape, auxiliary_gradients_match_differences) {
             s.n_tokens > 3 ? std::vector<int64_t>{2, 3, s.n_tokens} : std::vector<int64_t>{s.n_tokens};
         for (const TrainingStep& step : {balance, sequence, z, all}) check_gradients(s, config(s), false, step, ends);
         check_gradients(s, config(s), true, all, ends);
+    }
+}
+
+// Forced experts keep their own affinities; an empty slot and an expert that is named twice count as they are.
+TEST(RouterTape, forced_experts_have_gradients) {
+    const Case s{40, 9, 6, 3};
+    test::GradCheck check;
+    const size_t x = check.input({s.n_tokens, s.d}, 2);
+    Router router(check, s);
+    std::vector<int32_t> forced;
+    for (int64_t t = 0; t < s.n_tokens; ++t)
+        for (int j = 0; j < s.k + 1; ++j)
+            forced.push_back(t % 5 == 1 && j == 1 ? -1 : static_cast<int32_t>(t % 7 == 3 ? t % s.n_experts : (t + 2 * j) % s.n_experts));
+    check.step.balance_weight = 0.3, check.step.sequence_weight = 0.2;
+    check.bf16_tolerance = check.gpu_tolerance;
+    const std::vector<int64_t> ends{7, 40};
+    check.run(
+        [&](Ctx& ctx) {
+            const Tensor chosen = test::place_ints(ctx, {s.n_tokens, s.k + 1}, forced);
+            return std::vector{route(ctx, check.at(x), {}, router.w, config(s), false, chosen, ends).weights_TK};
+        },
+        1e-6);
+}
+
+// Loads come back from a GPU as the CPU counts them, over many short segments too.
+TEST(RouterTape, leaves_the_same_loads_on_a_gpu) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    const Case s{1500, 24, 33, 4};
+    std::vector<int64_t> ends;
+    for (int64_t end = 1; end < s.n_tokens; end += 1 + end % 37) ends.push_back(end);
+    ends.push_back(s.n_tokens);
+    const auto x = test::noise(static_cast<size_t>(s.n_tokens * s.d), 1), gate = test::noise(static_cast<size_t>(s.n_experts * s.d), 2),
+               bias = test::noise(static_cast<size_t>(s.n_experts), 3);
+    test::CudaFixture f;
+    const auto run = [&](Ctx& ctx, Tape& tape, const Tensor& rows, MoeWeights w) {
+        TrainingStep step;
+        step.balance_weight = 0.1, step.sequence_weight = 0.2, step.z_weight = 0.3;
+        w.gate.master = {const_cast<void*>(w.gate.view.data), DType::f32, w.gate.shape};
+        ctx.tape = &tape, ctx.training = &step, ctx.layer = 0;
+        route(ctx, rows, {}, w, config(s), false, {}, ends);
+        if (ctx.cuda) ctx.cuda->collect();
+        return step;
+    };
+    MoeWeights w;
+    w.gate = test::make_param(gate, {s.n_experts, s.d}), w.bias = test::make_param(bias, {s.n_experts});
+    Tape there(true, f.device.get()), here;
+    MoeWeights up;
+    up.gate = f.up(w.gate), up.bias = f.up(w.bias);
+    const TrainingStep got = run(f.ctx, there, f.up({s.n_tokens, s.d}, x), up),
+                       want = run(f.cpu.ctx, here, f.cpu.tensor({s.n_tokens, s.d}, x), w);
+    EXPECT_EQ(got.loads.at(0).chosen, want.loads.at(0).chosen);
+    for (int e = 0; e < s.n_experts; ++e)
+        EXPECT_NEAR(got.loads[0].affinity[static_cast<size_t>(e)], want.loads[0].affinity[static_cast<size_t>(e)], 1e-4);
+    ASSERT_EQ(got.losses.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+        EXPECT_STREQ(got.losses[i].name, want.losses[i].name);
+        EXPECT_NEAR(got.losses[i].value, want.losses[i].value, 1e-5);
     }
 }
 

@@ -31,6 +31,8 @@ double sum_of_squares(const T* x, int64_t n) {
 }  // namespace
 
 std::vector<double> sums_of_squares(Ctx& ctx, std::span<const Tensor> tensors) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::sums_of_squares(ctx, tensors);
     std::vector<int64_t> counts;
     for (const Tensor& t : tensors) counts.push_back(t.count());
     const std::vector<ElementChunk> chunks = element_chunks(counts);

@@ -11,6 +11,11 @@ namespace vitrine {
 // threads. NaN or infinite exactly when the tensor holds such a number (or its squares overflow double).
 std::vector<double> sums_of_squares(Ctx& ctx, std::span<const Tensor> tensors);
 
+// The GPU's twin, for f32 in its memory (ctx.cuda is set); waits for the sums.
+namespace cuda {
+std::vector<double> sums_of_squares(Ctx& ctx, std::span<const Tensor> tensors);
+}  // namespace cuda
+
 // Cuts the elements of many tensors into chunks of at most kChunk, by their sizes alone.
 struct ElementChunk {
     int64_t tensor, begin, end;
