@@ -53,13 +53,7 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         will_use(ctx, in.w.wkv);
         q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
     }
-    if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu() && c.variants.q_norm) {
-            q.q_THC = cuda::norm_and_rotate(ctx, q.q_THC, c.rms_norm_eps, in.angles);
-            return q;
-        }
-    if (c.variants.q_norm) q.q_THC = rmsnorm_heads(ctx, q.q_THC, c.rms_norm_eps);
-    q.q_THC = apply_rope(ctx, q.q_THC, in.angles);
+    q.q_THC = c.variants.q_norm ? norm_and_rope(ctx, q.q_THC, c.rms_norm_eps, in.angles) : apply_rope(ctx, q.q_THC, in.angles);
     return q;
 }
 

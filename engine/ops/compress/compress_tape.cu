@@ -146,7 +146,8 @@ __device__ void clear_tail(const Pooling& p, const PoolGradients& to, const Bloc
     }
 }
 
-// Each block of the grid takes a run of blocks of rows; a (slot, channel) is always the same thread's, so its sums are in order.
+// Each block of the grid takes a run of blocks of rows, one after the other: an element of ape meets one slot of each, so that
+// its sum is in their order.
 // Shared memory: d floats, and ratio * width + d more if a part is collected there.
 __global__ void pool_backward(const __grid_constant__ Pooling p, const __grid_constant__ PoolGradients to) {
     after_previous();
@@ -257,7 +258,7 @@ Tensor entries_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Offsets
 
     const Tensor y = ctx.arena.make(DType::f32, {n, d}), kept = ctx.arena.make(DType::f32, {2 * d + 1, n});
     const int n_x = std::min(128, (entry_size + kWarp - 1) / kWarp * kWarp);
-    const int n_y = std::clamp((n_slots >= 32 ? 512 : 256) / n_x, 1, n_slots);
+    const int n_y = std::clamp((n_slots >= 32 ? 512 : n < 4096 ? 256 : 128) / n_x, 1, n_slots);  // few entries: more threads each
     const Pooling p{reinterpret_cast<const Block*>(ctx.cuda->ints(blocks)), k.f32(), s.f32(), trained_value(ctx, w.ape).f32(),
                     is_normed ? trained_value(ctx, w.norm).f32() : nullptr, angles.cos.f32(), angles.sin.f32(), entry_size,
                     static_cast<int>(width), ratio, static_cast<int>(angles.cos.dim(1)), n_x, static_cast<float>(eps),

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "engine/device/cpu/kernels.h"
+#include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine {
 
@@ -113,6 +114,16 @@ Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int s
                       if (is_rounded) cpu::kernels().round_row(x, 2 * half);  // the other dimensions are rounded already
                   });
     return x_THC;
+}
+
+Tensor norm_and_rope(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) {
+            if (!ctx.tape) return cuda::norm_and_rotate(ctx, x_THC, eps, angles);
+            const OpTimer timer(ctx, OpKind::rope);
+            return cuda::norm_and_rope_on_tape(ctx, x_THC, eps, angles);
+        }
+    return apply_rope(ctx, rmsnorm_heads(ctx, x_THC, eps), angles);
 }
 
 }  // namespace vitrine

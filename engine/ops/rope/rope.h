@@ -25,6 +25,9 @@ RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::
 // `reference`: result rounded.
 Tensor apply_rope(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign = 1);
 
+// rmsnorm_heads, then apply_rope; a GPU does both in one pass.
+Tensor norm_and_rope(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles);
+
 // The GPU's twins: angles (f32) of the step's tokens, and rotation in place of f32 or bf16 rows.
 namespace cuda {
 RopeAngles rope_angles(Ctx& ctx, const std::vector<double>& frequencies);
@@ -34,6 +37,7 @@ Tensor norm_and_rotate(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngl
 // With a tape: angles of these positions, and a new tensor with its node.
 RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::vector<double>& frequencies);
 Tensor rope_on_tape(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign);
+Tensor norm_and_rope_on_tape(Ctx& ctx, const Tensor& x_THC, double eps, const RopeAngles& angles);
 }  // namespace cuda
 
 }  // namespace vitrine

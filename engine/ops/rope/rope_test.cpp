@@ -78,5 +78,19 @@ TEST(Rope, gradients_match_differences) {
         }
 }
 
+TEST(Rope, gradients_of_norm_and_rotation_match_differences) {
+    for (const auto& [heads, c, half] : {std::array<int64_t, 3>{3, 7, 2}, {6, 64, 8}, {3, 12, 2}, {5, 132, 4}}) {
+        test::GradCheck check;
+        const size_t x = check.input({7, heads, c});
+        check.run([&](Ctx& ctx) {
+            const int64_t positions[] = {0, 1, 7, 300, 70001, 3, 4};
+            const std::vector<double> frequencies{1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003};
+            const RopeAngles a = rope_angles(ctx, positions, std::vector<double>(frequencies.begin(), frequencies.begin() + half));
+            const Tensor y = norm_and_rope(ctx, check.at(x), 1e-3, a);
+            return std::vector{y, apply_rope(ctx, check.at(x), a)};  // x gets two gradients
+        });
+    }
+}
+
 }  // namespace
 }  // namespace vitrine
