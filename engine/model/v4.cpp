@@ -9,6 +9,7 @@
 #include "engine/model/residual/residual.h"
 #include "engine/ops/embed/embed.h"
 #include "engine/ops/hyper/hyper.h"
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/moe/moe.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
@@ -100,6 +101,8 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     const AttentionInput in{w.attn, c, l, batch.segments, is_compressed ? angles.compressed : angles.window,
                             is_compressed ? angles.compressed_f : angles.window_f, forced_entries};
 
+    if constexpr (kHasCuda)
+        if (ctx.cuda && ctx.tape) cuda::forget_values(ctx);
     will_use(ctx, w.attn.wq_a);
     const Residual& residual = residual_for(c);
     const HyperSite attn = residual.site(ctx, x_TND, w.hc_attn, w.attn_norm, c);
@@ -143,6 +146,8 @@ Tensor recomputed_block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, i
         const Tensor y = block(forward_only, c, w, l, x_TND, batch, *angles);
         copy_values(ctx, y_TND, y);
     }
+    if constexpr (kHasCuda)
+        if (ctx.cuda) cuda::forget_values(ctx);  // their memory is used again
     ctx.tape->record([=, &c, &w](Ctx& outer) {
         if (!outer.tape->has_grad(y_TND)) return;
         Tape& inner = outer.tape->inner();
