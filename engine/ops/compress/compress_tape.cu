@@ -5,6 +5,7 @@
 
 #include "engine/ops/compress/compress_tape.h"
 #include "engine/ops/kernel.cuh"
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/rope/rotate.cuh"
 #include "engine/ops/trained.h"
@@ -78,8 +79,8 @@ __device__ void pool(const Pooling& p, const Block& b, float* row, float* parts)
     __syncthreads();
 }
 
-// One block per entry. Shared memory: (1 + 3 n_y) d floats.
-__global__ void pool_entries(const __grid_constant__ Pooling p, float* entries) {
+// One block per entry, to FP32 and, where copy is not null, BF16. Shared memory: (1 + 3 n_y) d floats.
+__global__ void pool_entries(const __grid_constant__ Pooling p, float* entries, bf16* copy) {
     after_previous();
     extern __shared__ __align__(16) float row[];
     __shared__ float scratch[kWarp];
@@ -97,7 +98,11 @@ __global__ void pool_entries(const __grid_constant__ Pooling p, float* entries) 
     rotate_row(row, p.d, p.cosines + b.index * p.half, p.sines + b.index * p.half, p.half, 1.0f, false, threadIdx.x,
                blockDim.x);
     __syncthreads();
-    for (int i = threadIdx.x; i < p.d; i += blockDim.x) entries[static_cast<int64_t>(b.entry) * p.d + i] = row[i];
+    const int64_t at = static_cast<int64_t>(b.entry) * p.d;
+    for (int i = threadIdx.x; i < p.d; i += blockDim.x) {
+        entries[at + i] = row[i];
+        if (copy) copy[at + i] = narrow<bf16>(row[i]);
+    }
 }
 
 struct PoolGradients {
@@ -257,6 +262,7 @@ Tensor entries_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Offsets
     const int n_blocks = static_cast<int>(blocks.size() / 4), n_slots = ratio == 4 ? 2 * ratio : ratio;
 
     const Tensor y = ctx.arena.make(DType::f32, {n, d}), kept = ctx.arena.make(DType::f32, {2 * d + 1, n});
+    const Tensor copy = bf16_with(ctx, y);
     const int n_x = std::min(128, (entry_size + kWarp - 1) / kWarp * kWarp);
     const int n_y = std::clamp((n_slots >= 32 ? 512 : n < 4096 ? 256 : 128) / n_x, 1, n_slots);  // few entries: more threads each
     const Pooling p{reinterpret_cast<const Block*>(ctx.cuda->ints(blocks)), k.f32(), s.f32(), trained_value(ctx, w.ape).f32(),
@@ -265,7 +271,7 @@ Tensor entries_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Offsets
                     kept.f32(), kept.f32() + n * d, kept.f32() + 2 * n * d};
     const size_t bytes = (1 + 3 * n_y) * d * sizeof(float);
     set_shared_memory(ctx, reinterpret_cast<const void*>(pool_entries), bytes);
-    pool_entries<<<static_cast<unsigned>(n), n_x * n_y, bytes, ctx.cuda->stream()>>>(p, y.f32());
+    pool_entries<<<static_cast<unsigned>(n), n_x * n_y, bytes, ctx.cuda->stream()>>>(p, y.f32(), static_cast<bf16*>(copy.data));
     check_launch(ctx, "compress");
     const Tensor ape = is_trained(ctx, w.ape) ? w.ape.master : Tensor{};
     const Tensor norm = is_normed && is_trained(ctx, w.norm) ? w.norm.master : Tensor{};

@@ -1,8 +1,10 @@
 // RoPE on the GPU against the CPU: angles at long range, rotation of f32 and BF16 rows and back.
 #include <gtest/gtest.h>
 
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
+#include "engine/ops/training.h"
 #include "tests/support/cuda_compare.h"
 #include "tests/support/cuda_fixture.h"
 
@@ -60,6 +62,23 @@ TEST(RopeCuda, NormAndRotationInOnePassEqualTheCpu) {
                 cuda::norm_and_rotate(f.ctx, f.up(shape, x), 1e-6, cuda::rope_angles(f.ctx, frequencies));
             test::expect_close(f.down(got), want, numerics, 1e-6, 0x1p-7, "c " + std::to_string(c));
         }
+}
+
+// What the tape's rotation leaves for the product that follows is what a conversion would make.
+TEST(RopeCuda, CopiesForProductsAreTheRoundedValues) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    const int64_t positions[] = {0, 5, 4095};
+    for (const auto& [c, heads, sign] : {std::tuple{64, 6, -1}, {31, 3, -1}, {512, 1, 1}}) {
+        test::CudaFixture f;
+        Tape tape(false, f.device.get());
+        TrainingStep step;
+        f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.has_bf16_products = true;
+        const Shape shape{3, heads, c};
+        const Tensor y = apply_rope(f.ctx, f.up(shape, test::noise(static_cast<size_t>(shape.count()), 3)),
+                                    rope_angles(f.ctx, positions, {1.0, 0.3, 0.1, 0.03}), sign);
+        EXPECT_TRUE(step.on_gpu && !step.on_gpu->values.empty());
+        EXPECT_EQ(f.down(cuda::bf16_value(f.ctx, y)), f.down(cuda::bf16_copy(f.ctx, y))) << c;
+    }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/ops/kernel.cuh"
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/rope/rotate.cuh"
@@ -22,6 +23,7 @@ __global__ void angles_of(const int32_t* positions, int64_t n, const __grid_cons
 struct Rotation {
     const float *x, *cosines, *sines;
     float* y;
+    bf16* copy;  // of y, or null
     unsigned n_rows, n_heads, c, half;
     float sign;
     bool accumulates;
@@ -53,6 +55,9 @@ __global__ void rotate_fours(const Rotation r) {
         v.x += old.x, v.y += old.y, v.z += old.z, v.w += old.w;
     }
     *to = v;
+    if (!r.copy) return;
+    const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v.x, v.y), __floats2bfloat162_rn(v.z, v.w)};
+    reinterpret_cast<uint2*>(r.copy)[i] = *reinterpret_cast<const uint2*>(pairs);
 }
 
 // Any shape: a thread per column that rests and per pair.
@@ -61,17 +66,16 @@ __global__ void rotate_any(const Rotation r) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, rest = r.c - 2 * r.half, per_row = rest + r.half;
     if (i >= r.n_rows * per_row) return;
     const unsigned row = i / per_row, unit = i - row * per_row;
-    const float* x = r.x + static_cast<int64_t>(row) * r.c;
-    float* y = r.y + static_cast<int64_t>(row) * r.c;
-    if (unit < rest) {
-        y[unit] = r.accumulates ? y[unit] + x[unit] : x[unit];
-        return;
-    }
+    const int64_t first = static_cast<int64_t>(row) * r.c;
+    const auto put = [&](unsigned at, float v) {
+        r.y[first + at] = r.accumulates ? r.y[first + at] + v : v;
+        if (r.copy) r.copy[first + at] = narrow<bf16>(r.y[first + at]);
+    };
+    if (unit < rest) return put(unit, r.x[first + unit]);
     const unsigned at = rest + 2 * (unit - rest);
-    float a = x[at], b = x[at + 1];
+    float a = r.x[first + at], b = r.x[first + at + 1];
     r.pair(row, unit - rest, a, b);
-    y[at] = r.accumulates ? y[at] + a : a;
-    y[at + 1] = r.accumulates ? y[at + 1] + b : b;
+    put(at, a), put(at + 1, b);
 }
 
 __device__ inline float dot(const float4& a, const float4& b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
@@ -133,13 +137,15 @@ __global__ void __launch_bounds__(kRowThreads) norm_rotate_backward(const Rotati
     }
 }
 
-Rotation rotation_of(const Tensor& x, const Tensor& y, const RopeAngles& angles, int sign, bool accumulates) {
+Rotation rotation_of(const Tensor& x, const Tensor& y, const RopeAngles& angles, int sign, bool accumulates,
+                     const Tensor& copy = {}) {
     const Shape& s = x.shape;
     VITRINE_ASSERT(s[0] * s[1] * std::max<int64_t>(s[2], kWarp) < int64_t{1} << 32);
     return {x.f32(),
             angles.cos.f32(),
             angles.sin.f32(),
             y.f32(),
+            copy.empty() ? nullptr : static_cast<bf16*>(copy.data),
             static_cast<unsigned>(s[0] * s[1]),
             static_cast<unsigned>(s[1]),
             static_cast<unsigned>(s[2]),
@@ -149,8 +155,7 @@ Rotation rotation_of(const Tensor& x, const Tensor& y, const RopeAngles& angles,
 }
 bool is_wide(const Rotation& r) { return r.c % 4 == 0 && r.half % 2 == 0; }
 
-void rotate(Ctx& ctx, const Tensor& x, const Tensor& y, const RopeAngles& angles, int sign, bool accumulates) {
-    const Rotation r = rotation_of(x, y, angles, sign, accumulates);
+void rotate(Ctx& ctx, const Rotation& r) {
     const int64_t n = static_cast<int64_t>(r.n_rows) * (is_wide(r) ? r.c / 4 : r.c - r.half);
     const auto kernel = is_wide(r) ? rotate_fours : rotate_any;
     kernel<<<ceil_div(n, 256), 256, 0, ctx.cuda->stream()>>>(r);
@@ -172,12 +177,14 @@ RopeAngles rope_angles(Ctx& ctx, std::span<const int64_t> positions, const std::
 
 Tensor rope_on_tape(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int sign) {
     const Tensor y = ctx.arena.make(DType::f32, x_THC.shape);
-    rotate(ctx, x_THC, y, angles, sign, false);
+    // Keys (one head) and what is rotated back are multiplied next.
+    const Tensor copy = sign < 0 || x_THC.dim(1) == 1 ? bf16_with(ctx, y) : Tensor{};
+    rotate(ctx, rotation_of(x_THC, y, angles, sign, false, copy));
     ctx.tape->record([=](Ctx& c) {
         if (!c.tape->has_grad(y)) return;
         const Tensor dy = c.tape->grad(y);
         const Tape::Flow dx = c.tape->flow(x_THC);
-        rotate(c, dy, dx.gradient, angles, -sign, dx.accumulates);
+        rotate(c, rotation_of(dy, dx.gradient, angles, -sign, dx.accumulates));
     });
     return y;
 }
