@@ -40,6 +40,7 @@ Tensor embed_streams(Ctx& ctx, const Param& table_VD, int n_streams) {
 Tensor last_rows(Ctx& ctx, const Tensor& x_TND) {
     Shape shape = x_TND.shape;
     shape.n[0] = ctx.cuda->step.n_sequences;
+    if (shape.n[0] == x_TND.dim(0)) return x_TND;  // one row each
     const int64_t width = x_TND.count() / x_TND.dim(0);
     const Tensor y = ctx.arena.make(x_TND.dtype, shape);
     with_activation(x_TND.dtype, [&](auto a) {

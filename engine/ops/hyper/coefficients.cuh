@@ -99,18 +99,31 @@ __device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& b
     return part == 0 ? sigmoid(v) + form.eps : 2 * sigmoid(v);
 }
 
-// One warp: the mixing matrix from z [n_rows] in shared memory, and all coefficients of token t to the outputs (pre
-// null: none). `mixed`: [n * n] of shared memory.
+// One warp: the mixing matrix from z [n_mixing] in shared memory; z itself or `mixed` [n * n] of shared memory holds it.
+__device__ inline float* mixing_matrix(const Form& form, float* z, float* mixed) {
+    if (form.map == MixingMap::permutations) return mix_permutations(z, form, mixed), mixed;
+    if (form.map == MixingMap::sinkhorn && form.n == 4) sinkhorn_of_four(z, form.iters, form.eps);
+    else if (form.map == MixingMap::sinkhorn) sinkhorn_of(z, form.n, form.iters, form.eps);
+    return z;
+}
+
+// One warp: coefficients of token t from z [n_rows] in shared memory, those of the mixing matrix as they are.
+__device__ inline void write_unmixed(const Form& form, const float* z, int64_t t, float* pre, float* post, float* mixing) {
+    const int n = form.n;
+    for (int i = threadIdx.x; i < n; i += kWarp) pre[t * n + i] = z[i];
+    if (form.is_head) return;
+    for (int i = threadIdx.x; i < n; i += kWarp) post[t * n + i] = z[n + i];
+    for (int i = threadIdx.x; i < form.n_mixing; i += kWarp) mixing[t * form.n_mixing + i] = z[2 * n + i];
+}
+
+// The same with the mixing matrix made (pre null: none). `mixed`: [n * n] of shared memory.
 __device__ inline void write_coefficients(const Form& form, float* z, float* mixed, int64_t t, float* pre, float* post,
                                           float* comb) {
     const int n = form.n;
     if (!pre) return;
     for (int i = threadIdx.x; i < n; i += kWarp) pre[t * n + i] = z[i];
     if (form.is_head) return;
-    float* c = z + 2 * n;
-    if (form.map == MixingMap::permutations) mix_permutations(c, form, mixed), c = mixed;
-    else if (form.map == MixingMap::sinkhorn && n == 4) sinkhorn_of_four(c, form.iters, form.eps);
-    else if (form.map == MixingMap::sinkhorn) sinkhorn_of(c, n, form.iters, form.eps);
+    const float* c = mixing_matrix(form, z + 2 * n, mixed);
     for (int i = threadIdx.x; i < n * n; i += kWarp) comb[t * n * n + i] = c[i];
     for (int i = threadIdx.x; i < n; i += kWarp) post[t * n + i] = z[n + i];
 }

@@ -51,6 +51,39 @@ __global__ void mix(const A* x, const A* f, const float* post, const float* comb
     }
 }
 
+// The same for few tokens, whose mixing matrix is still to be made. Its projections are older than the kernel before this one, so
+// that it is made while that one runs.
+template <class A>
+__global__ void mix_few(const A* x, const A* f, const float* post, const float* mixing, const __grid_constant__ Form form, int d,
+                        float* comb, A* y) {
+    __shared__ float z[kMaxStreams * kMaxStreams], mixed[kMaxStreams * kMaxStreams], made[kMaxStreams * kMaxStreams];
+    const int64_t t = blockIdx.y;
+    const int n = form.n;
+    if (threadIdx.x < kWarp) {
+        for (int i = threadIdx.x; i < form.n_mixing; i += kWarp) z[i] = __ldcg(mixing + t * form.n_mixing + i);
+        __syncwarp();
+        const float* c = mixing_matrix(form, z, mixed);
+        for (int i = threadIdx.x; i < n * n; i += kWarp) {
+            made[i] = c[i];
+            if (blockIdx.x == 0) comb[t * n * n + i] = c[i];
+        }
+    }
+    __syncthreads();
+    after_previous();
+    const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= d) return;
+    const float into = widen(f[t * d + i]);
+    float from[4];
+    for (int k = 0; k < n; ++k) {
+        float sum = post[t * n + k] * into;
+        for (int j = 0; j < n; ++j) {
+            if (k == 0 && j < 4) from[j] = widen(x[(t * n + j) * d + i]);
+            sum += made[j * n + k] * (j < 4 ? from[j] : widen(x[(t * n + j) * d + i]));
+        }
+        y[(t * n + k) * d + i] = narrow<A>(sum);
+    }
+}
+
 // norm [T, n], cosine [T, n, n] of the streams; one block per token.
 template <class A>
 __global__ void measure(const A* x, int n, int d, float* norms, float* cosines) {
@@ -109,6 +142,12 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
     with_activation(x_TND.dtype, [&](auto a) {
         using A = decltype(a);
         const dim3 grid(ceil_div(d, 128), static_cast<unsigned>(n_tokens));
+        if (!site.mixing_TM.empty()) {
+            mix_few<<<grid, 128, 0, ctx.cuda->stream()>>>(
+                static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data), site.post_TN.f32(), site.mixing_TM.f32(),
+                as_form(site.form), static_cast<int>(d), site.comb_TNN.f32(), static_cast<A*>(y_TND.data));
+            return;
+        }
         mix<<<grid, 128, 0, ctx.cuda->stream()>>>(static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data),
                                                   site.post_TN.f32(), site.comb_TNN.f32(), static_cast<int>(n),
                                                   static_cast<int>(d), static_cast<A*>(y_TND.data));

@@ -14,6 +14,8 @@ struct HyperSite {
     Tensor post_TN;    // mHC: 2 sigma(.)
     Tensor comb_TNN;   // C[from][to]; mHC: doubly stochastic up to Sinkhorn's remaining error
     Tensor normed_TD;  // u after the sub-layer's norm, where the site was asked for it
+    Tensor mixing_TM;  // on a GPU, few tokens: what comb is still to be made from; hyper_mix makes it and writes it to comb
+    HyperForm form;    // beside mixing_TM
 };
 
 // Coefficients and collapsed input of one site from the streams X [T, N, D]; form.n = N, and w.fn has form.n_rows() rows.
@@ -38,6 +40,7 @@ void sinkhorn(T* comb, int n, int iters, T eps);
 namespace cuda {
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
                      const Param* norm_D = nullptr);  // given: normed_TD comes along, in the same launch for few tokens
+// At least two kernels lie between a site of few tokens and its mix.
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
 struct StreamMeasures {
     Tensor norms_TN, cosines_TNN;  // cosine similarity; 0 beside a stream of zeros

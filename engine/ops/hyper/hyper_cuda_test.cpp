@@ -50,10 +50,10 @@ void compare_site(Numerics numerics, MixingMap map, Shape3 s, bool is_head) {
     const HyperSite want = hyper_site(f.cpu.ctx, x_cpu, w, form, 1e-6), got = hyper_site(f.ctx, x_gpu, on_gpu, form, 1e-6);
     EXPECT_LE(worst(f.down(got.pre_TN), want.pre_TN), 2e-5);
     EXPECT_LE(worst(f.down(got.post_TN), want.post_TN), 2e-5);
-    EXPECT_LE(worst(f.down(got.comb_TNN), want.comb_TNN), 2e-5);
     EXPECT_LE(worst(f.down(got.u_TD), want.u_TD), tolerance);
     const Tensor mixed = hyper_mix(f.cpu.ctx, x_cpu, want, f.cpu.tensor({s.n_tokens, s.d}, out));
     EXPECT_LE(worst(f.down(hyper_mix(f.ctx, x_gpu, got, f.up({s.n_tokens, s.d}, out))), mixed), tolerance);
+    EXPECT_LE(worst(f.down(got.comb_TNN), want.comb_TNN), 2e-5);  // of few tokens: made by hyper_mix
 }
 
 TEST(HyperCuda, SitesAndMixingEqualTheCpus) {

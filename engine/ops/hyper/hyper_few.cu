@@ -15,7 +15,7 @@ struct Site {
     cpu::PackedMatrix fn, base, scale, norm;  // norm.data null: no norm
     int d, slice;                             // channels; of a block, a multiple of 4
     float rms_eps;
-    float *pre, *post, *comb;
+    float *pre, *post, *mixing;
 };
 
 struct alignas(16) Four {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
     few(const A* x, const __grid_constant__ Site s, const __grid_constant__ Form form, A* u, A* normed) {
     extern __shared__ float mine[];
     __shared__ float warps[kWarps][R + 1], part[R + 1], fetched[(R + 1) * kMostBlocks], total[R + 1], z[R];
-    __shared__ float mixed[kMaxStreams * kMaxStreams], scratch[kWarp], squares_of_u;
+    __shared__ float scratch[kWarp], squares_of_u;
     auto cluster = cooperative_groups::this_cluster();
     const int64_t t = blockIdx.y;
     const int n = form.n, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -116,8 +116,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int i = threadIdx.x; i < width; i += kThreads)
             normed[t * s.d + first + i] = narrow<A>(mine[i] * scale * element(s.norm, 0, first + i));
     }
-    // Sinkhorn last, in one block: only the mixing after the sub-layer waits for it.
-    if (blockIdx.x == 0 && warp == 0) write_coefficients(form, z, mixed, t, s.pre, s.post, s.comb);
+    // The mixing matrix is made by hyper_mix, which has time for it: nothing waits for it before.
+    if (blockIdx.x == 0 && warp == 0) write_unmixed(form, z, t, s.pre, s.post, s.mixing);
     cluster.sync();  // nobody leaves while its sums are read
 }
 
@@ -151,6 +151,8 @@ HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const 
     s.pre_TN = ctx.arena.make(DType::f32, {n_tokens, n});
     s.post_TN = ctx.arena.make(DType::f32, {n_tokens, n});
     s.comb_TNN = ctx.arena.make(DType::f32, {n_tokens, n, n});
+    s.mixing_TM = ctx.arena.make(DType::f32, {n_tokens, std::max<int64_t>(1, form.is_head ? 0 : form.n_mixing())});
+    s.form = form;
     const unsigned n_blocks = d >= 1024  ? 8
                               : d >= 256 ? 4
                                          : 1;  // a function of the shape: the order of sums depends on it
@@ -163,7 +165,7 @@ HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const 
               static_cast<float>(rms_norm_eps),
               s.pre_TN.f32(),
               s.post_TN.f32(),
-              s.comb_TNN.f32()};
+              s.mixing_TM.f32()};
     cudaLaunchAttribute cluster{};
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim = {n_blocks, 1, 1};
