@@ -21,7 +21,7 @@ void add_weights(test::GradCheck& check, HyperWeights& w, const HyperForm& f, in
 
 TEST(HyperTape, site_gradients_match_differences) {
     for (MixingMap map : kMaps)
-        for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {2, 17, 5}, {4, 64, 5}, {4, 17, 33}, {3, 1, 33}}) {
+        for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {2, 17, 5}, {4, 64, 5}, {4, 17, 33}, {3, 1, 33}, {4, 36, 67}}) {
             SCOPED_TRACE(testing::Message() << "map " << static_cast<int>(map) << " n " << n << " d " << d << " T " << t);
             test::GradCheck check;
             HyperWeights w;
@@ -33,6 +33,23 @@ TEST(HyperTape, site_gradients_match_differences) {
                 return std::vector{s.u_TD, s.pre_TN, s.post_TN, s.comb_TNN};
             });
         }
+}
+
+// Rows longer than what a GPU keeps of fn at a time, and more tokens than one of its blocks takes.
+TEST(HyperTape, gradients_of_long_rows_and_many_tokens) {
+    for (const auto& [d, t] : {std::array<int64_t, 2>{420, 3}, {4, 701}}) {
+        test::GradCheck check;
+        HyperWeights w;
+        const HyperForm form = form_of(MixingMap::sinkhorn, 4, 3);
+        const size_t x = check.input({t, 4, d});
+        add_weights(check, w, form, d);
+        check.run(
+            [&](Ctx& ctx) {
+                const HyperSite s = hyper_site(ctx, check.at(x), w, form, kEps);
+                return std::vector{hyper_mix(ctx, check.at(x), s, s.u_TD)};
+            },
+            1e-7, 8);
+    }
 }
 
 TEST(HyperTape, mixing_gradients_match_differences) {

@@ -170,13 +170,19 @@ __global__ void collapse_to_pre(const __grid_constant__ Form f, SiteRows a, Site
 }
 
 // ---- dX and dfn. A thread owns four columns: its dfn stays in registers over the block's tokens, of which it takes four at a time.
+struct Staged {  // of tokens, in shared memory
+    static constexpr int kTokens = 128;
+    float pre[kTokens][kN], shared[kTokens];
+};
+
 template <int kRows, int kMost>
 __global__ void __launch_bounds__(kMost) to_streams(SiteRows a, SiteGradients g, Slabs s, int64_t chunk) {
-    constexpr int kTokens = 4, kStaged = 128;  // tokens whose dm lies in shared memory
+    constexpr int kTokens = 4;
     extern __shared__ float4 slab_memory[];
+    __shared__ Staged staged;
     after_previous();
     float* const fn = reinterpret_cast<float*>(slab_memory);
-    float* const dm = fn + kRows * s.columns;  // [kStaged / 4][kRows][4 tokens]
+    float* const dm = fn + kRows * s.columns;  // [Staged::kTokens / 4][kRows][4 tokens]
     const int col0 = static_cast<int>(blockIdx.y) * s.columns, mine = threadIdx.x * 4, col = col0 + mine;
     const bool is_active = mine < s.columns && col < s.width;
     const int j = is_active ? col / a.d : 0, i = col - j * a.d;
@@ -185,36 +191,43 @@ __global__ void __launch_bounds__(kMost) to_streams(SiteRows a, SiteGradients g,
     float4 dfn[kRows];
 #pragma unroll
     for (int q = 0; q < kRows; ++q) dfn[q] = {0, 0, 0, 0};
-    for (int64_t t0 = begin; t0 < end; t0 += kStaged) {
+    for (int64_t t0 = begin; t0 < end; t0 += Staged::kTokens) {
+        const int n_staged = static_cast<int>(end - t0 < Staged::kTokens ? end - t0 : Staged::kTokens);
         __syncthreads();
-        for (int e = threadIdx.x; e < kStaged * kRows; e += blockDim.x) {
+        for (int e = threadIdx.x; e < Staged::kTokens * kRows; e += blockDim.x) {
             const int t = e / kRows, q = e % kRows;
-            dm[(t / kTokens * kRows + q) * kTokens + t % kTokens] = t0 + t < end ? g.dm[(t0 + t) * kRows + q] : 0.0f;
+            dm[(t / kTokens * kRows + q) * kTokens + t % kTokens] = t < n_staged ? g.dm[(t0 + t) * kRows + q] : 0.0f;
         }
+        for (int e = threadIdx.x; e < n_staged * kN; e += blockDim.x) staged.pre[e / kN][e % kN] = a.pre[t0 * kN + e];
+        for (int e = threadIdx.x; e < n_staged; e += blockDim.x) staged.shared[e] = g.shared[t0 + e];
         __syncthreads();
-        const int n_staged = static_cast<int>(end - t0 < kStaged ? end - t0 : kStaged);
+        const float *x_at = a.x + t0 * s.width + col, *du_at = g.du ? g.du + t0 * a.d + i : nullptr, *dm_at = dm;
+        float* dx_at = g.dx + t0 * s.width + col;
+#pragma unroll 1
         for (int t4 = 0; t4 < n_staged && is_active; t4 += kTokens) {
             float4 x[kTokens], to[kTokens];
 #pragma unroll
             for (int k = 0; k < kTokens; ++k) {
                 x[k] = to[k] = {0, 0, 0, 0};
-                const int64_t t = t0 + t4 + k;
-                if (t >= end) continue;
-                x[k] = load4(a.x + t * s.width + col);
-                if (g.accumulates) to[k] = load4(g.dx + t * s.width + col);
-                if (g.du) to[k] = axpy4(a.pre[t * kN + j], load4(g.du + t * a.d + i), to[k]);
-                to[k] = axpy4(g.shared[t], x[k], to[k]);
+                if (t4 + k >= n_staged) continue;
+                x[k] = load4(x_at + k * s.width);
+                if (g.accumulates) to[k] = load4(dx_at + k * s.width);
+                if (du_at) to[k] = axpy4(staged.pre[t4 + k][j], load4(du_at + k * a.d), to[k]);
+                to[k] = axpy4(staged.shared[t4 + k], x[k], to[k]);
             }
 #pragma unroll
             for (int q = 0; q < kRows; ++q) {
-                const float4 w = load4(fn + q * s.columns + mine), of = load4(dm + (t4 / kTokens * kRows + q) * kTokens);
+                const float4 w = load4(fn + q * s.columns + mine), of = load4(dm_at + q * kTokens);
                 to[0] = axpy4(of.x, w, to[0]), to[1] = axpy4(of.y, w, to[1]);
                 to[2] = axpy4(of.z, w, to[2]), to[3] = axpy4(of.w, w, to[3]);
                 dfn[q] = axpy4(of.w, x[3], axpy4(of.z, x[2], axpy4(of.y, x[1], axpy4(of.x, x[0], dfn[q]))));
+                if (q % 2) asm volatile("" ::: "memory");  // or the rows ahead are loaded too early for the registers there are
             }
 #pragma unroll
             for (int k = 0; k < kTokens; ++k)
-                if (t0 + t4 + k < end) store4(g.dx + (t0 + t4 + k) * s.width + col, to[k]);
+                if (t4 + k < n_staged) store4(dx_at + k * s.width, to[k]);
+            x_at += kTokens * s.width, dx_at += kTokens * s.width, dm_at += kTokens * kRows;
+            if (du_at) du_at += kTokens * a.d;
         }
     }
     if (!g.dfn || !is_active) return;
@@ -302,7 +315,7 @@ void launch_to_streams(Ctx& ctx, const Form& f, const SiteRows& a, const SiteGra
     with_rows(f.n_rows, [&](auto rows) {
         constexpr int kMost = rows() > 24 ? 256 : 384;
         const Slabs s = slabs_of(static_cast<int64_t>(kN) * a.d, kMost * 4);
-        const size_t bytes = sizeof(float) * rows() * static_cast<size_t>(s.columns + 128);
+        const size_t bytes = sizeof(float) * rows() * static_cast<size_t>(s.columns + Staged::kTokens);
         const auto kernel = to_streams<rows(), kMost>;
         allow_shared(ctx, kernel, bytes);
         const Pieces pieces = pieces_of(f, a);

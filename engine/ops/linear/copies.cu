@@ -130,6 +130,14 @@ Rounding rounding_of(const Ctx& ctx, WeightUse use) {
     return use == WeightUse::routed && q.fp4_experts ? Rounding::fp4 : Rounding::none;
 }
 
+// Whether inputs of FP8 linears are rounded.
+bool asks_fp8_rows(const Ctx& ctx) {
+    if (!ctx.training || !ctx.training->quant.fp8_activations) return false;
+    if (ctx.training->quant.fp8_per_tensor)
+        throw Error(ErrorKind::bad_input, "fp8_activation_scale = tensor: expected row on a GPU; --device cpu runs it");
+    return true;
+}
+
 // The values to copy, in FP32.
 Sources sources_of(Ctx& ctx, std::span<const Param* const> params) {
     std::vector<uint64_t> addresses;
@@ -171,7 +179,7 @@ Tensor bf16_copy(Ctx& ctx, const Tensor& x) {
 }
 
 Tensor bf16_value(Ctx& ctx, const Tensor& x, bool rounds) {
-    rounds = rounds && ctx.training && ctx.training->quant.fp8_activations;
+    rounds = rounds && asks_fp8_rows(ctx);
     StepCopies* const copies = copies_of(ctx);
     if (copies)
         if (const auto at = copies->values.find({x.data, rounds}); at != copies->values.end()) return at->second.reshaped(x.shape);
@@ -203,6 +211,10 @@ Tensor bf16_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUs
     return weight_copy(ctx, same_shape, use, DType::bf16, {static_cast<int64_t>(same_shape.size()), s.count() / cols, cols});
 }
 
+Tensor f32_value(Ctx& ctx, const Tensor& x, bool rounds) {
+    return rounds && asks_fp8_rows(ctx) ? fp8_values(ctx, x, x.shape[x.shape.rank - 1]) : x;
+}
+
 Tensor f32_weight(Ctx& ctx, const Param& w, WeightUse use) {
     if (rounding_of(ctx, use) == Rounding::none) return trained_value(ctx, w);
     const Param* one = &w;
@@ -210,9 +222,7 @@ Tensor f32_weight(Ctx& ctx, const Param& w, WeightUse use) {
 }
 
 Tensor product_value(Ctx& ctx, const Tensor& x, bool rounds) {
-    if (ctx.has_bf16_products) return bf16_value(ctx, x, rounds);
-    if (!rounds || !ctx.training || !ctx.training->quant.fp8_activations) return x;
-    return fp8_values(ctx, x, x.shape[x.shape.rank - 1]);
+    return ctx.has_bf16_products ? bf16_value(ctx, x, rounds) : f32_value(ctx, x, rounds);
 }
 
 Tensor product_weight(Ctx& ctx, const Param& w, WeightUse use) {

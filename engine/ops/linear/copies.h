@@ -20,7 +20,8 @@ struct StepCopies {
 };
 
 // x (f32, contiguous) as BF16, of x's shape, in ctx.arena; made once until `forget_values`. For forward: backward captures the
-// Tensor. `rounds`: first to FP8 per row of the last dimension and 128 columns, if the step asks for FP8 activations.
+// Tensor. `rounds`: first to FP8 per row of the last dimension and 128 columns, if the step asks for FP8 activations;
+// Error(bad_input) if it asks for one scale per tensor.
 Tensor bf16_value(Ctx& ctx, const Tensor& x, bool rounds = false);
 // The same, for a kernel that writes y anyway: memory that it must fill with the BF16 of y, and that bf16_value(y) then gives.
 // Empty where nothing is to be written: products in FP32, or no training step. Not for backward.
@@ -34,7 +35,8 @@ void forget_values(Ctx& ctx);
 Tensor bf16_weight(Ctx& ctx, const Param& w, WeightUse use = WeightUse::plain);
 // Weights of one shape [rows, cols] one behind the other, [n, rows, cols], in one launch. Known by the first one.
 Tensor bf16_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUse use = WeightUse::plain);
-// FP32: the master itself where nothing is rounded.
+// FP32: x and the master themselves where nothing is rounded.
+Tensor f32_value(Ctx& ctx, const Tensor& x, bool rounds);
 Tensor f32_weight(Ctx& ctx, const Param& w, WeightUse use = WeightUse::plain);
 
 // By ctx.has_bf16_products: what goes into gemm.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/device/cpu/formats.h"
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/quantize/quantize.h"
 #include "engine/ops/trained.h"
 #include "engine/ops/training.h"
@@ -90,11 +91,15 @@ void count_rows(const Ctx& ctx, const Tensor& x, int64_t ld, int64_t n, int64_t 
 }  // namespace
 
 Tensor dense_weight(Ctx& ctx, const Param& w) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::f32_weight(ctx, w, cuda::WeightUse::dense);
     return asks(ctx, &FakeQuant::fp8_weights) ? rounded(ctx, w, false) : trained_value(ctx, w);
 }
 
 Tensor expert_weight(Ctx& ctx, const Param& w, bool is_shared) {
     if (is_shared) return dense_weight(ctx, w);
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::f32_weight(ctx, w, cuda::WeightUse::routed);
     return asks(ctx, &FakeQuant::fp4_experts) ? rounded(ctx, w, true) : trained_value(ctx, w);
 }
 
@@ -107,6 +112,8 @@ void round_fp8_row(double* x, int64_t n, int64_t block) {
 
 Tensor linear_input(Ctx& ctx, const Tensor& x_TN) {
     if (!asks_fp8_activations(ctx)) return x_TN;
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::f32_value(ctx, x_TN, true);
     const int64_t n = x_TN.shape[x_TN.shape.rank - 1];
     const bool is_per_tensor = ctx.training->quant.fp8_per_tensor;
     const int64_t per_scale = is_per_tensor ? x_TN.count() : n, block = is_per_tensor ? x_TN.count() : 128;
