@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads) forward(const TapeCall
 
     const int row = b.begin + row0 + lane / 4;  // and row + 8
     const RowSees sees[2] = {RowSees(a, b, row), RowSees(a, b, row + 8)};
-    const float scale = a.scale * kLog2e;
+    const float in_log2 = a.softcap == 0 ? a.scale * kLog2e : kLog2e;
     float top[2], z[2], sum[kTiles][4] = {};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -85,6 +85,11 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads) forward(const TapeCall
             }
         }
         // Scores in units of log 2, what is not seen below everything.
+        if (a.softcap != 0)
+#pragma unroll
+            for (int g = 0; g < kGroups; ++g)
+#pragma unroll
+                for (int i = 0; i < 8; ++i) s[g][i / 4][i % 4] = cap_score(s[g][i / 4][i % 4] * a.scale, a.softcap).score;
         float highest[2] = {kLowest, kLowest};
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
@@ -94,8 +99,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads) forward(const TapeCall
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {  // tiles of 8 columns, two columns of each
                     float& x = s[g][i / 2][2 * r + i % 2];
-                    const float score = a.softcap != 0 ? cap_score(x * a.scale, a.softcap).score * kLog2e : x * scale;
-                    x = bits >> (i / 2 * 8 + i % 2) & 1 ? score : -INFINITY;
+                    x = bits >> (i / 2 * 8 + i % 2) & 1 ? x * in_log2 : -INFINITY;
                     highest[r] = fmaxf(highest[r], x);
                 }
             }

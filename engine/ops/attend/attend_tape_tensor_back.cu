@@ -89,18 +89,27 @@ __device__ void load_queries(const TapeCall& a, const TapeGradients& grad, const
     }
 }
 
+// Products of queries and keys become scores in units of log 2 by `factor`, capped ones first.
+struct Scores {
+    float factor, softcap, slope;  // of a capped score s: 1 - (slope s)^2
+    __device__ explicit Scores(const TapeCall& a)
+        : factor(a.softcap == 0 ? a.scale * kLog2e : kLog2e), softcap(a.softcap), slope(a.softcap == 0 ? 0 : 1 / a.softcap) {}
+    template <int kGroups>
+    __device__ void cap(float (&s)[kGroups][2][4], float scale) const {
+        if (softcap == 0) return;
+#pragma unroll
+        for (int g = 0; g < kGroups; ++g)
+#pragma unroll
+            for (int i = 0; i < 8; ++i) s[g][i / 4][i % 4] = cap_score(s[g][i / 4][i % 4] * scale, softcap).score;
+    }
+};
 // Of one query and key: the probability, and the gradient of the score before cap and scale.
 struct Softened {
     float p, ds;
 };
-__device__ inline Softened soften(const TapeCall& a, bool has, float product, float dp, float lse2, float delta) {
-    if (a.softcap == 0) {
-        const float p = has ? exp2f(product * (a.scale * kLog2e) - lse2) : 0.0f;
-        return {p, p * (dp - delta)};
-    }
-    const Capped s = cap_score(product * a.scale, a.softcap);
-    const float p = has ? exp2f(s.score * kLog2e - lse2) : 0.0f;
-    return {p, p * (dp - delta) * s.slope};
+__device__ inline Softened soften(const Scores& all, bool has, float score, float dp, float lse2, float delta) {
+    const float p = has ? exp2f(score * all.factor - lse2) : 0.0f, t = score * all.slope;
+    return {p, p * (dp - delta) * (1 - t * t)};
 }
 
 // Shared memory: queries, gradients of outputs, tiles of keys, [kTapeRows] delta; with kSplit > 1 gradients of scores.
@@ -125,6 +134,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
     bf16* const weights = reinterpret_cast<bf16*>(deltas + kTapeRows);
     const QueryBlock b = blocks[blockIdx.x];
     const TapeColumns columns(a, b);
+    const Scores scores(a);
     const int lane = threadIdx.x % kWarp, row0 = threadIdx.x / kWarp % 4 * 16, part = threadIdx.x / kWarp / 4;
     const auto tiles = pipeline<kC>(columns.n_tiles, [&](int tile, int stage) {
         load_rows<kC>(keys + stage * Tile::kSize, a.c, a.keys16,
@@ -160,6 +170,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
                 add_scores(dp[i], g, y);
             }
         }
+        scores.cap(s, a.scale);
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
 #pragma unroll
@@ -168,7 +179,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     float& x = s[g][i / 2][2 * r + i % 2];
-                    x = soften(a, bits >> (i / 2 * 8 + i % 2) & 1, x, dp[g][i / 2][2 * r + i % 2], lse2[r], delta[r])
+                    x = soften(scores, bits >> (i / 2 * 8 + i % 2) & 1, x, dp[g][i / 2][2 * r + i % 2], lse2[r], delta[r])
                             .ds;
                 }
             }
@@ -257,6 +268,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
     bf16* const probabilities = reinterpret_cast<bf16*>(facts + kStages<kC>);
     bf16* const dscores = probabilities + kTapeKeys * kLdWeights;
     const KeyBlock b = blocks[blockIdx.x];
+    const Scores scores(a);
     const int lane = threadIdx.x % kWarp, keys_of = threadIdx.x / kWarp % 4, key0 = keys_of * 16,
               part = threadIdx.x / kWarp / 4;
     const int first_row = b.begin * a.n_heads, n_rows = (b.end - b.begin) * a.n_heads;
@@ -302,6 +314,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
                 add_scores(dp[g], k, y);
             }
         }
+        scores.cap(s, a.scale);
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
 #pragma unroll
@@ -312,7 +325,7 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
 #pragma unroll
                 for (int r = 0; r < 2; ++r) {
                     float &x = s[g][i / 2][2 * r + i % 2], &y = dp[g][i / 2][2 * r + i % 2];
-                    const Softened both = soften(a, bits >> 8 * r & 1, x, y, lse2, delta);
+                    const Softened both = soften(scores, bits >> 8 * r & 1, x, y, lse2, delta);
                     x = both.p, y = both.ds * a.scale;
                 }
             }
