@@ -35,10 +35,23 @@ struct Seen {
     }
 };
 
-__device__ inline float dot(const float* x, const float* y, int n) {
+// Rows whose length is a multiple of 4 are aligned to four values, in memory and in shared memory, if that holds for c
+// and v.
+__device__ inline float dot(const float* x, const float* y, int n, bool is_aligned) {
     float sum = 0;
-    for (int i = 0; i < n; ++i) sum += x[i] * y[i];
+    if (!is_aligned) {
+        for (int i = 0; i < n; ++i) sum += x[i] * y[i];
+        return sum;
+    }
+#pragma unroll 4
+    for (int i = 0; i < n; i += 4) {
+        const float4 u = *reinterpret_cast<const float4*>(x + i), v = *reinterpret_cast<const float4*>(y + i);
+        sum += u.x * v.x + u.y * v.y + (u.z * v.z + u.w * v.w);
+    }
     return sum;
+}
+__device__ inline bool has_aligned_rows(const TapeCall& a) {
+    return a.c % 4 == 0 && a.v % 4 == 0;
 }
 __device__ inline void copy_row(float* to, const float* from, int n) {
     for (int i = threadIdx.x % kWarp; i < n; i += kWarp) to[i] = from[i];
@@ -50,6 +63,7 @@ __global__ void forward(const TapeCall a, const QueryBlock* blocks) {
     extern __shared__ __align__(16) float shared[];
     const QueryBlock b = blocks[blockIdx.x];
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+    const bool is_aligned = has_aligned_rows(a);
     float *q = shared + warp * (a.c + a.v + kWarp), *sum = q + a.c, *p = sum + a.v;
     for (int r = b.begin + warp; r < b.end; r += kWarps) {
         const int t = r / a.n_heads, h = r % a.n_heads;
@@ -61,7 +75,7 @@ __global__ void forward(const TapeCall a, const QueryBlock* blocks) {
         for (int j0 = 0; j0 < seen.n; j0 += kWarp) {
             const bool has = seen.has(j0 + lane);
             const float score =
-                has ? cap_score(dot(q, seen.key(j0 + lane), a.c) * a.scale, a.softcap).score : -INFINITY;
+                has ? cap_score(dot(q, seen.key(j0 + lane), a.c, is_aligned) * a.scale, a.softcap).score : -INFINITY;
             const float higher = fmaxf(top, warp_max(score));
             if (higher == -INFINITY) continue;
             const float factor = expf(top - higher), mine = expf(score - higher);
@@ -88,6 +102,7 @@ __global__ void forward(const TapeCall a, const QueryBlock* blocks) {
 __global__ void entry_mass(const TapeCall a, const QueryBlock* blocks, float* mass, int n_columns) {
     after_previous();
     const QueryBlock b = blocks[blockIdx.x];
+    const bool is_aligned = has_aligned_rows(a);
     for (int t = (b.begin + a.n_heads - 1) / a.n_heads + threadIdx.x / kWarp; t * a.n_heads < b.end; t += kWarps) {
         const Seen seen(a, b, t, 0);
         for (int e = threadIdx.x % kWarp; e < n_columns; e += kWarp) {
@@ -95,7 +110,7 @@ __global__ void entry_mass(const TapeCall a, const QueryBlock* blocks, float* ma
             const int j = seen.n_rows + e;
             for (int h = 0; h < a.n_heads && seen.has(j); ++h) {
                 const int r = t * a.n_heads + h;
-                const float score = dot(a.q + static_cast<int64_t>(r) * a.c, seen.key(j), a.c) * a.scale;
+                const float score = dot(a.q + static_cast<int64_t>(r) * a.c, seen.key(j), a.c, is_aligned) * a.scale;
                 sum += expf(cap_score(score, a.softcap).score - a.lse[r]);
             }
             mass[static_cast<int64_t>(t) * n_columns + e] = sum;
@@ -109,6 +124,7 @@ __global__ void query_gradients(const TapeCall a, const TapeGradients g, const Q
     extern __shared__ __align__(16) float shared[];
     const QueryBlock b = blocks[blockIdx.x];
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+    const bool is_aligned = has_aligned_rows(a);
     float *q = shared + warp * (2 * a.c + a.v + kWarp), *dq = q + a.c, *dout = dq + a.c, *ds = dout + a.v;
     for (int r = b.begin + warp; r < b.end; r += kWarps) {
         const int t = r / a.n_heads, h = r % a.n_heads;
@@ -125,8 +141,8 @@ __global__ void query_gradients(const TapeCall a, const TapeGradients g, const Q
             const int j = j0 + lane;
             float mine = 0;
             if (seen.has(j)) {
-                const Capped s = cap_score(dot(q, seen.key(j), a.c) * a.scale, a.softcap);
-                mine = expf(s.score - a.lse[r]) * (dot(dout, seen.value(j), a.v) - delta) * s.slope;
+                const Capped s = cap_score(dot(q, seen.key(j), a.c, is_aligned) * a.scale, a.softcap);
+                mine = expf(s.score - a.lse[r]) * (dot(dout, seen.value(j), a.v, is_aligned) - delta) * s.slope;
             }
             ds[lane] = mine;
             __syncwarp();
@@ -160,6 +176,7 @@ __global__ void key_gradients(const TapeCall a, const TapeGradients g, const Key
     extern __shared__ __align__(16) float shared[];
     const KeyBlock b = blocks[blockIdx.x];
     const bool is_shared = a.keys == a.values, is_row = b.place < 0;
+    const bool is_aligned = has_aligned_rows(a);
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, group = blockIdx.y,
               heads = a.n_heads / a.n_groups;
     const int width = a.c + (is_shared ? 0 : a.v), n = (b.end - b.begin) * heads;
@@ -183,9 +200,9 @@ __global__ void key_gradients(const TapeCall a, const TapeGradients g, const Key
             float prob = 0, dscore = 0;
             if (has) {
                 const int64_t r = row_of(i);
-                const Capped s = cap_score(dot(a.q + r * a.c, key, a.c) * a.scale, a.softcap);
+                const Capped s = cap_score(dot(a.q + r * a.c, key, a.c, is_aligned) * a.scale, a.softcap);
                 prob = expf(s.score - a.lse[r]);
-                dscore = prob * (dot(g.dout + r * a.v, value, a.v) - g.delta[r]) * s.slope * a.scale;
+                dscore = prob * (dot(g.dout + r * a.v, value, a.v, is_aligned) - g.delta[r]) * s.slope * a.scale;
             }
             p[lane] = prob, ds[lane] = dscore;
             __syncwarp();

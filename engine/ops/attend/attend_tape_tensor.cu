@@ -89,7 +89,8 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads) forward(const TapeCall
 #pragma unroll
             for (int g = 0; g < kGroups; ++g)
 #pragma unroll
-                for (int i = 0; i < 8; ++i) s[g][i / 4][i % 4] = cap_score(s[g][i / 4][i % 4] * a.scale, a.softcap).score;
+                for (int i = 0; i < 8; ++i)
+                    s[g][i / 4][i % 4] = cap_score(s[g][i / 4][i % 4] * a.scale, a.softcap).score;
         float highest[2] = {kLowest, kLowest};
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {

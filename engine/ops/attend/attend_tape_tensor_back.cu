@@ -93,7 +93,9 @@ __device__ void load_queries(const TapeCall& a, const TapeGradients& grad, const
 struct Scores {
     float factor, softcap, slope;  // of a capped score s: 1 - (slope s)^2
     __device__ explicit Scores(const TapeCall& a)
-        : factor(a.softcap == 0 ? a.scale * kLog2e : kLog2e), softcap(a.softcap), slope(a.softcap == 0 ? 0 : 1 / a.softcap) {}
+        : factor(a.softcap == 0 ? a.scale * kLog2e : kLog2e),
+          softcap(a.softcap),
+          slope(a.softcap == 0 ? 0 : 1 / a.softcap) {}
     template <int kGroups>
     __device__ void cap(float (&s)[kGroups][2][4], float scale) const {
         if (softcap == 0) return;
@@ -179,7 +181,8 @@ __global__ void __launch_bounds__(TapeTile<kC>::kThreads)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     float& x = s[g][i / 2][2 * r + i % 2];
-                    x = soften(scores, bits >> (i / 2 * 8 + i % 2) & 1, x, dp[g][i / 2][2 * r + i % 2], lse2[r], delta[r])
+                    x = soften(scores, bits >> (i / 2 * 8 + i % 2) & 1, x, dp[g][i / 2][2 * r + i % 2], lse2[r],
+                               delta[r])
                             .ds;
                 }
             }
