@@ -89,7 +89,8 @@ __global__ void backward(const float* logits, const int32_t* targets, const floa
             const float4 from = *reinterpret_cast<const float4*>(z + v);
             float4* to = reinterpret_cast<float4*>(dz + v);
             const float4 was = accumulates ? *to : float4{0, 0, 0, 0};
-            *to = {was.x + slope(from.x, v), was.y + slope(from.y, v + 1), was.z + slope(from.z, v + 2), was.w + slope(from.w, v + 3)};
+            *to = {was.x + slope(from.x, v), was.y + slope(from.y, v + 1), was.z + slope(from.z, v + 2),
+                   was.w + slope(from.w, v + 3)};
         } else {
             const float g = slope(z[v], v);
             dz[v] = accumulates ? dz[v] + g : g;

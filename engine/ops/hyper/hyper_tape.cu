@@ -66,9 +66,10 @@ HyperSite hyper_site_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperWeights& 
     if (n_tokens == 0) return s;
     const Form f = as_form(form);
     const auto data = [](const Tensor& x) { return static_cast<float*>(x.data); };
-    const SiteRows a{x_TND.f32(), data(trained_value(ctx, w.fn)), data(trained_value(ctx, w.base)), data(trained_value(ctx, w.scale)),
-                     n_tokens, static_cast<int>(d), static_cast<float>(rms_norm_eps), data(make({n_tokens, n_rows})),
-                     data(make({n_tokens})), data(s.pre_TN), data(s.post_TN), data(s.comb_TNN), data(s.u_TD)};
+    const SiteRows a{x_TND.f32(), data(trained_value(ctx, w.fn)), data(trained_value(ctx, w.base)),
+                     data(trained_value(ctx, w.scale)), n_tokens, static_cast<int>(d), static_cast<float>(rms_norm_eps),
+                     data(make({n_tokens, n_rows})), data(make({n_tokens})), data(s.pre_TN), data(s.post_TN), data(s.comb_TNN),
+                     data(s.u_TD)};
     const bool fast = is_fast(f, a);
     if (!fast) gemm(*ctx.cuda, product(n_tokens, n_rows, n * d, n * d, n * d), a.x, a.fn, a.m);
     launch_collapse(ctx, f, a, !fast);

@@ -21,7 +21,8 @@ void add_weights(test::GradCheck& check, HyperWeights& w, const HyperForm& f, in
 
 TEST(HyperTape, site_gradients_match_differences) {
     for (MixingMap map : kMaps)
-        for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {2, 17, 5}, {4, 64, 5}, {4, 17, 33}, {3, 1, 33}, {4, 36, 67}}) {
+        for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {2, 17, 5}, {4, 64, 5}, {4, 17, 33}, {3, 1, 33},
+                                      {4, 36, 67}}) {
             SCOPED_TRACE(testing::Message() << "map " << static_cast<int>(map) << " n " << n << " d " << d << " T " << t);
             test::GradCheck check;
             HyperWeights w;

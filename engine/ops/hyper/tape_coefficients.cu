@@ -25,8 +25,9 @@ __device__ inline void each(int n, F&& f) {
     }
 }
 
-// ---- Sinkhorn of c [n, n]: the softmax of rows plus eps, then steps 0, 1, ...: columns, rows, columns, ... Each divides a group by
-// S, its sum plus eps. S of step s and group a goes to sums[(s n + a) stride] (null: nowhere), so that backward can undo the steps.
+// ---- Sinkhorn of c [n, n]: the softmax of rows plus eps, then steps 0, 1, ...: columns, rows, columns, ... Each divides a group
+// by S, its sum plus eps. S of step s and group a goes to sums[(s n + a) stride] (null: nowhere), so that backward can undo the
+// steps.
 template <int N>
 struct Sinkhorn {
     int n_streams, iters;

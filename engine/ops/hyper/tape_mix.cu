@@ -130,7 +130,8 @@ __global__ void add_to_all(const float* x, const float* e, int64_t n_tokens, int
     if (t >= n_tokens) return;
     for (int j = 0; j < n; ++j) z[(t * n + j) * d + i] = x[(t * n + j) * d + i] + e[at];
 }
-__global__ void add_to_all_backward(const float* dz, int64_t n_tokens, int n, int d, float* dx, bool adds_x, float* de, bool adds_e) {
+__global__ void add_to_all_backward(const float* dz, int64_t n_tokens, int n, int d, float* dx, bool adds_x, float* de,
+                                    bool adds_e) {
     after_previous();
     const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, t = at / d, i = at % d;
     if (t >= n_tokens) return;

@@ -169,7 +169,7 @@ __global__ void collapse_to_pre(const __grid_constant__ Form f, SiteRows a, Site
     }
 }
 
-// ---- dX and dfn. A thread owns four columns: its dfn stays in registers over the block's tokens, of which it takes four at a time.
+// ---- dX and dfn. A thread owns four columns: its dfn stays in registers over the block's tokens, which it takes four at a time.
 struct Staged {  // of tokens, in shared memory
     static constexpr int kTokens = 128;
     float pre[kTokens][kN], shared[kTokens];

@@ -7,7 +7,8 @@ namespace vitrine {
 namespace {
 
 TEST(RmsnormTape, gradients_match_differences) {
-    for (const auto& [t, d] : {std::array<int64_t, 2>{1, 1}, {3, 17}, {40, 64}, {2, 257}, {9, 132}, {5, 384}, {3, 1028}, {2, 2052}}) {
+    for (const auto& [t, d] : {std::array<int64_t, 2>{1, 1}, {3, 17}, {40, 64}, {2, 257}, {9, 132}, {5, 384}, {3, 1028},
+                               {2, 2052}}) {
         test::GradCheck check;
         Param w;
         const size_t x = check.input({t, d});
