@@ -109,6 +109,9 @@ void Worker::run_command(Command& command) {
     } catch (const Error& e) {
         if (e.kind() == ErrorKind::cancelled)
             notice(Notice::Level::info, "Stopped.");
+        else if (e.kind() == ErrorKind::device && engine_ && !std::holds_alternative<SetDevice>(command) &&
+                 !std::holds_alternative<LoadModel>(command))
+            gpu_was_lost(e.what());
         else
             notice(Notice::Level::error, e.what());
     } catch (const std::bad_alloc&) {
@@ -116,6 +119,17 @@ void Worker::run_command(Command& command) {
     } catch (const std::exception& e) {
         notice(Notice::Level::error, std::string("Internal error: ") + e.what());
     }
+}
+
+// Every answer is saved as far as it came; the window offers the CPU (SetDevice), until then nothing runs.
+void Worker::gpu_was_lost(const std::string& why) {
+    save_all();
+    if (dialogue_) dialogue_->forget_session();
+    auto info = std::make_shared<ModelInfo>(engine_->info());
+    info->is_gpu_lost = true;
+    info->device += ", lost";
+    reports_.push(ModelLoaded{std::move(info)});
+    notice(Notice::Level::error, "The GPU was lost: " + why);
 }
 
 // Alternating spans while nobody waits for the engine; a command that arrives waits for one pair at most.
@@ -193,6 +207,8 @@ void Worker::handle(SetNumerics& c) {
 
 void Worker::handle(SetDevice& c) {
     Dialogue& d = need_dialogue();
+    if (const std::string plan = engine_->device_plan(c.gpu); !plan.empty())
+        notice(Notice::Level::info, "Loading the model onto " + plan + ".");
     engine_->set_device(c.gpu);
     d.forget_session();  // its cache lies elsewhere
     measured_for_ = 0;

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,7 @@ struct WorkerOptions {
     ProbeSet always_watched = base_probes();  // recorded for every token, whatever view is open
     size_t trace_bytes = size_t{256} << 20;
     bool measures_watching = true;  // alternating short spans while the engine is idle
+    std::function<void()> on_token;  // of an answer. A test throws from it what a lost GPU does
 };
 
 class Worker : public CommandSink {
@@ -50,6 +52,7 @@ class Worker : public CommandSink {
     struct Tokens;  // what was generated and not reported yet
     void run(std::stop_token stop);
     void run_command(Command& c);
+    void gpu_was_lost(const std::string& why);
     bool idle_work();  // one short piece; false: nothing left to do
 
     void handle(LoadModel& c);

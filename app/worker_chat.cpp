@@ -168,6 +168,7 @@ void Worker::answer(int64_t asked, Mode mode, const Sampling& sampling) {
     };
     observer.prefill = [&](int64_t done, int64_t total) { reports_.push(Progress{"Reading the prompt", done, total}); };
     observer.token = [&](const TokenInfo& t, const std::string& reasoning, const std::string& content) {
+        if (options_.on_token) options_.on_token();
         if (tokens.n_since_rate == 0) tokens.rate_since = Clock::now();
         ++tokens.n_since_rate;
         tokens.tokens.push_back(t);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "engine/base/log.h"
 #include "engine/base/display_text.h"
 #include "engine/base/stop.h"
 #include "engine/model/config.h"
@@ -122,12 +123,28 @@ void Engine::set_device(int gpu) {
         e.gpu = nullptr;
     } else if constexpr (kHasCuda) {
         throw_if_any(validate_gpu(e.config, e.folder + "/config.json"));
+        if (const std::string plan = device_plan(gpu); !plan.empty()) log_info(plan);
         e.gpu = std::make_shared<GpuRunner>(gpu, e.config, e.weights, e.numerics);
     } else {
         throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);
     }
     e.info.device = device_name(e);
     e.info.gpu = gpu;
+}
+
+std::string Engine::device_plan(int gpu) const {
+    if constexpr (kHasCuda)
+        for (const cuda::Gpu& g : cuda::gpus().found) {
+            if (g.index != gpu) continue;
+            const Impl& e = *impl_;
+            const int64_t context = std::min<int64_t>(e.config.max_position, kMaxGpuChunk);
+            const GpuPlan p = gpu_plan(e.config, e.weights, e.numerics, context, g.free_bytes);
+            const auto mb = [](uint64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; };
+            return g.name + ": weights " + mb(p.weights) + ", cache of " + std::to_string(p.context) + " tokens " + mb(p.cache) +
+                   ", activations " + mb(p.activations) + " at most; " + mb(p.free) + " are free";
+        }
+    static_cast<void>(gpu);
+    return "";
 }
 
 int Engine::device() const {

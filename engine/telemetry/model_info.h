@@ -30,6 +30,7 @@ struct ModelInfo {
     int n_threads = 1;
     std::string kernels, device = "CPU";  // it runs on: "CPU", "cuda:0 (NVIDIA H200)"
     int gpu = kCpu;                       // the same as a number
+    bool is_gpu_lost = false;             // it failed in the middle of the work: nothing runs until another device is chosen
     std::vector<std::string> gpus;        // names of those that there are, by number
     std::vector<TensorInfo> tensors;
     std::vector<std::string> warnings;

@@ -116,7 +116,7 @@ bool Trainer::is_noise(int64_t step) const {
 TrainBatch Trainer::batch_of(int64_t step) {
     const auto make = [this](int64_t s) { return (is_noise(s) ? noise_ : data_)->batch(s); };
     if (!place_.gpu()) return make(step);
-    const int64_t n_ahead = std::min<int64_t>(pool_.n_threads(), 16);
+    const int64_t n_ahead = 3;  // sources make one on several threads
     std::erase_if(coming_, [&](const auto& b) { return b.first < step || b.first > step + n_ahead; });
     for (int64_t s = step; s <= std::min(step + n_ahead, config_.steps - 1); ++s)
         if (!coming_.contains(s)) coming_[s] = std::async(std::launch::async, make, s);

@@ -27,8 +27,9 @@ Sampling greedy(int n = 200) {
 // A worker and what a window would know from its reports.
 class Window {
   public:
-    explicit Window(const std::string& store = "", bool measures_watching = false)
-        : worker_({.engine = {.n_threads = 1}, .store_path = store, .measures_watching = measures_watching}, [this] {
+    explicit Window(const std::string& store = "", bool measures_watching = false, std::function<void()> on_token = {})
+        : worker_({.engine = {.n_threads = 1}, .store_path = store, .measures_watching = measures_watching,
+                   .on_token = std::move(on_token)}, [this] {
               const std::lock_guard lock(mutex_);
               is_awake_ = true;
               wake_.notify_all();
@@ -284,6 +285,25 @@ TEST(Worker, NumericsChangeWithoutRestart) {
     EXPECT_EQ(w.errors, "");
     EXPECT_EQ(w.timeline.n_reused, 0);
     EXPECT_LT(w.cache.total(), exact_bytes);
+}
+
+TEST(Worker, ALostGpuKeepsTheTextAndLeavesTheChoice) {
+    const test::TempFolder folder;
+    int n = 0;
+    Window w(folder.file("store.db"), false, [&n] {
+        if (++n == 3) throw Error(ErrorKind::device, "GPU 0, running a step: unspecified launch failure");
+    });
+    w.run(LoadModel{kSeedling});
+    w.ask("72*59=?", Mode::high);
+    ASSERT_TRUE(w.model);
+    EXPECT_TRUE(w.model->is_gpu_lost);
+    EXPECT_NE(w.errors.find("unspecified launch failure"), std::string::npos) << w.errors;
+    EXPECT_EQ(w.last().role, "assistant");
+    EXPECT_FALSE(w.last().reasoning.empty());  // as far as it came
+    w.run(SetDevice{kCpu});
+    EXPECT_FALSE(w.model->is_gpu_lost);
+    w.ask("72*59=?", Mode::high);
+    EXPECT_EQ(w.last().content, "4248");
 }
 
 TEST(Worker, ClosesInTheMiddleOfAnAnswerAndKeepsWhatWasShown) {

@@ -387,10 +387,30 @@ void Workspace::draw_undo() {
     end_toast();
 }
 
+// Stays until another device is chosen: nothing runs before.
+void Workspace::draw_gpu_lost() {
+    begin_toast();
+    {
+        ui::FontScope small(Font::small);
+        ui::Color c(theme().error);
+        ImGui::TextUnformatted("GPU lost");
+    }
+    std::string text = "What was written is saved, the answer as far as it came. The model can go on on the CPU.";
+    for (auto n = desk_.s.notices.rbegin(); n != desk_.s.notices.rend(); ++n)
+        if (n->notice.level == Notice::Level::error) {
+            text = n->notice.text.substr(0, 400) + "\n" + text;
+            break;
+        }
+    ui::text_wrapped(text, "lost/text");
+    if (ui::primary_button("Go on on the CPU")) desk_.post(SetDevice{kCpu});
+    end_toast();
+}
+
 // The newest notice for a few seconds, above the status bar; errors stay until they are closed.
 void Workspace::draw_toasts() {
     const Snapshot& s = desk_.s;
     if (s.is_loading) return draw_loading();
+    if (desk_.is_gpu_lost()) return draw_gpu_lost();
     const double undo_time = desk_.undo_steps.empty() ? -1e9 : desk_.undo_steps.back().time;
     if (s.time - undo_time < Desk::kUndoSeconds && (s.notices.empty() || s.notices.back().time <= undo_time)) return draw_undo();
     if (s.notices.empty()) return;

@@ -44,6 +44,7 @@ class Workspace {
     void draw_toasts();
     void draw_loading();
     void draw_undo();
+    void draw_gpu_lost();
     void begin_toast();  // a window in the lower right corner, above the token strip
     void end_toast();
     void watch_probes();
