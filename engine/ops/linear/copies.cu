@@ -155,6 +155,13 @@ Sources sources_of(Ctx& ctx, std::span<const Param* const> params) {
     return {nullptr, reinterpret_cast<const uint64_t*>(ctx.cuda->ints(words)), count, are_aligned};
 }
 
+Shape stacked_shape(std::span<const Param* const> params) {
+    const Shape& s = params[0]->shape;
+    for (const Param* p : params) VITRINE_ASSERT(p->shape == s);
+    const int64_t cols = s[s.rank - 1];
+    return {static_cast<int64_t>(params.size()), s.count() / cols, cols};
+}
+
 Tensor weight_copy(Ctx& ctx, std::span<const Param* const> params, WeightUse use, DType dtype, Shape shape) {
     StepCopies* const copies = copies_of(ctx);
     const Param& first = *params[0];
@@ -205,10 +212,12 @@ Tensor bf16_weight(Ctx& ctx, const Param& w, WeightUse use) {
 }
 
 Tensor bf16_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUse use) {
-    const Shape& s = same_shape[0]->shape;
-    for (const Param* p : same_shape) VITRINE_ASSERT(p->shape == s);
-    const int64_t cols = s[s.rank - 1];
-    return weight_copy(ctx, same_shape, use, DType::bf16, {static_cast<int64_t>(same_shape.size()), s.count() / cols, cols});
+    return weight_copy(ctx, same_shape, use, DType::bf16, stacked_shape(same_shape));
+}
+
+Tensor f32_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUse use) {
+    VITRINE_ASSERT(rounding_of(ctx, use) != Rounding::none);
+    return weight_copy(ctx, same_shape, use, DType::f32, stacked_shape(same_shape));
 }
 
 Tensor f32_value(Ctx& ctx, const Tensor& x, bool rounds) {

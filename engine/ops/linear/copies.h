@@ -38,6 +38,8 @@ Tensor bf16_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUs
 // FP32: x and the master themselves where nothing is rounded.
 Tensor f32_value(Ctx& ctx, const Tensor& x, bool rounds);
 Tensor f32_weight(Ctx& ctx, const Param& w, WeightUse use = WeightUse::plain);
+// As bf16_weights, in FP32, where the step asks for rounding.
+Tensor f32_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUse use);
 
 // By ctx.has_bf16_products: what goes into gemm.
 Tensor product_value(Ctx& ctx, const Tensor& x, bool rounds = false);

@@ -33,7 +33,8 @@ std::vector<Piece> cut(const std::vector<Group>& groups, const Param ExpertWeigh
 Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
     const OpTimer timer(ctx, OpKind::moe);
     if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return cuda::moe(ctx, x_TD, routing, w, c);
+        if (ctx.cuda)
+            return ctx.tape ? cuda::moe_on_tape(ctx, x_TD, routing, w, c) : cuda::moe(ctx, x_TD, routing, w, c);
     if (ctx.tape) return moe_on_tape(ctx, x_TD, routing, w, c);
     const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = routing.indices_TK.dim(1);
     const MoePlan plan = make_moe_plan(routing, w);

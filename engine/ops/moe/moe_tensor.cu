@@ -2,6 +2,7 @@
 // shared memory.
 #include "engine/ops/linear/tensor.cuh"
 #include "engine/ops/moe/experts.cuh"
+#include "engine/ops/moe/stages.cuh"
 
 namespace vitrine::cuda {
 namespace {
@@ -23,22 +24,9 @@ struct Args {
     float limit;
 };
 
-// 16 bytes, of which `bytes` (0 or 16) come from global memory and the rest is zero.
-__device__ void copy_async(uint32_t to, const void* from, int bytes) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-__device__ void load_matrices(uint32_t (&m)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(from)
-                 : "memory");
-}
 __device__ void store_shared(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
-// Eight columns of a row in a stage: rows have 128 bytes, and their eight pieces are turned so that eight rows meet all banks.
-__device__ uint32_t piece(int row, int at) { return static_cast<uint32_t>(row * 128 + ((at ^ row) & 7) * 16); }
-
 // A thread's share of the activations' rows, kIn columns at a time.
 template <int kRows>
 struct RowsOfX {

@@ -9,10 +9,7 @@
 namespace vitrine {
 namespace {
 
-constexpr double kFast[3] = {3.4445, -4.7750, 2.0315};  // grows small singular values fast, ends in about [0.68, 1.2]
-constexpr double kFinal[3] = {2, -1.5, 0.5};            // contracts to 1
-constexpr int kFinalSteps = 2;
-constexpr int64_t kLarge = 256 * 256;                   // elements from which a matrix gets all threads
+constexpr int64_t kLarge = 256 * 256;  // elements from which a matrix gets all threads
 
 template <class T>
 double norm_of(const T* y, int64_t n) {
@@ -68,7 +65,7 @@ void orthogonalise(const Products<T>& by, T* y, int64_t n, int64_t m, int n_fast
     }
     const int64_t rows = std::min(n, m), cols = std::max(n, m);
     for (int i = 0; i < n_fast + n_final; ++i)
-        iterate(by, x, rows, cols, i < n_fast ? kFast : kFinal, gram, square, product);
+        iterate(by, x, rows, cols, i < n_fast ? kNewtonSchulzFast : kNewtonSchulzFinal, gram, square, product);
     if (n > m) turn(x, rows, cols, y);
 }
 
@@ -83,7 +80,7 @@ UpdateSums update(const Products<T>& by, const Muon& a, const MuonMatrix& x) {
         momentum[i] = mu * momentum[i] + scale * g[i];
         u[static_cast<size_t>(i)] = mu * momentum[i] + scale * g[i];  // Nesterov
     }
-    const int n_final = std::min(kFinalSteps, a.n_steps);
+    const int n_final = std::min(kNewtonSchulzFinalSteps, a.n_steps);
     orthogonalise(by, u.data(), n, m, a.n_steps - n_final, n_final);
     const T keep = static_cast<T>(1 - a.lr * a.weight_decay);
     const T rate = static_cast<T>(a.lr * a.scale * std::sqrt(static_cast<double>(std::max(n, m))));
@@ -113,6 +110,8 @@ template void newton_schulz<float>(float*, int64_t, int64_t, int, int);
 template void newton_schulz<double>(double*, int64_t, int64_t, int, int);
 
 std::vector<UpdateSums> muon(Ctx& ctx, const Muon& a, std::span<const MuonMatrix> matrices) {
+    if constexpr (kHasCuda)
+        if (ctx.cuda) return cuda::muon(ctx, a, matrices);
     std::vector<UpdateSums> sums(matrices.size());
     std::vector<size_t> small;
     for (size_t i = 0; i < matrices.size(); ++i) {
