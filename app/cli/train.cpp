@@ -16,6 +16,7 @@
 #include "engine/train/fresh.h"
 #include "engine/train/presets.h"
 #include "engine/train/run.h"
+#include "experiments/curriculum/source.h"
 #include "experiments/list.h"
 
 namespace vitrine::cli {
@@ -131,7 +132,9 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
         if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
-    const ModelTexts texts = b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights);
+    // The tokenizer that the data is encoded with travels with the model.
+    const std::string& from = b.train.data == "curriculum" ? b.train.tokenizer : b.weights;
+    const ModelTexts texts = from.empty() ? ModelTexts{} : ModelTexts::read(from);
     return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts, options);
 }
 
@@ -181,6 +184,7 @@ int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
 }  // namespace
 
 int run_train(const Args& given) {
+    curriculum::add_task();
     if (asks_for_experiment(given)) return run_experiment(given);
     TrainArgs a;
     a.command = given;
