@@ -26,6 +26,7 @@ constexpr Subcommand kSubcommands[] = {
     {"dump", cli::run_dump, "write logits and internals of a sequence to a file"},
     {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
     {"train", cli::run_train, "train a model, or run the lab's experiments"},
+    {"eval", cli::run_eval, "a model's scorecard on held-out exercises and chat"},
     {"curriculum", cli::run_curriculum, "samples of the generated data, and its tokenizer"},
     {"bench", cli::run_bench, "speed of decoding, prefill, reading and watching"},
     {"init", cli::run_init, "write a checkpoint with random weights"},

@@ -9,6 +9,7 @@
 #include "app/cli/common.h"
 #include "app/cli/experiment.h"
 #include "app/cli/train_control.h"
+#include "app/paths.h"
 #include "engine/base/log.h"
 #include "engine/base/reader.h"
 #include "engine/model/config.h"
@@ -90,6 +91,11 @@ Beginning beginning(const TrainArgs& a) {
     if (a.seed >= 0) b.train.seed = a.seed;
     if (!a.dtype.empty()) f.set("dtype=" + a.dtype);
     for (const std::string& s : a.sets) f.set(s);
+    if (b.train.data == "curriculum" && b.train.tokenizer.empty()) {
+        std::error_code failed;
+        const bool has_own = !a.from.empty() && std::filesystem::exists(a.from + "/tokenizer.json", failed);
+        b.train.tokenizer = has_own ? a.from : asset("curriculum");
+    }
     throw_if_any(validate(b.train, ""));
     return b;
 }
@@ -196,7 +202,7 @@ int run_train(const Args& given) {
     }
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
-              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small,\ngpu-large. --experiment NAME runs the lab's experiments, --list names "
+              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small,\ngpu-large, nano10, nano. --experiment NAME runs the lab's experiments, --list names "
               "them.");
     o.text("--from", "DIR", &a.from, "checkpoint to begin with")
         .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")

@@ -211,8 +211,13 @@ Item make_tally(Wish& w) {
 
 const std::vector<Skill>& lookup_skills() {
     static const std::vector<Skill> all = {
-        {"pairs", 30, 1, 6, make_pairs},   {"ordinal", 12, 4, 16, make_ordinal}, {"hops", 24, 1, 6, make_hops},
-        {"family", 16, 2, 3, make_family}, {"tally", 12, 4, 16, make_tally},     {"recall", 6, 100, 500, make_recall},
+        {"pairs", 30, 1, 6, make_pairs},
+        {"ordinal", 12, 4, 16, make_ordinal},
+        {"hops", 24, 1, 6, make_hops},
+        {"family", 16, 2, 3, make_family},
+        {"tally", 12, 4, 16, make_tally},
+        {"recall", 5, 100, 500, make_recall},
+        {"frequency", 2, 100, 500, make_frequency},
     };
     return all;
 }

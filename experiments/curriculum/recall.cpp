@@ -109,7 +109,8 @@ Item question_of(Wish& w, const Note& asked, const Note& other) {
     return i;
 }
 
-// How often something was noted: notes of one kind strewn between others.
+}  // namespace
+
 Item make_frequency(Wish& w) {
     static const Wordings questions = {
         {"How many notes are about a {a}?", "How often is a {a} noted?", "How many people keep a {a}?",
@@ -152,10 +153,7 @@ Item make_frequency(Wish& w) {
     return item;
 }
 
-}  // namespace
-
 Item make_recall(Wish& w) {
-    if (w.draw.chance(0.2)) return make_frequency(w);
     const Kind& kind = w.draw.pick(kinds());
     const std::vector<std::string_view> names = different(w.draw, first_names(w.language), 4);
     const Note asked = make(w, kind, names[0]);
