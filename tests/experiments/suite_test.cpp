@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "engine/base/error.h"
 #include "engine/engine.h"
 #include "engine/infer/generate.h"
 #include "engine/model/init.h"
