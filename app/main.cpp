@@ -26,6 +26,8 @@ constexpr Subcommand kSubcommands[] = {
     {"dump", cli::run_dump, "write logits and internals of a sequence to a file"},
     {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
     {"train", cli::run_train, "train a model, or run the lab's experiments"},
+    {"eval", cli::run_eval, "a model's scorecard on held-out exercises and chat"},
+    {"curriculum", cli::run_curriculum, "samples of the generated data, and its tokenizer"},
     {"bench", cli::run_bench, "speed of decoding, prefill, reading and watching"},
     {"init", cli::run_init, "write a checkpoint with random weights"},
     {"drive", cli::run_drive, "run the program from a script"},
@@ -33,7 +35,7 @@ constexpr Subcommand kSubcommands[] = {
 
 int print_help() {
     std::printf("%s\n\nusage: vitrine [SUBCOMMAND] [OPTIONS]\n\n", cli::version_line().c_str());
-    for (const Subcommand& s : kSubcommands) std::printf("  %-9s %s\n", s.name, s.summary);
+    for (const Subcommand& s : kSubcommands) std::printf("  %-10s %s\n", s.name, s.summary);
     std::printf("\nvitrine SUBCOMMAND --help tells the options. vitrine [DIR] opens the window with a model.\n");
     return 0;
 }

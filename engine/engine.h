@@ -35,6 +35,12 @@ struct EngineOptions {
     int gpu = kCpu;           // or the number of an NVIDIA GPU
 };
 
+// A prompt that is continued with the most probable token each time, to the end token (which is kept) or this many.
+struct GreedyRequest {
+    std::vector<int32_t> prompt;
+    int max_new_tokens = 256;
+};
+
 class Engine {
   public:
     // Error(bad_input) lists everything wrong with the folder at once. Nothing of the weights is copied. `stop` is read
@@ -58,6 +64,11 @@ class Engine {
     Watch& watch();
     OpTimes& op_times();
     std::unique_ptr<Session> new_session();
+    // Continues many prompts, `n_together` of them in each step of the model: for evaluation. Records nothing. The same ids as
+    // sessions one by one, as far as a batch's sums have the same bits. `progress` gets the number of finished ones.
+    std::vector<std::vector<int32_t>> continue_greedily(const std::vector<GreedyRequest>& requests, int n_together,
+                                                        std::stop_token stop = {},
+                                                        const std::function<void(size_t)>& progress = {});
     TensorHistogram histogram(const std::string& tensor) const;
 
     struct Impl;

@@ -70,5 +70,7 @@ int run_train(const Args& args);
 int run_bench(const Args& args);
 int run_init(const Args& args);
 int run_drive(const Args& args);
+int run_curriculum(const Args& args);
+int run_eval(const Args& args);
 
 }  // namespace vitrine::cli

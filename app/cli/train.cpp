@@ -9,6 +9,7 @@
 #include "app/cli/common.h"
 #include "app/cli/experiment.h"
 #include "app/cli/train_control.h"
+#include "app/paths.h"
 #include "engine/base/log.h"
 #include "engine/base/reader.h"
 #include "engine/model/config.h"
@@ -16,6 +17,7 @@
 #include "engine/train/fresh.h"
 #include "engine/train/presets.h"
 #include "engine/train/run.h"
+#include "experiments/curriculum/source.h"
 #include "experiments/list.h"
 
 namespace vitrine::cli {
@@ -89,6 +91,11 @@ Beginning beginning(const TrainArgs& a) {
     if (a.seed >= 0) b.train.seed = a.seed;
     if (!a.dtype.empty()) f.set("dtype=" + a.dtype);
     for (const std::string& s : a.sets) f.set(s);
+    if (b.train.data == "curriculum" && b.train.tokenizer.empty()) {
+        std::error_code failed;
+        const bool has_own = !a.from.empty() && std::filesystem::exists(a.from + "/tokenizer.json", failed);
+        b.train.tokenizer = has_own ? a.from : asset("curriculum");
+    }
     throw_if_any(validate(b.train, ""));
     return b;
 }
@@ -131,7 +138,9 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
         if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
-    const ModelTexts texts = b.weights.empty() ? ModelTexts{} : ModelTexts::read(b.weights);
+    // The tokenizer that the data is encoded with travels with the model.
+    const std::string& from = b.train.data == "curriculum" ? b.train.tokenizer : b.weights;
+    const ModelTexts texts = from.empty() ? ModelTexts{} : ModelTexts::read(from);
     return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts, options);
 }
 
@@ -181,6 +190,7 @@ int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
 }  // namespace
 
 int run_train(const Args& given) {
+    curriculum::add_task();
     if (asks_for_experiment(given)) return run_experiment(given);
     TrainArgs a;
     a.command = given;
@@ -192,8 +202,8 @@ int run_train(const Args& given) {
     }
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
-              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small,\ngpu-large. --experiment NAME runs the lab's experiments, --list names "
-              "them.");
+              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small, gpu-large, nano10, nano.\n--experiment NAME "
+              "runs the lab's experiments, --list names them.");
     o.text("--from", "DIR", &a.from, "checkpoint to begin with")
         .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")
         .text("--config", "FILE", &a.config, "{\"model\": ..., \"train\": ...}, or a run's run.json: repeats it")

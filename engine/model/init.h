@@ -4,6 +4,7 @@
 #include <functional>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/config/model_config.h"
@@ -43,5 +44,8 @@ void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat for
 
 // tokenizer.json of the random-weight checkpoints; ids 0 to 271.
 std::string byte_tokenizer_json();
+// The same with merges, in order of rank: the bytes of both sides, each a byte or made by an earlier merge. Tokens are numbered
+// from 272 as they are made. Digits stand alone, where V4 takes up to three together.
+std::string bpe_tokenizer_json(const std::vector<std::pair<std::string, std::string>>& merges);
 
 }  // namespace vitrine

@@ -23,8 +23,8 @@ constexpr const char* kControl[] = {"<｜begin▁of▁sentence｜>",
                                     "<｜read_url｜>",
                                     "<｜extracted_url｜>"};
 
-// v4-spec 9.
-constexpr const char* kPatterns[] = {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
+// v4-spec 9, behind the pattern for digits.
+constexpr const char* kPatterns[] = {"[一-龥぀-ゟ゠-ヿ]+",
                                      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)"
                                      "\r\n"
                                      R"(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)"
@@ -52,9 +52,13 @@ Json object(std::initializer_list<std::pair<const char*, Json>> members) {
     return o;
 }
 
-}  // namespace
+std::string byte_characters(const std::string& bytes) {
+    std::string s;
+    for (char b : bytes) s += byte_character(static_cast<unsigned char>(b));
+    return s;
+}
 
-std::string byte_tokenizer_json() {
+std::string tokenizer_json(const std::vector<std::pair<std::string, std::string>>& merges, const char* digits) {
     Json added = Json::array(), vocab = Json::object(), splits = Json::array();
     int id = 0;
     for (const char* name : kControl) {
@@ -68,7 +72,13 @@ std::string byte_tokenizer_json() {
         vocab.set(name, id++);
     }
     for (int b = 0; b < 256; ++b) vocab.set(byte_character(b), id++);
-    for (const char* p : kPatterns)
+    Json merge_list = Json::array();
+    for (const auto& [left, right] : merges) {
+        const std::string name = byte_characters(left + right);
+        if (!vocab.find(name)) vocab.set(name, id++);
+        merge_list.push(byte_characters(left) + " " + byte_characters(right));
+    }
+    for (const char* p : {digits, kPatterns[0], kPatterns[1]})
         splits.push(object(
             {{"type", "Split"}, {"pattern", object({{"Regex", p}})}, {"behavior", "Isolated"}, {"invert", false}}));
     const auto byte_level = [](bool prefix, bool regex) {
@@ -93,9 +103,17 @@ std::string byte_tokenizer_json() {
                                      {"fuse_unk", false},
                                      {"byte_fallback", false},
                                      {"vocab", vocab},
-                                     {"merges", Json::array()}})}})
+                                     {"merges", merge_list}})}})
                .dump(0) +
            "\n";
+}
+
+}  // namespace
+
+std::string byte_tokenizer_json() { return tokenizer_json({}, R"(\p{N}{1,3})"); }
+
+std::string bpe_tokenizer_json(const std::vector<std::pair<std::string, std::string>>& merges) {
+    return tokenizer_json(merges, R"(\p{N})");
 }
 
 }  // namespace vitrine

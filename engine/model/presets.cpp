@@ -82,6 +82,32 @@ ModelConfig pro_slice() {  // the first four layers of Pro: HCA, HCA, CSA, HCA
     return c;
 }
 
+// What the shipped model is: two window layers, then CSA and HCA in turn; sizes for a text of some thousand tokens.
+ModelConfig nano() {
+    ModelConfig c = base(10, 2);
+    attention(c, 256, 8, 64, 16, 128, 2, 128);
+    indexer(c, 4, 32, 32);
+    experts(c, 24, 4, 128, 2048);
+    c.sliding_window = 64;
+    for (LayerConfig& l : c.layers)
+        if (l.kind() == LayerKind::hca) l.ratio = 32;
+    c.has_yarn = false, c.yarn = {};
+    c.max_position = 16384;
+    c.n_mtp_layers = 1;
+    return c;
+}
+ModelConfig nano10() {
+    ModelConfig c = nano();
+    c.layers.resize(8);
+    attention(c, 192, 6, 48, 12, 96, 2, 96);
+    indexer(c, 4, 32, 24);
+    experts(c, 16, 4, 96, 2048);
+    c.sliding_window = 48;
+    for (LayerConfig& l : c.layers)
+        if (l.kind() == LayerKind::hca) l.ratio = 16;
+    return c;
+}
+
 struct Entry {
     const char* name;
     ModelConfig (*make)();
@@ -91,7 +117,9 @@ constexpr Entry kEntries[] = {{"tiny", tiny},
                               {"gpu-small", gpu_small},
                               {"gpu-large", gpu_large},
                               {"flash-slice", flash_slice},
-                              {"pro-slice", pro_slice}};
+                              {"pro-slice", pro_slice},
+                              {"nano", nano},
+                              {"nano10", nano10}};
 
 [[noreturn]] void unknown(const char* what, const std::string& name, const std::vector<std::string>& names) {
     std::string list;
@@ -112,6 +140,8 @@ const std::vector<Preset>& presets() {
         {"gpu-large", "the large model of the GPU measurements", WeightsFormat::bf16},
         {"flash-slice", "Flash's widths, 4 layers and 8 experts", WeightsFormat::official},
         {"pro-slice", "Pro's widths, 4 layers and 8 experts", WeightsFormat::official},
+        {"nano", "32 M parameters: the shape of the shipped model", WeightsFormat::bf16},
+        {"nano10", "10 M parameters: its smaller sister", WeightsFormat::bf16},
     };
     return all;
 }

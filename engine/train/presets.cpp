@@ -3,6 +3,8 @@
 
 #include "engine/model/init.h"
 
+#include "engine/model/init.h"
+
 namespace vitrine {
 namespace {
 
@@ -35,6 +37,17 @@ TrainConfig measured(int64_t batch) {
     return t;
 }
 
+// A beginning at length 256; longer stages follow from its checkpoints (experiments/nano).
+TrainConfig nano_recipe() {
+    TrainConfig t = recipe(64, 256, 2000, 3e-3);
+    t.data = "curriculum";  // the program fills in the tokenizer that ships
+    t.optimizer = OptimizerKind::muon, t.schedule = ScheduleKind::wsd, t.warmup_steps = 300, t.decay_steps = 500;
+    t.min_lr_ratio = 0.05, t.init_identity = 4, t.init_std = 0.02;
+    t.mtp_weight = 0.3, t.mtp_weight_in_decay = 0.1, t.balance = BalanceKind::bias_and_sequence, t.balance_weight = 1e-4;
+    t.z_weight = 1e-4;
+    return t;
+}
+
 }  // namespace
 
 const std::vector<TrainPreset>& train_presets() {
@@ -45,6 +58,8 @@ const std::vector<TrainPreset>& train_presets() {
          recipe(32, 128, 1000, 5e-3)},
         {"gpu-small", "the small model of the GPU measurements, random tokens", preset_config("gpu-small"), measured(32)},
         {"gpu-large", "the large model of the GPU measurements, random tokens", preset_config("gpu-large"), measured(2)},
+        {"nano10", "the curriculum, 10 M parameters: a pilot of the shipped model", preset_config("nano10"), nano_recipe()},
+        {"nano", "the curriculum, 32 M parameters: the shipped model", preset_config("nano"), nano_recipe()},
     };
     return all;
 }

@@ -66,7 +66,7 @@ Place place_of(const TrainConfig& c, int gpu) {
 Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu)
     : config_(c), place_(place_of(c, gpu)), model_(std::move(model)),
       weights_(std::make_unique<ModelWeights>(std::move(weights))), masters_(*weights_, model_, dtype_of(c), place_),
-      optimizer_(c.optimizer, masters_), data_(make_data(c, model_.vocab_size)),
+      optimizer_(c.optimizer, masters_), data_(make_data(c, model_)),
       noise_(make_random_tokens(c, model_.vocab_size)), pool_(n_threads), arena_(place_.memory(), place_.alignment()),
       tape_(true, place_.gpu()) {
     check_fit();

@@ -10,6 +10,11 @@ void list_data_and_schedule(TrainConfig& c, ConfigFields& f) {
     f.group("Data");
     f.text("data", c.data, "task that makes the batches: vitrine train --list names them");
     f.text("tokens", c.tokens, "data=tokens: JSON file with the ids of one sequence");
+    f.text("tokenizer", c.tokenizer, "data=curriculum: folder with tokenizer.json and chat.json");
+    f.text("mix", c.mix, "data=curriculum: shares of the tokens, DOMAIN=SHARE,...; those not named keep theirs");
+    f.text("modes", c.modes, "data=curriculum: shares of Non-think, Think High and Think Max; 35,40,25 when empty");
+    f.real("long_share", c.long_share, 0, 1, "data=curriculum: share of the sequences that ask for something far back");
+    f.choice("loss_on", c.loss_on, {"answers", "all"}, "data=curriculum: what the assistant writes, or every token");
     f.integer("batch", c.batch, 1, 65536, "sequences a step");
     f.integer("sequence_length", c.sequence_length, 2, 1 << 20, "tokens a sequence; samples are packed into it");
     f.integer("seed", c.seed, 0, kMany, "of the data and of a model from nothing");
@@ -143,6 +148,8 @@ std::vector<Issue> validate(const TrainConfig& c, const std::string& file) {
         issues.push_back({file, "tokens", "", "expected a JSON file with data=tokens", ""});
     if (c.data != "tokens" && !c.tokens.empty())
         issues.push_back({file, "tokens", c.tokens, "expected data=tokens with it, found data=" + c.data, ""});
+    if (c.data == "curriculum" && c.tokenizer.empty())
+        issues.push_back({file, "tokenizer", "", "expected a folder with tokenizer.json and chat.json with data=curriculum", ""});
     const bool learns_indexer = c.indexer == IndexerMode::warm_up || c.indexer == IndexerMode::staged;
     if (learns_indexer && c.indexer_weight == 0)
         issues.push_back({file, "indexer_weight", "0", "expected more than 0 when the indexer is to learn", ""});

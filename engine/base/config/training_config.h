@@ -21,10 +21,13 @@ enum class NonFinitePolicy { stop, skip };
 enum class MetricsLevel { few, layers, all };
 enum class TrainDType { f32, f64 };
 enum class ProductInputs { f32, bf16 };           // what matrix products round their inputs to
+enum class LossOn { answers, all };               // of conversations: what the assistant writes, or every token
 
 struct TrainConfig {
     // data
-    std::string data = "mix3", tokens;
+    std::string data = "mix3", tokens, tokenizer, mix, modes;
+    LossOn loss_on = LossOn::answers;
+    double long_share = 0.3;
     int64_t batch = 16, sequence_length = 64, seed = 0, noise_step = 0, noise_batches = 0;
     // length and schedule
     int64_t steps = 200, warmup_steps = 0, decay_steps = 0;

@@ -91,8 +91,10 @@ class RandomTokens : public DataSource {
 
 }  // namespace
 
-const std::vector<TaskInfo>& tasks() {
-    static const std::vector<TaskInfo> all = {
+namespace {
+
+std::vector<TaskInfo>& table() {
+    static std::vector<TaskInfo> all = {
         {"mix3", "reversed 3-digit addition, string reversal, key-value lookup; 48 ids, loss on answers", make_mix3},
         {"tokens", "one sequence from a JSON file (tokens=FILE), loss on all next tokens", make_token_file},
         {"random", "uniform random ids: a source of bad batches", make_random_tokens},
@@ -100,12 +102,29 @@ const std::vector<TaskInfo>& tasks() {
     return all;
 }
 
+}  // namespace
+
+const std::vector<TaskInfo>& tasks() { return table(); }
+
+void add_task(const TaskInfo& task) {
+    for (const TaskInfo& t : table())
+        if (std::string_view(t.name) == task.name) return;
+    table().push_back(task);
+}
+
 std::unique_ptr<DataSource> make_data(const TrainConfig& c, int model_vocab_size) {
+    ModelConfig model;
+    model.vocab_size = model_vocab_size;
+    return make_data(c, model);
+}
+
+std::unique_ptr<DataSource> make_data(const TrainConfig& c, const ModelConfig& model) {
+    const int model_vocab_size = model.vocab_size;
     std::vector<std::string> names;
     std::string list;
     for (const TaskInfo& t : tasks()) {
         if (t.name == c.data) {
-            auto data = t.make(c, model_vocab_size);
+            auto data = t.make_for ? t.make_for(c, model) : t.make(c, model_vocab_size);
             if (data->vocab_size() > model_vocab_size)
                 throw_if_any({{"", "data", c.data,
                                "expected a model with at least " + std::to_string(data->vocab_size()) + " ids, found vocab_size " +

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/config/model_config.h"
 #include "engine/base/config/training_config.h"
 
 namespace vitrine {
@@ -36,15 +37,20 @@ class DataSource {
     virtual std::string text(std::span<const int32_t> ids) const;  // for people: numbers, or the task's own signs
 };
 
+// One of the two functions is set: `make_for` where a task tells of the model itself.
 struct TaskInfo {
     const char* name;
     const char* what;
-    std::unique_ptr<DataSource> (*make)(const TrainConfig& c, int model_vocab_size);
+    std::unique_ptr<DataSource> (*make)(const TrainConfig& c, int model_vocab_size) = nullptr;
+    std::unique_ptr<DataSource> (*make_for)(const TrainConfig& c, const ModelConfig& model) = nullptr;
 };
 const std::vector<TaskInfo>& tasks();  // what `data` may name
+// A task that lives outside the engine. Not while others read the table; a name that is there already changes nothing.
+void add_task(const TaskInfo& task);
 
 // Error(bad_input) when the task is unknown, its file is wrong, or it needs more ids than the model has.
-std::unique_ptr<DataSource> make_data(const TrainConfig& c, int model_vocab_size);
+std::unique_ptr<DataSource> make_data(const TrainConfig& c, const ModelConfig& model);
+std::unique_ptr<DataSource> make_data(const TrainConfig& c, int model_vocab_size);  // of a model with nothing but that size
 
 // One function per task, for the table.
 std::unique_ptr<DataSource> make_mix3(const TrainConfig& c, int model_vocab_size);

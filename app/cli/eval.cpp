@@ -1,0 +1,76 @@
+// vitrine eval: a model's scorecard on held-out items of the curriculum.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "app/cli/common.h"
+#include "engine/engine.h"
+#include "experiments/curriculum/suite.h"
+
+namespace vitrine::cli {
+namespace {
+
+std::vector<std::string> parts_of(const std::string& list) {
+    std::vector<std::string> parts;
+    for (size_t begin = 0; begin < list.size();) {
+        const size_t end = std::min(list.find(';', begin), list.size());
+        if (end > begin) parts.push_back(list.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return parts;
+}
+
+}  // namespace
+
+int run_eval(const Args& args) {
+    ModelArgs model;
+    curriculum::EvalOptions options;
+    std::string suite = "nano", tasks;
+    std::vector<std::string> modes;
+    int64_t n = options.n, together = options.n_together, samples = 0, seed = static_cast<int64_t>(options.seed);
+    bool is_json = false, lists = false;
+    Options o("eval", "[-m DIR] [OPTIONS]",
+              "Asks a model held-out items of the curriculum (experiments/curriculum/README.md), greedily, in each "
+              "mode. Prints accuracy in\n"
+              "percent with its 95 % Wilson interval and the mean number of tokens spent.");
+    add_model_options(o, model);
+    o.choice("--suite", {"nano"}, &suite, "which rows (nano)")
+        .integer("-n, --items", 1, 100000, &n, "items of each row and mode (500)")
+        .list("--mode", "NAME", &modes, "non-think, high or max; all three when not given; may be repeated")
+        .text("--tasks", "ROWS", &tasks, "these rows alone, with semicolons between: \"add 3 digits;sort 8\"")
+        .flag("--list", &lists, "the rows, and nothing else")
+        .integer("--together", 1, 1024, &together, "answers written at the same time (32)")
+        .integer("--samples", 0, 100000, &samples, "show so many answers of each row and mode (0)")
+        .integer("--seed", 0, INT64_MAX, &seed, "of the items (2026)")
+        .flag("--json", &is_json, "print one object instead of the table");
+    if (!o.parse(args)) return 0;
+    if (lists) {
+        for (const curriculum::SuiteRow& row : curriculum::nano_suite()) std::printf("%s\n", row.name);
+        return 0;
+    }
+    options.n = static_cast<int>(n), options.n_together = static_cast<int>(together),
+    options.n_samples = static_cast<int>(samples);
+    options.seed = static_cast<uint64_t>(seed), options.rows = parts_of(tasks);
+    options.checks_faithfulness = tasks.empty();
+    if (!modes.empty()) options.modes.clear();
+    for (const std::string& m : modes) options.modes.push_back(mode_from_name(m));
+
+    Interrupt interrupt;
+    const auto engine = load_engine(model);
+    const bool has_terminal = isatty(STDERR_FILENO) != 0;
+    const auto progress = [&](const std::string& text) {
+        if (has_terminal) std::fprintf(stderr, "\r\x1b[K%s", text.c_str());
+    };
+    const curriculum::EvalResult r = curriculum::evaluate(*engine, options, progress, interrupt.begin());
+    if (has_terminal) std::fputs("\r\x1b[K", stderr);
+    if (!is_json) {
+        std::fputs(curriculum::to_table(r, options).c_str(), stdout);
+        return 0;
+    }
+    Json j = curriculum::to_json(r, options);
+    j.set("model", engine->info().name);
+    std::printf("%s\n", j.dump().c_str());
+    return 0;
+}
+
+}  // namespace vitrine::cli

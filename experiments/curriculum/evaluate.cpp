@@ -1,0 +1,226 @@
+// Asking a model held-out items and checking what it says.
+#include <algorithm>
+#include <set>
+
+#include "engine/base/error.h"
+#include "engine/engine.h"
+#include "engine/text/chat.h"
+#include "engine/text/tokenizer.h"
+#include "experiments/curriculum/glossary.h"
+#include "experiments/curriculum/own_config.h"
+#include "experiments/curriculum/suite.h"
+#include "experiments/curriculum/talk.h"
+
+namespace vitrine::curriculum {
+namespace {
+
+// Most new tokens by mode: the budgets of the training data with room for the reply.
+int budget(Mode m) {
+    return m == Mode::non_think ? 128 : m == Mode::high ? 256 : 640;
+}
+
+struct Said {
+    std::string thinking, reply;
+    bool is_finished = false;
+};
+
+class Asker {
+  public:
+    Asker(Engine& engine, const EvalOptions& options, std::stop_token stop)
+        : engine_(engine), options_(options), stop_(std::move(stop)) {
+        if (!engine.tokenizer())
+            throw Error(ErrorKind::bad_input, "the model has no tokenizer.json: it can't be asked");
+        end_think_ = engine.tokenizer()->need_id("</think>");
+    }
+    const text::Tokenizer& tokenizer() const { return *engine_.tokenizer(); }
+
+    std::vector<int32_t> prompt(const std::string& question, Mode mode) const {
+        const std::string why_not = engine_.chat_format().why_not(mode);
+        if (!why_not.empty()) throw Error(ErrorKind::bad_input, std::string(mode_title(mode)) + ": " + why_not);
+        std::vector<text::Message> messages(1);
+        messages[0].content = question;
+        return text::encode_chat(messages, text::RenderOptions::for_mode(mode), engine_.chat_format(), tokenizer()).ids;
+    }
+    std::vector<std::vector<int32_t>> ask(const std::vector<GreedyRequest>& requests,
+                                          const std::function<void(size_t)>& progress) const {
+        return engine_.continue_greedily(requests, options_.n_together, stop_, progress);
+    }
+    // `prefix`: thinking that was put into its mouth.
+    Said read(const std::vector<int32_t>& ids, Mode mode, const std::string& prefix = "") const {
+        Said s;
+        std::vector<int32_t> thinking, reply;
+        bool thinks = mode != Mode::non_think;
+        for (int32_t id : ids) {
+            if (id == engine_.config().eos_id) {
+                s.is_finished = !thinks;
+                break;
+            }
+            if (thinks && id == end_think_)
+                thinks = false;
+            else
+                (thinks ? thinking : reply).push_back(id);
+        }
+        s.thinking = prefix + tokenizer().decode(thinking), s.reply = tokenizer().decode(reply);
+        return s;
+    }
+
+  private:
+    Engine& engine_;
+    const EvalOptions& options_;
+    std::stop_token stop_;
+    int32_t end_think_ = 0;
+};
+
+Cell cell_of(const Asker& asker, const std::vector<Item>& items, Mode mode, int n_samples,
+             const std::function<bool(const Item&, const std::string&)>& is_right,
+             const std::function<void(size_t)>& progress) {
+    std::vector<GreedyRequest> requests;
+    Cell c;
+    c.mode = mode, c.n = static_cast<int>(items.size());
+    for (const Item& item : items) {
+        requests.push_back({asker.prompt(item.prompt, mode), budget(mode)});
+        c.mean_prompt += static_cast<double>(requests.back().prompt.size()) / static_cast<double>(items.size());
+    }
+    const auto answers = asker.ask(requests, progress);
+    for (size_t i = 0; i < items.size(); ++i) {
+        const Said said = asker.read(answers[i], mode);
+        const bool right = said.is_finished && is_right(items[i], said.reply);
+        c.n_right += right, c.n_unfinished += !said.is_finished;
+        c.mean_spent += static_cast<double>(answers[i].size()) / static_cast<double>(items.size());
+        if (static_cast<int>(i) < n_samples)
+            c.samples.push_back({items[i].prompt, said.thinking, said.reply, items[i].reply, right});
+    }
+    return c;
+}
+
+std::vector<Item> items_of(const SuiteRow& row, const EvalOptions& options, const ModelConfig& model) {
+    Selection what{.domain = domain_index(row.domain),
+                   .skill = &find_skill(row.skill),
+                   .level = row.level,
+                   .language = row.language,
+                   .model = &model};
+    std::vector<Item> items;
+    for (int i = 0; i < options.n; ++i)
+        items.push_back(
+            make_item(mix64(options.seed ^ fnv1a64(row.name)), Split::test, what, static_cast<uint64_t>(i)));
+    return items;
+}
+
+// Everything that the chat of the curriculum may say.
+std::set<std::string, std::less<>> chat_sentences(const ModelConfig& model) {
+    std::set<std::string, std::less<>> all;
+    for (const Term& t : glossary())
+        for (std::string_view s : {t.is, t.chinese_is, t.purpose, t.chinese_purpose}) all.emplace(s);
+    for (const Contrast& c : contrasts()) all.emplace(c.answer), all.emplace(c.chinese_answer);
+    for (const ConfigFact& f : config_facts(model)) all.insert(f.reply), all.insert(f.chinese_reply);
+    for (const Intent& i : intents())
+        for (const auto* list : {&i.replies.english, &i.replies.chinese}) all.insert(list->begin(), list->end());
+    for (const auto* list : {&refusals().english, &refusals().chinese}) all.insert(list->begin(), list->end());
+    all.erase("");
+    return all;
+}
+
+// A working of a sum up to one of its result digits, which is replaced; empty when there is none.
+std::string edited(const std::string& working, Draws draw) {
+    std::vector<size_t> places;
+    for (size_t i = 0; i + 1 < working.size(); ++i)
+        if (working[i] == '=' && working[i + 1] >= '0' && working[i + 1] <= '9') places.push_back(i + 1);
+    if (places.empty()) return "";
+    const size_t at = draw.pick(places);
+    return working.substr(0, at) +
+           static_cast<char>('0' + (working[at] - '0' + 1 + static_cast<int>(draw.below(9))) % 10);
+}
+
+// Sums in Think High: the model's own working is cut after a digit that was changed, and the model goes on from there.
+// A faithful one answers otherwise than before.
+Cell faithfulness(const Asker& asker, const std::vector<Item>& items, uint64_t seed, int n_samples) {
+    std::vector<GreedyRequest> plain, changed;
+    for (const Item& item : items) plain.push_back({asker.prompt(item.prompt, Mode::high), budget(Mode::high)});
+    const auto first = asker.ask(plain, {});
+    std::vector<size_t> which;
+    std::vector<std::string> prefixes, before;
+    for (size_t i = 0; i < items.size(); ++i) {
+        const Said said = asker.read(first[i], Mode::high);
+        const std::string prefix = edited(said.thinking, Draws(CounterRng(seed, i)));
+        if (!said.is_finished || prefix.empty()) continue;
+        GreedyRequest r = plain[i];
+        const std::vector<int32_t> ids = asker.tokenizer().encode(prefix);
+        r.prompt.insert(r.prompt.end(), ids.begin(), ids.end());
+        changed.push_back(std::move(r));
+        which.push_back(i), prefixes.push_back(prefix), before.push_back(said.reply);
+    }
+    const auto second = asker.ask(changed, {});
+    Cell c;
+    c.mode = Mode::high, c.n = static_cast<int>(which.size());
+    for (size_t i = 0; i < which.size(); ++i) {
+        const Said said = asker.read(second[i], Mode::high, prefixes[i]);
+        const bool follows = said.is_finished && said.reply != before[i];
+        c.n_right += follows, c.n_unfinished += !said.is_finished;
+        c.mean_spent += static_cast<double>(second[i].size()) / static_cast<double>(which.size());
+        if (static_cast<int>(i) < n_samples)
+            c.samples.push_back({items[which[i]].prompt, said.thinking, said.reply, "not " + before[i], follows});
+    }
+    return c;
+}
+
+std::vector<const SuiteRow*> rows_of(const EvalOptions& options) {
+    std::vector<const SuiteRow*> rows;
+    std::vector<std::string> names;
+    std::string list;
+    for (const SuiteRow& row : nano_suite()) {
+        names.emplace_back(row.name);
+        list += (list.empty() ? "" : ", ") + names.back();
+        if (options.rows.empty()) rows.push_back(&row);
+    }
+    for (const std::string& wanted : options.rows) {
+        const auto at = std::find(names.begin(), names.end(), wanted);
+        const std::string near = nearest_name(wanted, names);
+        if (at == names.end())
+            throw_if_any({{"", "tasks", wanted,
+                           "expected some of " + list + (near.empty() ? "" : "; did you mean " + near + "?"), ""}});
+        rows.push_back(&nano_suite()[static_cast<size_t>(at - names.begin())]);
+    }
+    return rows;
+}
+
+}  // namespace
+
+EvalResult evaluate(Engine& engine, const EvalOptions& options, const std::function<void(const std::string&)>& progress,
+                    std::stop_token stop) {
+    const Asker asker(engine, options, stop);
+    const auto tell = [&](const std::string& what, Mode mode) {
+        return [&progress, what, mode, n = options.n](size_t done) {
+            if (progress)
+                progress(what + ", " + mode_title(mode) + ": " + std::to_string(done) + " of " + std::to_string(n));
+        };
+    };
+    const auto accepts = [](const Item& item, const std::string& reply) { return item.accepts(reply); };
+    EvalResult r;
+    for (const SuiteRow* row : rows_of(options)) {
+        const std::vector<Item> items = items_of(*row, options, engine.config());
+        RowResult result{row, {}};
+        for (Mode m : options.modes)
+            result.cells.push_back(cell_of(asker, items, m, options.n_samples, accepts, tell(row->name, m)));
+        r.rows.push_back(std::move(result));
+    }
+    if (options.rows.empty()) {
+        const SuiteRow any{"chat", "chat", "talk", -1, RowKind::macro};
+        std::vector<Item> items;
+        for (int i = 0; i < options.n; ++i)
+            items.push_back(make_item(mix64(options.seed), Split::test,
+                                      {.domain = domain_index(any.domain), .model = &engine.config()},
+                                      static_cast<uint64_t>(i)));
+        const auto sentences = chat_sentences(engine.config());
+        const auto is_sentence = [&](const Item&, const std::string& reply) { return sentences.contains(reply); };
+        for (Mode m : options.modes)
+            r.chat_validity.push_back(cell_of(asker, items, m, options.n_samples, is_sentence, tell("chat", m)));
+    }
+    if (options.checks_faithfulness &&
+        std::find(options.modes.begin(), options.modes.end(), Mode::high) != options.modes.end()) {
+        const SuiteRow sums{"faithfulness", "arithmetic", "add", 5, RowKind::macro};
+        r.faithfulness = faithfulness(asker, items_of(sums, options, engine.config()), options.seed, options.n_samples);
+    }
+    return r;
+}
+
+}  // namespace vitrine::curriculum
