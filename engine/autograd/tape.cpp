@@ -76,6 +76,12 @@ Tape& Tape::inner() {
     return *inner_;
 }
 
+void Tape::merge() {
+    clear();
+    arena_.merge();
+    if (inner_) inner_->merge();
+}
+
 void Tape::clear() {
     nodes_.clear();
     grads_.clear();

@@ -58,6 +58,7 @@ class Tape {
     size_t gradient_bytes() const { return used_bytes_; }  // of activations
     size_t n_nodes() const { return nodes_.size(); }
     void clear();  // forgets nodes and gradients, keeps the memory and what is bound
+    void merge();  // the same, and its memory becomes one block (Arena::merge)
 
   private:
     bool is_recording_;

@@ -28,6 +28,20 @@ void* Arena::bytes(size_t n) {
     return p;
 }
 
+void Arena::merge() {
+    clear();
+    if (blocks_.size() < 2) return;
+    const size_t total = allocated_bytes();
+    for (const Block& b : blocks_) memory_.give(b.base);
+    blocks_.clear();
+    try {
+        bytes(total + total / 16);  // a little more than was needed: the next step may be larger
+    } catch (const Error&) {
+        // not in one piece: in blocks again, as they are asked for
+    }
+    clear();
+}
+
 size_t Arena::used_bytes() const {
     size_t n = used_;
     for (size_t i = 0; i < block_; ++i) n += blocks_[i].size;

@@ -9,7 +9,8 @@
 namespace vitrine {
 
 // Bump allocator in blocks of the host's or a GPU's memory. Grows by blocks, never shrinks. What is made is aligned to 64 bytes,
-// and to 256 on a GPU. Owner: the engine thread.
+// and to 256 on a GPU. What differs in size from step to step leaves gaps at the ends of blocks: merge() now and then.
+// Owner: the engine thread.
 class Arena {
   public:
     explicit Arena(Memory& memory = host_memory(), size_t align = 64) : memory_(memory), align_(align) {}
@@ -34,6 +35,9 @@ class Arena {
         size_t block_, used_;
     };
     void clear() { block_ = used_ = 0; }             // releases everything, keeps the memory
+    // Releases everything; several blocks become one that is as large as all of them. Nothing may refer to them any more, queued
+    // work of a GPU neither.
+    void merge();
     size_t used_bytes() const;                       // handed out at present, in whole blocks but the last
     size_t allocated_bytes() const;                  // as held from the system
 

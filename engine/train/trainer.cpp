@@ -38,7 +38,11 @@ void add_domains(const DataSource& data, const TrainBatch& batch, const HostByte
 // Memory is used again: nothing of the last step is asked for any more.
 void Trainer::forget_values() {
     if constexpr (kHasCuda)
-        if (place_.gpu()) place_.gpu()->forget();
+        if (place_.gpu()) {  // steps differ in size there: packed samples, experts' rows
+            place_.gpu()->forget();
+            arena_.merge(), tape_.merge();
+            return;
+        }
     arena_.clear(), tape_.clear();
 }
 

@@ -74,7 +74,7 @@ void Device::forget() {
     sync();
     Transfers& t = transfers();
     t.lists.clear(), t.readings.clear();
-    t.on_device.clear(), t.on_host.clear();
+    t.on_device.merge(), t.on_host.merge();
 }
 
 }  // namespace vitrine::cuda
