@@ -97,8 +97,8 @@ Working column_working(Wish& w, int64_t a, int64_t b, bool is_sum, const std::st
         const std::string found = is_sum ? nines_of_sum(a, b, result) : nines_of_sum(result, b, a);
         if (result % 9 != (is_sum ? a + b : a - b) % 9) {
             working.new_line();
-            working.max_step(std::string(say.check) + (w.is_chinese() ? "" : " ") + found + " " + say.wrong + " " +
-                             kBack);
+            working.max_step(std::string(say.check) + (w.is_chinese() ? "" : " ") + found +
+                             (w.is_chinese() ? "，" : " ") + say.wrong + " " + kBack);
             working.new_line();
         }
     }

@@ -37,20 +37,18 @@ class Trainer {
         for (const auto& [key, pair] : pairs_) push(key);
     }
 
-    std::vector<std::pair<std::string, std::string>> run(int n_tokens) {
-        std::vector<std::pair<std::string, std::string>> merges;
-        std::unordered_map<std::string, int> ids;
-        for (int made = 0; made < n_tokens;) {
+    std::vector<std::pair<std::string, std::string>> run(int n_tokens, const std::vector<std::string>& whole) {
+        for (const std::string& text : whole) {
+            int left = static_cast<unsigned char>(text[0]);
+            for (size_t i = 1; i < text.size() && n_made_ < n_tokens; ++i)
+                left = join(left, static_cast<unsigned char>(text[i]));
+        }
+        while (n_made_ < n_tokens) {
             const uint64_t key = best();
             if (pairs_[key].count < 2) break;
-            const int left = static_cast<int>(key >> 32), right = static_cast<int>(key & 0xFFFFFFFF);
-            merges.emplace_back(names_[static_cast<size_t>(left)], names_[static_cast<size_t>(right)]);
-            const std::string name = merges.back().first + merges.back().second;
-            const auto [at, is_new] = ids.emplace(name, static_cast<int>(names_.size()));
-            if (is_new) names_.push_back(name), ++made;  // the same bytes may be reached in two ways: one token
-            merge(key, left, right, at->second);
+            join(static_cast<int>(key >> 32), static_cast<int>(key & 0xFFFFFFFF));
         }
-        return merges;
+        return merges_;
     }
 
   private:
@@ -73,7 +71,7 @@ class Trainer {
 
     uint64_t best() {
         for (;;) {
-            VITRINE_ASSERT(!queue_.empty());
+            if (queue_.empty()) return 0;  // no pair is left: that of byte 0 with itself never occurs
             const Entry top = queue_.top();
             queue_.pop();
             if (top.count == pairs_[top.key].count) return top.key;
@@ -81,7 +79,22 @@ class Trainer {
         }
     }
 
-    void merge(uint64_t key, int left, int right, int merged) {
+    // Makes the pair one token, if it is none yet, and returns its id.
+    int join(int left, int right) {
+        const uint64_t key = key_of(left, right);
+        const auto known = joined_.find(key);
+        if (known != joined_.end()) return known->second;
+        merges_.emplace_back(names_[static_cast<size_t>(left)], names_[static_cast<size_t>(right)]);
+        // The same bytes may be reached in two ways: one token.
+        const auto [at, is_new] =
+            ids_.emplace(merges_.back().first + merges_.back().second, static_cast<int>(names_.size()));
+        if (is_new) names_.push_back(at->first), ++n_made_;
+        joined_[key] = at->second;
+        replace(key, left, right, at->second);
+        return at->second;
+    }
+
+    void replace(uint64_t key, int left, int right, int merged) {
         std::vector<int> holders;
         holders.swap(pairs_[key].words);
         std::map<uint64_t, bool> touched;
@@ -104,7 +117,11 @@ class Trainer {
         for (const auto& [k, unused] : touched) push(k);
     }
 
+    std::vector<std::pair<std::string, std::string>> merges_;
     std::vector<std::string> names_;
+    std::unordered_map<std::string, int> ids_;  // of made tokens, by their bytes
+    std::unordered_map<uint64_t, int> joined_;  // what a pair became
+    int n_made_ = 0;
     std::vector<Word> words_;
     std::unordered_map<uint64_t, Pair> pairs_;
     std::priority_queue<Entry> queue_;
@@ -112,8 +129,9 @@ class Trainer {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> train_bpe(const PieceCounts& pieces, int n_tokens) {
-    return Trainer(pieces).run(n_tokens);
+std::vector<std::pair<std::string, std::string>> train_bpe(const PieceCounts& pieces, int n_tokens,
+                                                           const std::vector<std::string>& whole) {
+    return Trainer(pieces).run(n_tokens, whole);
 }
 
 }  // namespace vitrine::curriculum

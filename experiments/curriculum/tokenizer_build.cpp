@@ -1,6 +1,8 @@
 // Learning a tokenizer from what the generators write.
 #include "experiments/curriculum/tokenizer_build.h"
 
+#include <algorithm>
+
 #include "engine/base/error.h"
 #include "engine/base/json.h"
 #include "engine/model/init.h"
@@ -19,9 +21,22 @@ class Counter {
     Counter()
         : pre_tokenizer_(text::PreTokenizer::from_json(
               Json::parse(bpe_tokenizer_json({}), "tokenizer.json").at("pre_tokenizer"), "tokenizer.json")) {}
-    void add(const std::string& text) {
+    void add(const std::string& text, uint64_t times) {
         for (const text::Piece& p : pre_tokenizer_.pieces(text, steps_))
-            ++counts_[text.substr(p.begin, p.end - p.begin)];
+            counts_[text.substr(p.begin, p.end - p.begin)] += times;
+    }
+    // The most frequent characters of three bytes: Chinese ones and their marks.
+    std::vector<std::string> characters(size_t n) const {
+        std::map<std::string, uint64_t> seen;
+        for (const auto& [piece, count] : counts_)
+            for (size_t i = 0; i < piece.size(); ++i)
+                if ((static_cast<unsigned char>(piece[i]) & 0xF0) == 0xE0) seen[piece.substr(i, 3)] += count;
+        std::vector<std::pair<uint64_t, std::string>> order;
+        for (const auto& [character, count] : seen) order.emplace_back(~count, character);
+        std::sort(order.begin(), order.end());
+        std::vector<std::string> first;
+        for (size_t i = 0; i < std::min(n, order.size()); ++i) first.push_back(order[i].second);
+        return first;
     }
     const PieceCounts& counts() const { return counts_; }
 
@@ -45,11 +60,15 @@ std::string build_tokenizer(const ModelConfig& model, int vocab_size, uint64_t n
         const auto n = static_cast<uint64_t>(static_cast<double>(n_items) * domains()[d].share / shares);
         for (uint64_t i = 0; i < n; ++i) {
             const Item item = make_item(0, Split::train, what, i);
-            for (const std::string* text : {&item.prompt, &item.reply, &item.high, &item.max}) counter.add(*text);
-            if (i % 4 == 0) counter.add(kMaxPrefix);  // as often as it will be read
+            // What people see first counts more: its words should be whole.
+            counter.add(item.prompt, 3), counter.add(item.reply, 3);
+            counter.add(item.high, 1), counter.add(item.max, 1);
+            if (i % 4 == 0) counter.add(kMaxPrefix, 1);  // as often as it will be read
         }
     }
-    return bpe_tokenizer_json(train_bpe(counter.counts(), vocab_size - kBytesAndControl));
+    const int n_learnt = vocab_size - kBytesAndControl;
+    return bpe_tokenizer_json(
+        train_bpe(counter.counts(), n_learnt, counter.characters(static_cast<size_t>(n_learnt) / 4)));
 }
 
 std::string chat_json() {

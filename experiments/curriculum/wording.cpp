@@ -40,8 +40,9 @@ bool ends_in(std::string& s, std::string_view mark) {
     return true;
 }
 
-void type_carelessly(Wish& w, std::string& s) {
-    if (w.draw.chance(0.5) && s[0] >= 'A' && s[0] <= 'Z' && (s.size() < 2 || s[1] < 'A' || s[1] > 'Z') && s[1] != '=')
+// `begins_in_words`: the first letter is the wording's, not a name's.
+void type_carelessly(Wish& w, std::string& s, bool begins_in_words) {
+    if (w.draw.chance(0.5) && begins_in_words && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'a' && s[1] <= 'z')
         s[0] = static_cast<char>(s[0] - 'A' + 'a');
     if (!w.draw.chance(0.5)) return;
     if (!ends_in(s, "?") && !ends_in(s, "？") && !ends_in(s, "。")) ends_in(s, ".");
@@ -50,8 +51,9 @@ void type_carelessly(Wish& w, std::string& s) {
 }  // namespace
 
 std::string ask(Wish& w, const Wordings& wordings, std::initializer_list<std::string_view> values) {
-    std::string s = fill(w.draw.pick(wordings.of(w.language)), values);
-    if (w.draw.chance(0.15)) type_carelessly(w, s);
+    const std::string_view pattern = w.draw.pick(wordings.of(w.language));
+    std::string s = fill(pattern, values);
+    if (w.draw.chance(0.15)) type_carelessly(w, s, pattern[0] != '{');
     if (w.is_chinese() && w.draw.chance(0.25) && ends_in(s, "？")) s += "?";
     return s;
 }

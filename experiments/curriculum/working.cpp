@@ -28,7 +28,8 @@ void Working::new_line() {
 
 void Working::check(const std::string& text) {
     const WorkingWords& w = words(wish_.language);
-    check_ += std::string(check_.empty() ? "" : "\n") + w.check + (wish_.is_chinese() ? "" : " ") + text + " " + w.ok;
+    check_ += std::string(check_.empty() ? "" : "\n") + w.check + (wish_.is_chinese() ? "" : " ") + text +
+              (wish_.is_chinese() ? "，" : " ") + w.ok;
 }
 
 std::string Working::high() const {

@@ -165,6 +165,15 @@ TEST(CurriculumTokenizer, merges_take_the_most_frequent_pair) {
     EXPECT_EQ(merges[2], (std::pair<std::string, std::string>("x", "x")));
 }
 
+TEST(CurriculumTokenizer, frequent_characters_are_whole) {
+    const auto merges = train_bpe({{"多少", 2}, {"xyz", 9}}, 6, {"多", "少"});
+    ASSERT_EQ(merges.size(), 6u);  // two for each character of three bytes, then xy and xyz
+    EXPECT_EQ(merges[1].first + merges[1].second, "多");
+    EXPECT_EQ(merges[3].first + merges[3].second, "少");
+    for (const char* c : {"多", "少", "的", "是", "专", "家", "？", "。"})
+        EXPECT_EQ(tokenizer()->encode(c).size(), 1u) << c;
+}
+
 TEST(CurriculumEncoder, conversations_are_encoded_as_chat_encodes_them) {
     ConversationEncoder encoder(tokenizer(), format());
     for (uint64_t i = 0; i < 6000; ++i) {
