@@ -6,6 +6,7 @@
 
 #include "engine/ops/deliveries.h"
 #include "engine/ops/moe/moe.h"
+#include "engine/ops/training.h"
 #include "tests/support/collector.h"
 #include "tests/support/cuda_fixture.h"
 #include "tests/support/packed.h"
@@ -159,6 +160,110 @@ TEST_P(MoeCuda, repeats) {
 
 INSTANTIATE_TEST_SUITE_P(numerics, MoeCuda, testing::Values(Numerics::exact, Numerics::reference),
                          [](const auto& p) { return p.param == Numerics::exact ? "exact" : "reference"; });
+
+// ---- training: the same masters, inputs and gradient of the result on both sides
+struct Trained {
+    std::vector<float> y, dx, dweights, dw1, dw2, dw3;  // of the masters: those of the routed experts, then the shared one's
+};
+
+struct TapeCase {
+    int64_t n_tokens;
+    int d, width, n_experts, k, n_shared;
+};
+
+// up(shape, values) makes an f32 tensor where ctx runs, down(tensor) brings it back.
+template <class Up, class Down>
+Trained train(Ctx& ctx, Tape& tape, const TapeCase& s, const FakeQuant& quant, Up&& up, Down&& down) {
+    TrainingStep step;
+    step.quant = quant;
+    ctx.tape = &tape, ctx.training = &step, ctx.layer = 0;
+    const int64_t shared = int64_t{s.n_shared} * s.width;
+    uint32_t seed = 40;
+    const auto filled = [&](Shape shape, float scale) {
+        std::vector<float> v = test::noise(static_cast<size_t>(shape.count()), ++seed);
+        for (float& x : v) x *= scale;
+        return up(shape, v);
+    };
+    MoeWeights w;
+    w.experts.resize(static_cast<size_t>(s.n_experts));
+    std::vector<Tensor> gradients;
+    const auto place = [&](Param ExpertWeights::*m, bool is_down) {
+        const auto shape = [&](int64_t width) { return is_down ? Shape{s.d, width} : Shape{width, s.d}; };
+        const int64_t count = int64_t{s.width} * s.d, n = s.n_experts * count;
+        const Tensor values = filled({n + shared * s.d}, 0.5f),
+                     gradient = up({n + shared * s.d}, std::vector<float>(static_cast<size_t>(n + shared * s.d)));
+        const auto part = [&](Param& p, int64_t first, Shape of) {
+            p.name = "w", p.shape = of, p.master = {values.f32() + first, DType::f32, of};
+            p.view = {p.master.data, nullptr, DType::f32, DType::f8_e8m0, of[0], of[1], 0, 0};
+            tape.bind(p.master, {gradient.f32() + first, DType::f32, of});
+        };
+        for (int e = 0; e < s.n_experts; ++e) part(w.experts[static_cast<size_t>(e)].*m, e * count, shape(s.width));
+        if (shared) part(w.shared.*m, n, shape(shared));
+        gradients.push_back(gradient);
+    };
+    place(&ExpertWeights::w1, false), place(&ExpertWeights::w2, true), place(&ExpertWeights::w3, false);
+    const Tensor x = filled({s.n_tokens, s.d}, 1), weights = filled({s.n_tokens, s.k}, 1);
+    std::vector<int32_t> chosen;  // the first expert has most tokens, the last none; some slots are empty
+    for (int64_t t = 0; t < s.n_tokens; ++t)
+        for (int j = 0; j < s.k; ++j)
+            chosen.push_back(t % 11 == 3 && j == 0 ? -1 : static_cast<int32_t>(j == 0 ? 0 : 1 + (t + j) % (s.n_experts - 2)));
+    ModelConfig c;
+    c.hidden_size = s.d, c.expert_width = s.width, c.n_experts = s.n_experts, c.n_experts_per_tok = s.k;
+    c.n_shared_experts = s.n_shared, c.swiglu_limit = 20;
+    const Tensor y = moe(ctx, x, {test::place_ints(ctx, {s.n_tokens, s.k}, chosen), weights}, w, c);
+    const Tensor dy = filled(y.shape, 1), into = tape.grad(y);
+    const size_t bytes = static_cast<size_t>(dy.count()) * 4;
+    if (ctx.cuda) ctx.cuda->copy(into.data, dy.data, bytes);
+    else std::memcpy(into.data, dy.data, bytes);
+    tape.backward(ctx);
+    return {down(y), down(tape.grad(x)), down(tape.grad(weights)), down(gradients[0]), down(gradients[1]), down(gradients[2])};
+}
+
+void expect_near(const std::vector<float>& got, const std::vector<float>& want, double tolerance, const char* what) {
+    ASSERT_EQ(got.size(), want.size());
+    double largest = 0;
+    for (float v : want) largest = std::max(largest, std::abs(static_cast<double>(v)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance * largest) << what << " " << i;
+}
+
+void compare_training(const TapeCase& s, const FakeQuant& quant, double tolerance, double bf16_tolerance) {
+    CudaFixture f;
+    Tape here;
+    const auto up_here = [&](Shape shape, const std::vector<float>& v) { return f.cpu.tensor(shape, v); };
+    const auto down_here = [](const Tensor& t) { return std::vector<float>(t.f32(), t.f32() + t.count()); };
+    const Trained want = train(f.cpu.ctx, here, s, quant, up_here, down_here);
+    for (bool is_bf16 : {false, true}) {
+        Tape there(true, f.device.get());
+        f.ctx.has_bf16_products = is_bf16;
+        const Trained got = train(
+            f.ctx, there, s, quant, [&](Shape shape, const std::vector<float>& v) { return f.up(shape, v, DType::f32); },
+            [&](const Tensor& t) { return f.down(t); });
+        const double allowed = is_bf16 ? bf16_tolerance : tolerance;
+        const char* const name = is_bf16 ? "BF16" : "FP32";
+        SCOPED_TRACE(name);
+        expect_near(got.y, want.y, allowed, "y");
+        expect_near(got.dx, want.dx, allowed, "dx");
+        expect_near(got.dweights, want.dweights, allowed, "dweights");
+        expect_near(got.dw1, want.dw1, allowed, "dw1");
+        expect_near(got.dw2, want.dw2, allowed, "dw2");
+        expect_near(got.dw3, want.dw3, allowed, "dw3");
+    }
+}
+
+// Experts with more rows than a piece of a gradient, with some, and with none.
+TEST(MoeCuda, trains_as_the_cpu) {
+    if (!CudaFixture::is_there()) GTEST_SKIP() << CudaFixture::why_not();
+    compare_training({4500, 16, 8, 5, 2, 1}, {}, 1e-5, 2e-2);
+    compare_training({257, 136, 72, 6, 3, 0}, {}, 1e-5, 2e-2);
+}
+
+TEST(MoeCuda, trains_on_rounded_values_as_the_cpu) {
+    if (!CudaFixture::is_there()) GTEST_SKIP() << CudaFixture::why_not();
+    for (const TapeCase& s : {TapeCase{33, 40, 24, 4, 2, 2}, TapeCase{50, 17, 9, 4, 2, 1}}) {
+        compare_training(s, {.fp8_weights = true, .fp4_experts = true}, 1e-5, 2e-2);
+        compare_training(s, {.fp8_weights = true, .fp4_experts = true, .fp8_activations = true}, 1e-5, 4e-2);
+    }
+}
 
 }  // namespace
 }  // namespace vitrine

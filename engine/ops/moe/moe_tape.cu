@@ -59,14 +59,15 @@ __global__ void sum_weight_gradients(TapePlan plan, const float* parts, int n_pa
 }
 
 // ---- plain FP32: gate, up, h [slots, width]; slots that nobody uses carry what nobody reads
-__global__ void swiglu_plain(const float* g, const float* u, const float* weight_of, int64_t count, int64_t width, float limit, float* h) {
+__global__ void swiglu_plain(const float* g, const float* u, const float* weight_of, int64_t count, int64_t width,
+                             float limit, float* h) {
     after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < count) h[i] = swiglu(g[i], u[i], limit, weight_of[i / width]);
 }
 // A warp per slot; q becomes the gradient of up.
-__global__ void swiglu_backward_plain(TapePlan plan, const float* g, const float* u, Extent width, int64_t ld, float limit, float* q,
-                                      float* h, float* dg, float* dweights) {
+__global__ void swiglu_backward_plain(TapePlan plan, const float* g, const float* u, Extent width, int64_t ld,
+                                      float limit, float* q, float* h, float* dg, float* dweights) {
     after_previous();
     const int64_t slot = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
     if (slot >= plan.n_slots) return;
@@ -104,7 +105,8 @@ Stack<T> stack_of(std::span<const Tensor> routed, const Tensor& shared) {
     Stack<T> s{routed[0].f32(), shared.empty() ? nullptr : shared.f32(), 0, static_cast<int>(routed.size())};
     for (size_t i = 1; i < routed.size(); ++i) {
         if (i == 1) s.stride = routed[1].f32() - routed[0].f32();
-        VITRINE_ASSERT(routed[i].f32() - routed[0].f32() == static_cast<int64_t>(i) * s.stride && routed[i].shape == routed[0].shape);
+        VITRINE_ASSERT(routed[i].f32() - routed[0].f32() == static_cast<int64_t>(i) * s.stride &&
+                       routed[i].shape == routed[0].shape);
     }
     return s;
 }
@@ -269,8 +271,12 @@ void backward_plain(Ctx& ctx, const Layer& l, const PlainJob& job) {
 }
 
 void in_plain_fp32(Ctx& ctx, const Layer& l, const MoeWeights& w) {
-    PlainJob job{f32_stack(ctx, w, &ExpertWeights::w1), f32_stack(ctx, w, &ExpertWeights::w2), f32_stack(ctx, w, &ExpertWeights::w3),
-                 l.rounds_hidden ? fp8_values(ctx, l.x, l.d) : l.x, {}, {}};
+    PlainJob job{f32_stack(ctx, w, &ExpertWeights::w1),
+                 f32_stack(ctx, w, &ExpertWeights::w2),
+                 f32_stack(ctx, w, &ExpertWeights::w3),
+                 l.rounds_hidden ? fp8_values(ctx, l.x, l.d) : l.x,
+                 {},
+                 {}};
     job.g = rows_of(ctx, l, DType::f32, l.ld), job.u = rows_of(ctx, l, DType::f32, l.ld);
     forward_plain(ctx, l, job);
     ctx.tape->record([=](Ctx& c) {

@@ -97,7 +97,8 @@ void gradients_on_tensor_cores(Ctx& ctx, const TensorJob& job, const bf16* dy, c
                                const WeightGradients& dw);
 
 // ---- one value
-// From q, the gradient of h without its weight: h, the gradients of gate and up (0 where they were clamped); returns that of weight.
+// From q, the gradient of h without its weight: h, the gradients of gate and up (0 where they were clamped); returns
+// that of weight.
 __device__ inline float swiglu_backward(float gate, float up, float q, float limit, float weight, float& h, float& dgate,
                                         float& dup) {
     const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;

@@ -42,7 +42,8 @@ __global__ void multiply_rows(TapePlan plan, PlainRows p, Stack<const float> sta
             // Neighbouring threads read neighbouring weights.
             const int kb = kIsTurned ? i / kSide : k, o = kIsTurned ? i % kSide : r;
             const bool is_weight = o0 + o < n_out && k0 + kb < n_in;
-            const int64_t at = kIsTurned ? static_cast<int64_t>(k0 + kb) * n_out + o0 + o : static_cast<int64_t>(o0 + o) * n_in + k0 + kb;
+            const int64_t at = kIsTurned ? static_cast<int64_t>(k0 + kb) * n_out + o0 + o
+                                         : static_cast<int64_t>(o0 + o) * n_in + k0 + kb;
             stage.b[kb][o] = is_weight ? w[at] : 0;
         }
         __syncthreads();
@@ -71,7 +72,12 @@ __global__ void add_gradient(TapePlan plan, PlainGradient p, Stack<float> dw) {
         for (int i = threadIdx.x; i < kSide * kDepth; i += kThreads) {
             const int k = i / kSide, at = i % kSide, slot = slots.slot + s0 + k;
             const bool is_there = s0 + k < slots.n_rows;
-            const int64_t a = !is_there ? 0 : p.row_of_a ? p.row_of_a[slot] : slot, b = !is_there ? 0 : p.row_of_b ? p.row_of_b[slot] : slot;
+            const int64_t a = !is_there    ? 0
+                              : p.row_of_a ? p.row_of_a[slot]
+                                           : slot,
+                          b = !is_there    ? 0
+                              : p.row_of_b ? p.row_of_b[slot]
+                                           : slot;
             stage.a[k][at] = is_there && o0 + at < n_out ? p.a[a * p.lda + o0 + at] : 0;
             stage.b[k][at] = is_there && c0 + at < n_in ? p.b[b * p.ldb + c0 + at] : 0;
         }

@@ -46,7 +46,8 @@ __global__ void place_groups(TapePlan p, const int32_t* totals) {
     after_previous();
     __shared__ int32_t n_of[kMaxGroups], first_slot[kMaxGroups], first_tile[kMaxGroups], first_piece[kMaxGroups],
         first_part[kMaxGroups];
-    for (int g = threadIdx.x; g < p.n_groups; g += kThreads) n_of[g] = g < p.n_routed ? totals[g] : static_cast<int32_t>(p.n_tokens);
+    for (int g = threadIdx.x; g < p.n_groups; g += kThreads)
+        n_of[g] = g < p.n_routed ? totals[g] : static_cast<int32_t>(p.n_tokens);
     __syncthreads();
     if (threadIdx.x == 0) {
         int32_t slot = 0, tile = 0, piece = 0, part = 0;
@@ -54,7 +55,8 @@ __global__ void place_groups(TapePlan p, const int32_t* totals) {
             if (g == p.n_routed) slot = static_cast<int32_t>(p.n_tokens * p.k);
             const int n_pieces = (n_of[g] + kRowsOfPiece - 1) / kRowsOfPiece;
             first_slot[g] = slot, first_tile[g] = tile, first_piece[g] = piece, first_part[g] = part;
-            slot += n_of[g], tile += (n_of[g] + kRowsOfTile - 1) / kRowsOfTile, piece += n_pieces, part += n_pieces > 1 ? n_pieces : 0;
+            slot += n_of[g], tile += (n_of[g] + kRowsOfTile - 1) / kRowsOfTile, piece += n_pieces,
+                part += n_pieces > 1 ? n_pieces : 0;
         }
         *p.n_tiles = tile, *p.n_pieces = piece;
     }
@@ -103,7 +105,8 @@ __global__ void place_slots(TapePlan p, const int32_t* chosen, const float* weig
         if (i < n_choices) p.slot_of[i] = slot;
         if (slot >= 0) p.token_of[slot] = static_cast<int32_t>(i / p.k), p.weight_of[slot] = weights[i];
     }
-    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, n_threads = static_cast<int64_t>(gridDim.x) * kThreads;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x,
+                  n_threads = static_cast<int64_t>(gridDim.x) * kThreads;
     for (int64_t t = thread; t < p.n_slots - n_choices; t += n_threads)
         p.token_of[n_choices + t] = static_cast<int32_t>(t), p.weight_of[n_choices + t] = 1;
 }

@@ -336,7 +336,8 @@ __global__ void add_parts(const __grid_constant__ GradientArgs a) {
 template <Product P>
 void launch(Ctx& ctx, const RowsArgs& a) {
     const auto kernel = multiply_tiles<P>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "asking for shared memory");
+    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+                    "asking for shared memory");
     const int n_out = P == Product::up || P == Product::down_backward ? a.job.width.largest() : a.job.d;
     const dim3 grid(ceil_div(n_out, P == Product::up ? kSide / 2 : kSide), a.job.plan.max_tiles);
     kernel<<<grid, kThreads, kSharedBytes, ctx.cuda->stream()>>>(a);
@@ -347,7 +348,8 @@ template <bool kIsUp>
 void launch_gradients(Ctx& ctx, GradientArgs a) {
     const Arena::Scope scratch(ctx.arena);
     const auto kernel = add_gradients<kIsUp>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "asking for shared memory");
+    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+                    "asking for shared memory");
     const TapePlan& plan = a.job.plan;
     if (plan.max_parts > 0) a.parts = ctx.arena.make(DType::f32, {plan.max_parts, a.m, a.n}).f32();
     a.m_tiles = static_cast<int>(ceil_div(a.m, kSide));

@@ -76,7 +76,8 @@ __global__ void add_momentum(Slab s, float mu, float scale) {
 __global__ void normalise(Slab s) {
     after_previous();
     double squares = 0;
-    for (int i = threadIdx.x; i < s.n_tiles; i += kThreads) squares += s.sums[2 * (static_cast<int64_t>(blockIdx.y) * s.n_tiles + i)];
+    for (int i = threadIdx.x; i < s.n_tiles; i += kThreads)
+        squares += s.sums[2 * (static_cast<int64_t>(blockIdx.y) * s.n_tiles + i)];
     squares = chunk_sum(squares);
     const auto scale = squares == 0 ? 0.0f : static_cast<float>(1 / sqrt(squares));
     const int64_t size = static_cast<int64_t>(s.rows) * s.cols, i0 = static_cast<int64_t>(blockIdx.x) * kChunkElements;
@@ -119,7 +120,8 @@ __global__ void sum_tiles(Slab s, double* sums) {
     after_previous();
     for (int k = 0; k < 2; ++k) {
         double sum = 0;
-        for (int i = threadIdx.x; i < s.n_tiles; i += kThreads) sum += s.sums[2 * (static_cast<int64_t>(blockIdx.x) * s.n_tiles + i) + k];
+        for (int i = threadIdx.x; i < s.n_tiles; i += kThreads)
+            sum += s.sums[2 * (static_cast<int64_t>(blockIdx.x) * s.n_tiles + i) + k];
         sum = chunk_sum(sum);
         if (threadIdx.x == 0) sums[2 * blockIdx.x + k] = sum;
     }
@@ -128,7 +130,8 @@ __global__ void sum_tiles(Slab s, double* sums) {
 // Steps of Newton-Schulz on n matrices [rows, cols] at x; `other` is as large. Returns which of the two holds the result.
 float* iterate(Ctx& ctx, const Muon& a, int64_t n, int64_t rows, int64_t cols, float* x, float* other) {
     float *gram = ctx.arena.make(DType::f32, {n, rows, rows}).f32(), *square = ctx.arena.make(DType::f32, {n, rows, rows}).f32();
-    Gemm to_gram{rows, rows, cols, cols, cols, rows, DType::f32, DType::f32}, to_square{rows, rows, rows, rows, rows, rows, DType::f32, DType::f32},
+    Gemm to_gram{rows, rows, cols, cols, cols, rows, DType::f32, DType::f32},
+        to_square{rows, rows, rows, rows, rows, rows, DType::f32, DType::f32},
         to_x{rows, cols, rows, rows, cols, cols, DType::f32, DType::f32};
     to_x.b_is_kn = true;
     for (Gemm* g : {&to_gram, &to_square, &to_x}) g->batch = n, g->may_use_tf32 = ctx.has_bf16_products;
@@ -141,7 +144,8 @@ float* iterate(Ctx& ctx, const Muon& a, int64_t n, int64_t rows, int64_t cols, f
         gemm(*ctx.cuda, to_gram, x, x, gram);
         gemm(*ctx.cuda, to_square, gram, gram, square);  // it is symmetric
         combine<<<ceil_div(count, kThreads), kThreads, 0, ctx.cuda->stream()>>>(
-            gram, square, count, static_cast<int>(rows), static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]));
+            gram, square, count, static_cast<int>(rows), static_cast<float>(p[0]), static_cast<float>(p[1]),
+            static_cast<float>(p[2]));
         check_launch(ctx, "Newton-Schulz");
         gemm(*ctx.cuda, to_x, gram, x, other);
         std::swap(x, other);

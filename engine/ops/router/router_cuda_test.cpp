@@ -113,7 +113,8 @@ TEST(RouterCuda, leaves_the_same_loads_on_a_tape) {
     std::vector<int64_t> ends;
     for (int64_t end = 1; end < s.n_tokens; end += 1 + end % 37) ends.push_back(end);
     ends.push_back(s.n_tokens);
-    const auto x = test::noise(static_cast<size_t>(s.n_tokens * s.d), 1), gate = test::noise(static_cast<size_t>(s.n_experts * s.d), 2),
+    const auto x = test::noise(static_cast<size_t>(s.n_tokens * s.d), 1),
+               gate = test::noise(static_cast<size_t>(s.n_experts * s.d), 2),
                bias = test::noise(static_cast<size_t>(s.n_experts), 3);
     CudaFixture f;
     const auto run = [&](Ctx& ctx, Tape& tape, const Tensor& rows, MoeWeights w) {

@@ -189,7 +189,8 @@ __global__ void route_backward(Taped a, Asked asked, const float* dweights, floa
     if (asked.balance != 0) add_coefficients(a.total, n, static_cast<double>(a.n_tokens), asked.balance, coefficient);
     if (asked.sequence != 0) {
         const double n_here = a.chunks[a.first[c.segment + 1] - 1].end - a.chunks[a.first[c.segment]].begin;
-        add_coefficients(a.segments + c.segment * a.width(), n, n_here, asked.sequence / static_cast<double>(a.n_segments), coefficient);
+        add_coefficients(a.segments + c.segment * a.width(), n, n_here,
+                         asked.sequence / static_cast<double>(a.n_segments), coefficient);
     }
     __syncthreads();
     const auto scale_z = static_cast<float>(2 * asked.z / static_cast<double>(a.n_tokens));

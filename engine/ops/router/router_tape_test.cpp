@@ -95,7 +95,9 @@ TEST(RouterTape, forced_experts_have_gradients) {
     std::vector<int32_t> forced;
     for (int64_t t = 0; t < s.n_tokens; ++t)
         for (int j = 0; j < s.k + 1; ++j)
-            forced.push_back(t % 5 == 1 && j == 1 ? -1 : static_cast<int32_t>(t % 7 == 3 ? t % s.n_experts : (t + 2 * j) % s.n_experts));
+            forced.push_back(t % 5 == 1 && j == 1
+                                 ? -1
+                                 : static_cast<int32_t>(t % 7 == 3 ? t % s.n_experts : (t + 2 * j) % s.n_experts));
     check.step.balance_weight = 0.3, check.step.sequence_weight = 0.2;
     check.bf16_tolerance = check.gpu_tolerance;
     const std::vector<int64_t> ends{7, 40};

@@ -63,7 +63,8 @@ static __global__ void sum_chunks(ChunkTable table, const double* of_chunks, int
     const int c0 = table.first[blockIdx.x], c1 = table.first[blockIdx.x + 1];
     for (int i = 0; i < n; ++i) {
         double sum = 0;
-        for (int c = c0 + static_cast<int>(threadIdx.x); c < c1; c += kChunkThreads) sum += of_chunks[static_cast<int64_t>(c) * n + i];
+        for (int c = c0 + static_cast<int>(threadIdx.x); c < c1; c += kChunkThreads)
+            sum += of_chunks[static_cast<int64_t>(c) * n + i];
         sum = chunk_sum(sum);
         if (threadIdx.x == 0) sums[static_cast<int64_t>(blockIdx.x) * n + i] = sum;
     }
