@@ -31,6 +31,11 @@ void Dialogue::forget_session() {
     branch_ = 0;
 }
 
+void Dialogue::draft(int n) {
+    if ((n > 0) != (n_drafts_ > 0)) forget_session();  // it is made to draft, or not
+    n_drafts_ = n;
+}
+
 // The branch that the prompt continues, or a new one that shares what is reused. Sets timeline_ to the prompt.
 uint64_t Dialogue::branch_for(const RenderedPrompt& prompt, int64_t n_reused) {
     const auto n_known = static_cast<int64_t>(timeline_.size());
@@ -70,7 +75,7 @@ int64_t Dialogue::answer(int64_t asked, Mode mode, const Sampling& sampling, con
                          std::stop_token stop) {
     const RenderedPrompt prompt = render_prompt(engine_, tree_, asked, mode);
     const auto n_prompt = static_cast<int64_t>(prompt.tokens.size());
-    if (!session_) forget_session(), session_ = engine_.new_session();
+    if (!session_) forget_session(), session_ = engine_.new_session(n_drafts_ > 0);
     if (n_prompt >= session_->max_context())
         throw Error(ErrorKind::bad_input, "the prompt has " + std::to_string(n_prompt) + " tokens, the context holds " +
                                               std::to_string(session_->max_context()) + ": expected at least one less");
@@ -102,7 +107,7 @@ int64_t Dialogue::answer(int64_t asked, Mode mode, const Sampling& sampling, con
 
     // Before the session goes back: going back cuts the branch it records to, and the old one stays whole.
     session_->record_to(trace_, branch_);
-    GenerateRequest request{ids, sampling, mode, branch_};
+    const GenerateRequest request{ids, sampling, mode, branch_, n_drafts_};
     GenerateCallbacks callbacks;
     callbacks.prefill = observer.prefill;
     callbacks.token = [&](const TokenInfo& token, const std::string& reasoning, const std::string& content) {

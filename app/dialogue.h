@@ -39,6 +39,8 @@ class Dialogue {
     // Another conversation; the session keeps its tokens, so a common beginning is not read again.
     void replace(ConversationTree tree);
     void forget_session();  // after new numerics
+    // Guesses per forward pass by the MTP module, from the next answer on: the same text in less time. 0: none.
+    void draft(int n);
 
     ConversationTree& tree() { return tree_; }
     Engine& engine() { return engine_; }
@@ -51,6 +53,7 @@ class Dialogue {
     std::shared_ptr<Trace> trace_;
     ConversationTree tree_;
     std::unique_ptr<Session> session_;
+    int n_drafts_ = 0;
     uint64_t branch_ = 0;              // of the session's tokens
     std::vector<TokenInfo> timeline_;  // the branch's tokens: begins with the session's
 };

@@ -63,9 +63,10 @@ class Engine {
     const text::ChatFormat& chat_format() const;
     Watch& watch();
     OpTimes& op_times();
-    std::unique_ptr<Session> new_session();
+    // can_draft: it keeps what the MTP module reads. Error(bad_input) when the model has none.
+    std::unique_ptr<Session> new_session(bool can_draft = false);
     // Continues many prompts, `n_together` of them in each step of the model: for evaluation. Records nothing. The same ids as
-    // sessions one by one, as far as a batch's sums have the same bits. `progress` gets the number of finished ones.
+    // sessions one by one (generate_many, which also draws). `progress` gets the number of finished ones. Error(cancelled).
     std::vector<std::vector<int32_t>> continue_greedily(const std::vector<GreedyRequest>& requests, int n_together,
                                                         std::stop_token stop = {},
                                                         const std::function<void(size_t)>& progress = {});
@@ -77,6 +78,14 @@ class Engine {
     Engine();
     std::unique_ptr<Impl> impl_;
     friend class Session;
+};
+
+inline constexpr int kMaxDrafts = 8;         // guessed tokens in one forward pass
+inline constexpr int kRowsSideBySide = 16;   // rows of a forward pass up to which a GPU's products sum in one order
+
+// What drafting came to: forward passes of the trunk by append_drafting, tokens that the module guessed, guesses that were right.
+struct DraftCounts {
+    int64_t n_passes = 0, n_drafted = 0, n_accepted = 0;
 };
 
 // A mutable timeline of tokens that owns its cache and the logits after its last token. Must not outlive its Engine.
@@ -92,6 +101,19 @@ class Session {
     // `progress` (may be null) is called after each chunk with the tokens done.
     void append(std::span<const int32_t> ids, std::stop_token stop = {}, const std::function<void(int64_t)>& progress = {});
     std::span<const float> logits() const;   // [V]; Error(internal) when the session is empty
+
+    // The same as append({&id, 1}), to the bit, for a session that can draft: tokens, logits and records. In the same forward pass
+    // the MTP module's n_drafts guesses of what follows (at most kMaxDrafts) are checked; while the next calls bring those very
+    // ids, they cost no pass. Whatever else happens to the session forgets the rest of the guesses. A sink (publish_to) gets
+    // the rows of wrong guesses too; a trace doesn't.
+    void append_drafting(int32_t id, int n_drafts, std::stop_token stop = {});
+    DraftCounts draft_counts() const;
+
+    // Feeds ids[i] at the end of sessions[i] (different ones of one Engine, without trace or sink), all in one forward pass.
+    // is_batch_invariant: every session has the bits that it would have alone, however many there are; a GPU then takes
+    // kRowsSideBySide at a time, and a CPU with AMX in `reference` one less. Error(cancelled) leaves all as they were, or those of whole passes done.
+    static void append_each(std::span<Session* const> sessions, std::span<const int32_t> ids, bool is_batch_invariant = true,
+                            std::stop_token stop = {});
 
     // Goes back to the first n tokens, any n in [0, length]; compressor and overlap state come along. Beyond the rings' slack a
     // kept state is restored and the rest is fed again (Error(cancelled) leaves the session at a shorter prefix). logits() are

@@ -7,6 +7,7 @@
 #include <set>
 #include <thread>
 
+#include "app/cli/bench_generate.h"
 #include "app/cli/bench_report.h"
 #include "app/cli/bench_train.h"
 #include "app/cli/common.h"
@@ -214,10 +215,13 @@ int run_bench(const Args& args) {
     int64_t context = 512, n_prefill = 512, n_decode = 256;
     bool is_json = false, is_training = false;
     std::string preset = "mix3-t1";
-    int64_t n_steps = 20;
+    int64_t n_steps = 20, n_drafts = 0, n_sequences = 0;
+    GenerateBench generating;
+    std::string invariant = "on";
     Options o("bench", "[OPTIONS]",
               "Measures prefill, decoding at a context, memory bandwidth and the cost of watching, in one run.\n"
-              "With --train: training of a preset, as tokens per second, bytes by kind and time by op.");
+              "With --train: training of a preset, as tokens per second, bytes by kind and time by op.\n"
+              "With --draft or --sequences: generating text so, against one token at a time.");
     add_model_options(o, model);
     o.integer("--context", 1, 1048000, &context, "tokens in the cache when decoding begins (512)")
         .integer("--prefill", 1, 65536, &n_prefill, "tokens of the prefill measurement (512)")
@@ -225,13 +229,25 @@ int run_bench(const Args& args) {
         .flag("--train", &is_training, "measure training instead")
         .text("--preset", "NAME", &preset, "of vitrine train, with --train (mix3-t1)")
         .integer("--steps", 1, 100000, &n_steps, "training steps that are timed, with --train (20)")
+        .integer("--draft", 1, kMaxDrafts, &n_drafts, "measure generating with so many tokens guessed ahead by the MTP module")
+        .integer("--sequences", 1, 1024, &n_sequences, "measure generating so many sequences side by side")
+        .choice("--batch-invariant", {"on", "off"}, &invariant,
+                "with --sequences: each has the bits that it has alone, as drafts always do (on); or the fastest kernels")
+        .text("--prompts", "FILE.json", &generating.prompts, "lists of token ids that --draft and --sequences continue")
         .flag("--json", &is_json, "one JSON object");
     if (!o.parse(args)) return 0;
 
     Interrupt interrupt;
     if (is_training) return bench_train(preset, n_steps, model.threads, model.gpu(), is_json, interrupt.begin()), 0;
+    if (n_drafts > 0 && n_sequences > 0) throw UsageError("--draft and --sequences exclude each other");
     const auto engine = load_engine(model);
     const std::stop_token stop = interrupt.begin();
+    if (n_drafts > 0 || n_sequences > 0) {
+        generating.n_drafts = static_cast<int>(n_drafts), generating.n_sequences = static_cast<int>(n_sequences);
+        generating.n_tokens = n_decode, generating.is_batch_invariant = invariant == "on";
+        bench_generate(*engine, generating, is_json, stop);
+        return 0;
+    }
     BenchReport r;
     r.model = engine->info().name;
     r.numerics = numerics_name(engine->numerics());

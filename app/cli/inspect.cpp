@@ -65,7 +65,7 @@ void print_config(const ModelInfo& info) {
                     static_cast<long long>(c.yarn.original_max_position));
     if (const Json variants = variants_to_json(c); variants.size() > 0)
         std::printf("  not V4         %s\n", variants.dump().c_str());
-    if (c.n_mtp_layers) std::printf("  MTP            %d layer(s), checked, not used yet\n", c.n_mtp_layers);
+    if (c.n_mtp_layers) std::printf("  MTP            %d layer(s); --draft uses the first\n", c.n_mtp_layers);
     const std::string tokenizer =
         info.has_tokenizer ? "tokenizer.json; effort prefixes of " + info.effort_release : "none: chat is off";
     std::printf("  tokenizer      %s\n", tokenizer.c_str());

@@ -153,10 +153,13 @@ int Engine::device() const {
     return kCpu;
 }
 
-std::unique_ptr<Session> Engine::new_session() {
+std::unique_ptr<Session> Engine::new_session(bool can_draft) {
     throw_if_any(validate_session(impl_->config, impl_->info.folder + "/config.json"));
+    if (can_draft && impl_->weights.mtp.empty())
+        throw Error(ErrorKind::bad_input, impl_->info.folder + ": drafting needs an MTP module, and this model has none "
+                                              "(num_nextn_predict_layers is " + std::to_string(impl_->config.n_mtp_layers) + ")");
     std::unique_ptr<Session> s(new Session);
-    s->impl_ = std::make_unique<Session::Impl>(*impl_);
+    s->impl_ = std::make_unique<Session::Impl>(*impl_, can_draft);
     return s;
 }
 

@@ -29,12 +29,21 @@ struct Engine::Impl {
     std::shared_ptr<GpuRunner> gpu;   // null: the CPU
 };
 
+// Guesses that were fed with the last token and may still turn out right, in order; `next` is the first that is open.
+struct PendingDrafts {
+    size_t next = 0;
+    std::vector<int32_t> ids;
+    std::vector<std::vector<float>> logits;                      // after each
+    std::vector<std::shared_ptr<const TokenRecord>> records;     // null: nothing is recorded
+};
+
 struct Session::Impl {
-    explicit Impl(Engine::Impl& e) : engine(e), numerics(e.numerics), gpu(e.gpu), cache(empty_cache()) {}
+    Impl(Engine::Impl& e, bool drafts) : engine(e), numerics(e.numerics), gpu(e.gpu), can_draft(drafts), cache(empty_cache()) {}
     SequenceCache empty_cache() const;
     Engine::Impl& engine;
     Numerics numerics;
     std::shared_ptr<GpuRunner> gpu;            // where it runs, for good
+    bool can_draft;
     SequenceCache cache;
     std::vector<int32_t> tokens;
     std::vector<float> logits;                 // after the last token; empty: must be recomputed
@@ -43,8 +52,17 @@ struct Session::Impl {
     std::shared_ptr<Trace> trace;
     uint64_t branch = 0;
     ProbeSink* sink = nullptr;
+    PendingDrafts pending;
+    DraftCounts draft_counts;
 
-    void feed(std::span<const int32_t> ids, std::stop_token stop);  // one chunk
+    // One chunk, of which the first n_sure ids (-1: all) are tokens, the rest guesses.
+    void feed(std::span<const int32_t> ids, std::stop_token stop, int64_t n_sure = -1);
+    bool take_pending(int32_t id);
+    void drop_pending();
+    // n guesses of what follows `id`, which is to come after the session's tokens.
+    std::vector<int32_t> guess(int32_t id, int64_t n, std::stop_token stop);
+    int32_t guess_once(std::span<const int32_t> next, int64_t position, bool goes_on, std::stop_token stop);
+    void require_room(std::span<const int32_t> ids) const;
     void keep_state();
     uint64_t states_bytes() const;
     void feed_quietly(std::span<const int32_t> ids, std::stop_token stop);
@@ -52,5 +70,8 @@ struct Session::Impl {
     void go_back_to(int64_t n, std::stop_token stop);
     void need_logits();
 };
+
+// A forward pass wherever the sessions of the batch run; logits [rows, V] on the host, until the next pass or the arena's scope ends.
+Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass = Pass::forward);
 
 }  // namespace vitrine

@@ -82,7 +82,8 @@ GpuRunner::~GpuRunner() {
 
 // The step's table: tokens, then last rows, then views, each aligned.
 void GpuRunner::place(const ModelConfig& c, const Batch& batch) {
-    const size_t n_tokens = batch.tokens.size(), n_sequences = batch.segments.size(), n_layers = c.layers.size();
+    const size_t n_tokens = batch.tokens.size(), n_sequences = batch.segments.size();
+    const size_t n_layers = c.layers.size() + 1;  // the drafter's, empty where a sequence has none
     const size_t views_at = 0, tokens_at = n_layers * n_sequences * sizeof(cuda::LayerView);
     const size_t rows_at = tokens_at + n_tokens * sizeof(cuda::TokenAt), bytes = rows_at + n_sequences * sizeof(int32_t);
     if (bytes > pinned_bytes_) {
@@ -105,7 +106,8 @@ void GpuRunner::place(const ModelConfig& c, const Batch& batch) {
         last[s] = static_cast<int32_t>(segment.end - 1);
         for (int64_t t = segment.begin; t < segment.end; ++t)
             tokens_[static_cast<size_t>(t)] = {batch.tokens[t], static_cast<int32_t>(s), segment.position + t - segment.begin};
-        for (size_t l = 0; l < n_layers; ++l) views[l * n_sequences + s] = segment.cache->view(l);
+        for (size_t l = 0; l < n_layers; ++l)
+            views[l * n_sequences + s] = l < segment.cache->layers.size() ? segment.cache->view(l) : cuda::LayerView{};
         step.longest = std::max(step.longest, segment.position + segment.end - segment.begin);
     }
     std::memcpy(pinned_ + tokens_at, tokens_.data(), n_tokens * sizeof(cuda::TokenAt));
@@ -122,15 +124,17 @@ void GpuRunner::hand_out(const Ctx& ctx) {
     d.clear();
 }
 
-Tensor GpuRunner::forward_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+Tensor GpuRunner::run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
     arena_->clear();
-    return forward(ctx, c, weights_, batch, rows);
+    if (pass == Pass::forward) return forward(ctx, c, weights_, batch, rows);
+    return draft(ctx, c, weights_, batch, pass == Pass::draft_going_on);
 }
 
 // The captured step for this batch, or null when it is to be run op by op.
-GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
     const auto n_tokens = static_cast<int64_t>(batch.tokens.size());
-    if (n_tokens > cuda::kFewRows || batch.forced) return nullptr;
+    const int64_t n_rows = pass == Pass::forward ? n_tokens : n_tokens * c.hc_mult;  // of the widest product
+    if (n_rows > cuda::kFewRows || batch.forced) return nullptr;
     device_->step.longest = bucket(device_->step.longest);
     const std::vector<int64_t> key{n_tokens,
                                    device_->step.n_sequences,
@@ -138,6 +142,9 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
                                    static_cast<int64_t>(ctx.watch ? ctx.watch->get() : kNoProbes),
                                    static_cast<int64_t>(ctx.numerics),
                                    static_cast<int64_t>(rows),
+                                   static_cast<int64_t>(pass),
+                                   std::any_of(batch.segments.begin(), batch.segments.end(),
+                                               [](const Segment& s) { return s.cache->has_drafter(); }),
                                    ctx.active_experts};
     if (steps_.size() >= kMaxSteps && !steps_.contains(key)) steps_.clear();
     auto& step = steps_[key];
@@ -145,7 +152,7 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
 
     // Once op by op, so that everything that is allocated once is there; the rows it writes are written again.
     device_->deliveries().clear();
-    forward_once(ctx, c, batch, rows);
+    run_once(ctx, c, batch, rows, pass);
     auto fresh = std::make_unique<Captured>();
     fresh->deliveries = std::make_shared<cuda::Deliveries>(*device_);
     fresh->deliveries->reserve(device_->deliveries().bytes, device_->deliveries().items.size());
@@ -155,7 +162,7 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
     cudaError_t status = cudaStreamBeginCapture(device_->stream(), cudaStreamCaptureModeThreadLocal);
     try {
         device_->check(status, "beginning to capture a step");
-        fresh->logits = forward_once(ctx, c, batch, rows);
+        fresh->logits = run_once(ctx, c, batch, rows, pass);
         fresh->deliveries->gather();
     } catch (...) {
         cudaStreamEndCapture(device_->stream(), &graph);
@@ -178,7 +185,7 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
     return step.get();
 }
 
-GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
+GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
     const int64_t n = rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
                                              : static_cast<int64_t>(batch.segments.size());
     for (const Segment& s : batch.segments) s.cache->will_write_to(s.position + s.end - s.begin);
@@ -187,7 +194,7 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
     on_gpu.cuda = device_.get();
     on_gpu.active_experts = ctx.active_experts;
     place(c, batch);
-    Captured* step = captured(on_gpu, c, batch, rows);
+    Captured* step = captured(on_gpu, c, batch, rows, pass);
     Tensor logits;
     if (step) {
         device_->check(cudaGraphLaunch(step->exec, device_->stream()), "starting a captured step");
@@ -195,7 +202,7 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
     } else {
         device_->deliveries().clear();
         device_->after_block = [&] { hand_out(on_gpu); };
-        logits = forward_once(on_gpu, c, batch, rows);
+        logits = run_once(on_gpu, c, batch, rows, pass);
         device_->after_block = nullptr;
     }
     const auto count = static_cast<size_t>(logits.count());

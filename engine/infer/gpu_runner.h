@@ -23,6 +23,8 @@ struct GpuPlan {
 };
 GpuPlan gpu_plan(const ModelConfig& c, const ModelWeights& w, Numerics numerics, int64_t context, uint64_t free_bytes);
 
+enum class Pass { forward, draft, draft_going_on };  // of model/v4.h
+
 class GpuRunner {
   public:
     // Uploads the weights. Error(out_of_memory) with the plan's numbers, before anything is uploaded, when they can't fit;
@@ -36,14 +38,14 @@ class GpuRunner {
         int64_t n;             // 1 per segment, or all tokens
     };
     // ctx: numerics, watch, probes and stop are used; the rest is set here. Caches of the batch are this GPU's.
-    Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+    Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass = Pass::forward);
 
   private:
     struct Captured;
     void place(const ModelConfig& c, const Batch& batch);
-    Tensor forward_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+    Tensor run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass);
     void hand_out(const Ctx& ctx);
-    Captured* captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows);
+    Captured* captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass);
 
     std::shared_ptr<cuda::Device> device_;
     ModelWeights weights_;

@@ -58,27 +58,34 @@ void publish_logits(const Ctx& ctx, const Tensor& logits_TV) {
     }
 }
 
-Tensor run_on_gpu(GpuRunner& gpu, const Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows) {
-    if constexpr (kHasCuda) {
-        const GpuRunner::Result r = gpu.run(ctx, c, batch, rows);
-        return {const_cast<float*>(r.logits), DType::f32, {r.n, c.vocab_size}};
-    }
-    return {};
-}
-
 }  // namespace
+
+Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass) {
+    if constexpr (kHasCuda)
+        if (gpu) {
+            const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass);
+            return {const_cast<float*>(r.logits), DType::f32, {r.n, engine.config.vocab_size}};
+        }
+    const Tensor logits_TV = pass == Pass::forward
+                                 ? forward(ctx, engine.config, engine.weights, batch, rows)
+                                 : draft(ctx, engine.config, engine.weights, batch, pass == Pass::draft_going_on);
+    throw_if_mapping_failed();
+    return logits_TV;
+}
 
 SequenceCache Session::Impl::empty_cache() const {
     if constexpr (kHasCuda)
-        if (gpu) return SequenceCache(engine.config, numerics, gpu->device());
-    return SequenceCache(engine.config, numerics);
+        if (gpu) return SequenceCache(engine.config, numerics, gpu->device(), can_draft);
+    return SequenceCache(engine.config, numerics, {}, can_draft);
 }
 
 Session::Session() = default;
 Session::~Session() = default;
 
-void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop) {
+void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int64_t n_sure) {
+    drop_pending();
     const auto n = static_cast<int64_t>(ids.size());
+    if (n_sure < 0) n_sure = n;
     const bool records = trace != nullptr;
     RecordSink out(static_cast<int>(n), records, cache.length, sink);
     const Arena::Scope scratch(engine.arena);
@@ -88,24 +95,30 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop) {
     ctx.watch = &watched;
     const Segment segment{&cache, 0, n, cache.length};
     const Batch batch{ids, {&segment, 1}};
-    const bool all = wants_all_logits(ctx);
+    const bool publishes = wants_all_logits(ctx), all = publishes || n_sure < n;
     Tensor logits_TV;
     try {
-        const LogitRows rows = all ? LogitRows::all : LogitRows::last;
-        if (gpu) logits_TV = run_on_gpu(*gpu, ctx, engine.config, batch, rows);
-        else logits_TV = forward(ctx, engine.config, engine.weights, batch, rows);
-        throw_if_mapping_failed();
+        logits_TV = run_pass(engine, gpu.get(), ctx, batch, all ? LogitRows::all : LogitRows::last);
     } catch (...) {
         cache.truncate(cache.length);  // gives back what the abandoned chunk grew
         throw;
     }
-    if (all) publish_logits(ctx, logits_TV);
-    const float* last = logits_TV.row<float>(logits_TV.dim(0) - 1);
-    logits.assign(last, last + logits_TV.dim(1));
-    if (records)
-        for (int64_t i = 0; i < n; ++i) trace->put(branch, cache.length + i, out.finish(static_cast<int>(i)));
-    cache.length += n;
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    if (publishes) publish_logits(ctx, logits_TV);
+    const auto after = [&](int64_t i) {  // logits after id i
+        const float* row = logits_TV.row<float>(all ? i : 0);
+        return std::vector<float>(row, row + logits_TV.dim(1));
+    };
+    logits = after(n_sure - 1);
+    const auto record = [&](int64_t i) { return records ? out.finish(static_cast<int>(i)) : nullptr; };
+    for (int64_t i = 0; i < n_sure && records; ++i) trace->put(branch, cache.length + i, record(i));
+    for (int64_t i = n_sure; i < n; ++i) {
+        pending.ids.push_back(ids[static_cast<size_t>(i)]);
+        pending.logits.push_back(after(i));
+        pending.records.push_back(record(i));
+    }
+    cache.length += n_sure;
+    cache.ahead = n - n_sure;
+    tokens.insert(tokens.end(), ids.begin(), ids.begin() + n_sure);
 }
 
 uint64_t Session::Impl::states_bytes() const {
@@ -149,6 +162,7 @@ void Session::Impl::feed_quietly(std::span<const int32_t> ids, std::stop_token s
 
 // To n tokens, or to the longest shorter prefix that the rings or a kept state still have.
 void Session::Impl::restore_at_most(int64_t n) {
+    drop_pending();
     while (!states.empty() && states.back().length > n) states.pop_back(), state_logits.pop_back();
     if (cache.can_truncate_to(n)) {
         cache.truncate(n);
@@ -179,17 +193,22 @@ int64_t Session::length() const { return impl_->cache.length; }
 const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
 int64_t Session::max_context() const { return impl_->engine.max_context; }
 
-void Session::append(std::span<const int32_t> ids, std::stop_token stop, const std::function<void(int64_t)>& progress) {
-    Impl& s = *impl_;
-    const int vocab = s.engine.config.vocab_size;
+void Session::Impl::require_room(std::span<const int32_t> ids) const {
+    const int vocab = engine.config.vocab_size;
     for (size_t i = 0; i < ids.size(); ++i)
         if (ids[i] < 0 || ids[i] >= vocab)
             throw Error(ErrorKind::bad_input, "token " + std::to_string(i) + " has id " + std::to_string(ids[i]) +
                                                   ": expected an id in [0, " + std::to_string(vocab - 1) + "]");
     const auto n = static_cast<int64_t>(ids.size());
-    if (s.cache.length + n > s.engine.max_context)
-        throw Error(ErrorKind::bad_input, "the prompt does not fit: " + std::to_string(s.cache.length + n) +
-                                              " tokens, the context holds at most " + std::to_string(s.engine.max_context));
+    if (cache.length + n > engine.max_context)
+        throw Error(ErrorKind::bad_input, "the prompt does not fit: " + std::to_string(cache.length + n) +
+                                              " tokens, the context holds at most " + std::to_string(engine.max_context));
+}
+
+void Session::append(std::span<const int32_t> ids, std::stop_token stop, const std::function<void(int64_t)>& progress) {
+    Impl& s = *impl_;
+    s.require_room(ids);
+    const auto n = static_cast<int64_t>(ids.size());
     for (int64_t done = 0; done < n;) {
         if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
         const int64_t chunk = std::min(s.cache.max_chunk(), n - done);
@@ -208,7 +227,7 @@ std::span<const float> Session::logits() const {
 
 void Session::rewind(int64_t n, std::stop_token stop) {
     VITRINE_ASSERT(n >= 0 && n <= length());
-    if (n == length()) return;
+    if (n == length()) return impl_->drop_pending();
     if (impl_->trace) impl_->trace->cut(impl_->branch, n);
     impl_->go_back_to(n, stop);
 }
@@ -228,11 +247,15 @@ std::unique_ptr<Session> Session::fork() const {
     s->impl_ = std::make_unique<Impl>(*impl_);
     s->impl_->trace = nullptr;
     s->impl_->sink = nullptr;
+    s->impl_->drop_pending();
     s->impl_->cache.own_gpu_memory();
     return s;
 }
 
-void Session::keep_state() { impl_->keep_state(); }
+void Session::keep_state() {
+    impl_->drop_pending();
+    impl_->keep_state();
+}
 
 CacheReport Session::cache_report() const {
     CacheReport r = impl_->cache.report(impl_->engine.config);

@@ -94,7 +94,7 @@ void EntryStore::drop_from(int64_t n_entries) {
     blocks_.resize(std::min<size_t>(blocks_.size(), (n_entries + kEntriesPerBlock - 1) / kEntriesPerBlock));
 }
 
-SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu)
+SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu, bool has_drafter)
     : gpu_(std::move(gpu)), max_chunk_(gpu_ ? kMaxGpuChunk : kMaxChunk) {
     const bool packed = numerics == Numerics::reference;
     entry_format = {packed, config.head_dim, config.rope_dim};
@@ -114,12 +114,23 @@ SequenceCache::SequenceCache(const ModelConfig& config, Numerics numerics, std::
         layers.push_back(std::move(c));
         ratios_.push_back(l.ratio);
     }
+    if (!has_drafter) return;
+    const int64_t value_bytes = gpu_ && packed ? 2 : 4;  // what the GPU's streams are kept in: Ctx::activation
+    LayerCache d;
+    d.window = RowRing(entry_format.row_bytes(), config.sliding_window - 1, max_chunk_, gpu_);
+    d.streams = RowRing(int64_t{config.hc_mult} * config.hidden_size * value_bytes, config.sliding_window, max_chunk_, gpu_);
+    // Rows from before what is made again are read, in rows of the batch that nobody uses: they must be numbers.
+    if constexpr (kHasCuda)
+        if (gpu_) gpu_->clear(d.window.on_gpu(), d.window.bytes());
+    layers.push_back(std::move(d));
 }
 
 void SequenceCache::truncate(int64_t n) {
     VITRINE_ASSERT(can_truncate_to(n));
     length = n;
-    for (size_t i = 0; i < layers.size(); ++i) {
+    ahead = 0;
+    drafter_length = std::min(drafter_length, std::max<int64_t>(0, n - 1));
+    for (size_t i = 0; i < ratios_.size(); ++i) {
         if (ratios_[i] == 0) continue;
         layers[i].entries.drop_from(n / ratios_[i]);
         layers[i].index_keys.drop_from(n / ratios_[i]);
@@ -129,7 +140,7 @@ void SequenceCache::truncate(int64_t n) {
 void SequenceCache::will_write_to(int64_t end) {
     VITRINE_ASSERT(end <= length + max_chunk_);
     oldest_ = std::max(oldest_, end - kRollbackSlack - max_chunk_);
-    for (size_t i = 0; i < layers.size() && gpu_; ++i) {
+    for (size_t i = 0; i < ratios_.size() && gpu_; ++i) {
         if (ratios_[i] == 0) continue;
         layers[i].entries.reserve(end / ratios_[i]);
         if (layers[i].index_keys.row_bytes() > 0) layers[i].index_keys.reserve(end / ratios_[i]);
@@ -150,7 +161,7 @@ cuda::LayerView SequenceCache::view(size_t l) const {
 
 void SequenceCache::own_gpu_memory() {
     for (LayerCache& l : layers) {
-        for (RowRing* r : {&l.window, &l.compressor, &l.index_compressor}) r->own_gpu_memory();
+        for (RowRing* r : {&l.window, &l.compressor, &l.index_compressor, &l.streams}) r->own_gpu_memory();
         for (EntryStore* e : {&l.entries, &l.index_keys}) e->own_gpu_memory();
     }
 }
@@ -173,9 +184,10 @@ uint64_t SequenceCache::State::bytes() const {
 }
 
 SequenceCache::State SequenceCache::save() const {
-    State s{length, {}, {}};
+    State s{length, drafter_length, {}, {}};
     for (const LayerCache& l : layers) {
-        s.rings.push_back({l.window.save(length), l.compressor.save(length), l.index_compressor.save(length)});
+        s.rings.push_back({l.window.save(length), l.compressor.save(length), l.index_compressor.save(length),
+                           l.streams.save(length)});
         if (!gpu_) s.stores.push_back({l.entries, l.index_keys});
     }
     return s;
@@ -183,11 +195,14 @@ SequenceCache::State SequenceCache::save() const {
 
 void SequenceCache::restore(const State& s) {
     length = s.length;
+    ahead = 0;
+    drafter_length = s.drafter_length;
     oldest_ = std::max<int64_t>(0, length - kRollbackSlack);
     for (size_t i = 0; i < layers.size(); ++i) {
         layers[i].window.restore(length, s.rings[i][0]);
         layers[i].compressor.restore(length, s.rings[i][1]);
         layers[i].index_compressor.restore(length, s.rings[i][2]);
+        layers[i].streams.restore(length, s.rings[i][3]);
         if (gpu_) continue;
         layers[i].entries = s.stores[i][0];
         layers[i].index_keys = s.stores[i][1];
@@ -207,7 +222,7 @@ CacheReport SequenceCache::report(const ModelConfig& config) const {
         if (gpu_) return static_cast<uint64_t>(EntryStore::gpu_capacity(store.reserved())) * row;
         return static_cast<uint64_t>((n + kEntriesPerBlock - 1) / kEntriesPerBlock * kEntriesPerBlock) * row;
     };
-    for (size_t i = 0; i < layers.size(); ++i) {
+    for (size_t i = 0; i < ratios_.size(); ++i) {
         const LayerCache& l = layers[i];
         const LayerConfig& lc = config.layers[i];
         const bool is_csa = lc.kind() == LayerKind::csa;
@@ -218,10 +233,11 @@ CacheReport SequenceCache::report(const ModelConfig& config) const {
         if (lc.ratio > 0) {
             b.n_entries = length / lc.ratio;
             const CacheKind kind = is_csa ? CacheKind::csa_entries : CacheKind::hca_entries;
+            const int64_t n_stored = (length + ahead) / lc.ratio;
             b.allocated[index(kind)] = l.entries.bytes();
-            b.expected[index(kind)] = blocks(b.n_entries, l.entries, entry);
+            b.expected[index(kind)] = blocks(n_stored, l.entries, entry);
             b.allocated[index(CacheKind::index_keys)] = l.index_keys.bytes();
-            b.expected[index(CacheKind::index_keys)] = is_csa ? blocks(b.n_entries, l.index_keys, key) : 0;
+            b.expected[index(CacheKind::index_keys)] = is_csa ? blocks(n_stored, l.index_keys, key) : 0;
             const uint64_t o = is_csa ? 2 : 1, rows = o * lc.ratio;
             b.allocated[index(CacheKind::compressor_state)] = l.compressor.bytes() + l.index_compressor.bytes();
             b.expected[index(CacheKind::compressor_state)] =
@@ -229,6 +245,7 @@ CacheReport SequenceCache::report(const ModelConfig& config) const {
         }
         r.layers.push_back(b);
     }
+    if (has_drafter()) r.drafter_bytes = layers.back().window.bytes() + layers.back().streams.bytes();
     return r;
 }
 

@@ -87,12 +87,18 @@ struct LayerCache {
     RowRing index_compressor;  // K | S rows of the indexer's compressor, FP32 [2, o·D]
     EntryStore entries;      // EntryFormat
     EntryStore index_keys;   // IndexKeyFormat
+    RowRing streams;         // of the drafter's layer: the trunk's streams [N, D] that it reads; FP32, on a GPU the step's activations
 };
 
 class SequenceCache {
   public:
-    SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu = {});
+    // has_drafter: one more layer, the MTP module's: its window and the streams that it reads.
+    SequenceCache(const ModelConfig& config, Numerics numerics, std::shared_ptr<cuda::Device> gpu = {}, bool has_drafter = false);
     int64_t length = 0;      // tokens whose rows and entries are valid
+    // Of the drafter's layer: its row at position t holds what token t + 1 is, so those below `drafter_length` are valid.
+    int64_t drafter_length = 0;
+    bool has_drafter() const { return layers.size() > ratios_.size(); }
+    int64_t ahead = 0;       // rows beyond `length` that a forward pass has written and that may still become tokens
     std::vector<LayerCache> layers;
     cpu::EntryFormat entry_format;
     cpu::IndexKeyFormat index_format;
@@ -118,7 +124,8 @@ class SequenceCache {
     // `length` stay where they are for as long as a state that needs them is kept.
     struct State {
         int64_t length = 0;
-        std::vector<std::array<std::string, 3>> rings;
+        int64_t drafter_length = 0;
+        std::vector<std::array<std::string, 4>> rings;
         std::vector<std::array<EntryStore, 2>> stores;
         uint64_t bytes() const;
     };
@@ -130,7 +137,7 @@ class SequenceCache {
     std::shared_ptr<cuda::Device> gpu_;
     int64_t max_chunk_ = kMaxChunk;
     int64_t oldest_ = 0;     // shortest length whose rows are all still there
-    std::vector<int> ratios_;
+    std::vector<int> ratios_;   // of the trunk's layers
 };
 
 }  // namespace vitrine

@@ -1,6 +1,7 @@
 // The model, read top to bottom: embedding, blocks of attention and experts between hyper-connections, head (v4-spec 17).
 #include "engine/model/v4.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -58,6 +59,36 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
     }
     if (ctx.wants(kStreamNorms)) ctx.publish(kStreamNorms, norms, 1, ni);
     if (ctx.wants(kStreamSimilarity)) ctx.publish(kStreamSimilarity, cosines, ni, ni);
+}
+
+// Leaves streams X with the caches, where the drafter finds them: `all` rows of the batch at their positions, or each segment's
+// `last` one (x holds no others) at the position after it.
+void keep_streams(Ctx& ctx, const ModelConfig& c, const Tensor& x_TND, const Batch& batch, LogitRows rows) {
+    const int64_t shift = rows == LogitRows::last ? 1 : 0;
+    if constexpr (kHasCuda)
+        if (ctx.infers_on_gpu()) return cuda::keep_streams(ctx, x_TND, c.n_layers(), rows == LogitRows::last, shift);
+    int64_t row = 0;
+    for (const Segment& s : batch.segments) {
+        const int64_t first = rows == LogitRows::last ? s.end - s.begin - 1 : 0;
+        for (int64_t i = first; i < s.end - s.begin; ++i, ++row) {
+            if (!s.cache->has_drafter()) continue;
+            RowRing& kept = s.cache->layers.back().streams;
+            std::memcpy(kept.row(s.position + i + shift), x_TND.row<float>(row), static_cast<size_t>(kept.row_bytes()));
+        }
+    }
+}
+
+Tensor kept_streams(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
+    const Shape shape{static_cast<int64_t>(batch.tokens.size()), c.hc_mult, c.hidden_size};
+    if constexpr (kHasCuda)
+        if (ctx.infers_on_gpu()) return cuda::kept_streams(ctx, shape, c.n_layers());
+    const Tensor x_TND = ctx.arena.make(DType::f32, shape);
+    for (const Segment& s : batch.segments)
+        for (int64_t t = s.begin; t < s.end; ++t) {
+            const RowRing& kept = s.cache->layers.back().streams;
+            std::memcpy(x_TND.row<float>(t), kept.row(s.position + t - s.begin), static_cast<size_t>(kept.row_bytes()));
+        }
+    return x_TND;
 }
 
 // The rows whose logits are wanted.
@@ -209,18 +240,45 @@ Tensor head(Ctx& ctx, const ModelConfig& c, const HyperWeights& collapse, const 
 
 Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows) {
     const Tensor x_TND = trunk(ctx, c, w, batch);
+    if (std::any_of(batch.segments.begin(), batch.segments.end(), [](const Segment& s) { return s.cache && s.cache->has_drafter(); }))
+        keep_streams(ctx, c, x_TND, batch, LogitRows::all);
     return head(ctx, c, w.hc_head, w.norm, w.head, pick_rows(ctx, x_TND, batch, rows));
+}
+
+namespace {
+
+// Z of the MTP module: streams X [T, N, D] and the embedding of each position's next token, each normed and projected.
+Tensor mtp_input(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
+                 std::span<const int32_t> next) {
+    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
+    const Tensor e_TD = embed_streams(ctx, w.embed, next, 1).reshaped({n_tokens, d});
+    const Tensor from_token_TD = linear(ctx, rmsnorm(ctx, e_TD, mtp.enorm, c.rms_norm_eps), mtp.e_proj);
+    const Tensor h_RD = rmsnorm(ctx, x_TND.reshaped({n_tokens * n, d}), mtp.hnorm, c.rms_norm_eps);  // each stream by itself
+    return add_to_streams(ctx, linear(ctx, h_RD, mtp.h_proj).reshaped({n_tokens, n, d}), from_token_TD);
+}
+
+}  // namespace
+
+Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, bool goes_on) {
+    for (const Segment& s : batch.segments) {
+        VITRINE_ASSERT(s.cache->has_drafter() && (!goes_on || s.position + s.end - s.begin >= s.cache->length));
+        s.cache->will_write_to(s.position + s.end - s.begin + 1);
+    }
+    const MtpWeights& mtp = w.mtp.at(0);
+    const BatchAngles angles = batch_angles(ctx, c, batch);
+    ctx.layer = c.n_layers();  // the layer after the trunk's: window only, routed by score
+    const Tensor z_TND = mtp_input(ctx, c, w, mtp, kept_streams(ctx, c, batch), batch.tokens);
+    const Tensor y_TND = block(ctx, c, mtp.block, c.n_layers(), z_TND, batch, angles);
+    const Tensor last_TND = pick_rows(ctx, y_TND, batch, LogitRows::last);
+    if (goes_on) keep_streams(ctx, c, last_TND, batch, LogitRows::last);
+    ctx.layer = -1;
+    return head(ctx, c, mtp.hc_head, mtp.norm, w.head, last_TND);
 }
 
 Tensor mtp_logits(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
                   std::span<const int32_t> next, const Batch& batch) {
     VITRINE_ASSERT(ctx.tape && next.size() == batch.tokens.size());
-    const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
-    const Tensor e_TD = embed_streams(ctx, w.embed, next, 1).reshaped({n_tokens, d});
-    const Tensor from_token_TD = linear(ctx, rmsnorm(ctx, e_TD, mtp.enorm, c.rms_norm_eps), mtp.e_proj);
-    const Tensor h_RD = rmsnorm(ctx, x_TND.reshaped({n_tokens * n, d}), mtp.hnorm, c.rms_norm_eps);  // each stream by itself
-    const Tensor z_TND = add_to_streams(ctx, linear(ctx, h_RD, mtp.h_proj).reshaped({n_tokens, n, d}), from_token_TD);
-
+    const Tensor z_TND = mtp_input(ctx, c, w, mtp, x_TND, next);
     const BatchAngles angles = batch_angles(ctx, c, batch);
     ctx.layer = c.n_layers();  // the layer after the trunk's: window only, routed by score
     const bool has_forced = batch.forced && batch.forced->experts_TK.size() > c.layers.size();

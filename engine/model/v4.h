@@ -15,7 +15,7 @@ struct Forced {
 
 struct Batch {
     std::span<const int32_t> tokens;      // [T], each in [0, V)
-    std::span<const Segment> segments;    // tile [0, T); a segment starts at its cache's length, at most kMaxChunk long
+    std::span<const Segment> segments;    // tile [0, T); a segment starts at its cache's length (not in draft), at most kMaxChunk long
     const Forced* forced = nullptr;
 };
 
@@ -34,7 +34,14 @@ enum class LogitRows { last, all };       // of each segment
 
 // Runs the batch, leaves its rows and entries in the caches (their `length` is the caller's to advance), and returns logits:
 // [segments, V] or [T, V], FP32. Throws Error(cancelled) when ctx.stop is requested; the caches' committed part is untouched.
+// Caches with a drafter keep the trunk's streams of every row too.
 Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows);
+
+// A guess by the first MTP module (v4-spec 6): `batch` gives positions t whose streams the caches keep, each with token t + 1;
+// returns logits [segments, V] of token t + 2 for the last position of each segment. Writes the drafter's layer of the caches.
+// goes_on: the module's own streams take the place of those one position further, which the trunk must not have made yet: from
+// there it can guess one more token.
+Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, bool goes_on);
 
 // ---- its parts, for training
 // Streams [T, N, D] after the last block. With a tape, segments are whole sequences without caches, and every block's values

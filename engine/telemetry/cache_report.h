@@ -23,6 +23,7 @@ struct CacheReport {
     int64_t n_tokens = 0;
     std::vector<LayerCacheBytes> layers;
     uint64_t snapshot_bytes = 0;                    // kept states to go back to
+    uint64_t drafter_bytes = 0;                     // the MTP module's window and the streams that it reads; not in total()
     std::array<uint64_t, kCacheKinds> allocated() const;
     uint64_t total() const;
     bool is_consistent() const;                     // allocated == expected, to the byte, in every layer and kind

@@ -32,6 +32,7 @@ struct TokenInfo {
 struct TurnStats {
     int n_prompt = 0, n_reused = 0, n_thinking = 0, n_answer = 0;
     double prefill_ms = 0, decode_ms = 0, tokens_per_s = 0, first_token_ms = 0;
+    int n_passes = 0, n_drafted = 0, n_accepted = 0;  // forward passes of decoding, guessed tokens in them, right guesses
     std::string stop_reason;   // "end of text", "length", "stop string", "stopped", "error: ..."
 };
 

@@ -7,6 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/device/cuda/device.h"
 #include "engine/engine.h"
+#include "engine/infer/generate.h"
 #include "tests/support/collector.h"
 #include "tests/support/vectors.h"
 
@@ -96,6 +97,73 @@ TEST(CudaModel, MovesBetweenDevicesAndKeepsWhatItHasWhenItCannot) {
     on_gpu->append({ids.data(), 1});  // a session stays where it was made
     on_cpu->append({ids.data(), 1});
     EXPECT_LE(distance(on_cpu->logits(), on_gpu->logits()), 1e-3);
+}
+
+// draft_test runs here too (VITRINE_TEST_DEVICE); this is the short form: captured steps of the trunk and of the MTP module by turns.
+TEST(CudaModel, DraftsGiveThePlainGreedyText) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    for (const char* name : {"tiny15", "smooth15"})
+        for (Numerics numerics : {Numerics::exact, Numerics::reference}) {
+            auto engine = Engine::load(test::golden_path(name), {.numerics = numerics, .gpu = 0});
+            GenerateRequest request{{1, 5, 9, 13}, {.temperature = 0, .max_new_tokens = 200}};
+            auto plain = engine->new_session();
+            const GenerateResult want = generate(*engine, *plain, request, {}, {});
+            for (int n_drafts : {1, 3, 4, kMaxDrafts}) {
+                request.n_drafts = n_drafts;
+                auto session = engine->new_session(true);
+                EXPECT_EQ(generate(*engine, *session, request, {}, {}).output_ids, want.output_ids) << name << " " << n_drafts;
+                EXPECT_TRUE(std::ranges::equal(session->logits(), plain->logits())) << name << " " << n_drafts;
+                const DraftCounts d = session->draft_counts();
+                std::printf("%s %s: %d drafts a pass, %lld of %lld right\n", name, numerics_name(numerics), n_drafts,
+                            static_cast<long long>(d.n_accepted), static_cast<long long>(d.n_drafted));
+            }
+        }
+}
+
+// What the module guesses depends on its own cache alone: the CPU and the GPU guess the same, but for ties.
+TEST(CudaModel, TheModuleGuessesWhatItGuessesOnTheCpu) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    std::vector<int64_t> accepted;
+    for (int device : {kCpu, 0}) {
+        auto engine = Engine::load(test::golden_path("tiny15"), {.gpu = device});
+        auto session = engine->new_session(true);
+        for (int32_t i = 0; i < 600; ++i) session->append_drafting((i * i + 3 * i) % 64, 2);
+        accepted.push_back(session->draft_counts().n_accepted);
+    }
+    EXPECT_GT(accepted[0], 0);
+    EXPECT_NEAR(static_cast<double>(accepted[1]), static_cast<double>(accepted[0]), 1);
+}
+
+TEST(CudaModel, SequencesSideBySideHaveTheBitsThatTheyHaveAlone) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    constexpr int kSequences = 37;
+    const auto ids = some_ids(300);
+    for (Numerics numerics : {Numerics::exact, Numerics::reference}) {
+        auto engine = Engine::load(test::golden_path("flashlike"), {.numerics = numerics, .gpu = 0});
+        std::vector<std::unique_ptr<Session>> alone, together;
+        std::vector<Session*> sessions;
+        for (int i = 0; i < kSequences; ++i)
+            for (auto* list : {&alone, &together}) {
+                list->push_back(engine->new_session());
+                list->back()->append(std::span(ids).subspan(i, 1 + i * 7));
+            }
+        for (auto& s : together) sessions.push_back(s.get());
+        for (int step = 0; step < 20; ++step) {
+            std::vector<int32_t> next;
+            for (int i = 0; i < kSequences; ++i) next.push_back(ids[(step * 17 + i * 5) % ids.size()]);
+            Session::append_each(sessions, next);
+            for (int i = 0; i < kSequences; ++i) {
+                alone[i]->append({&next[i], 1});
+                ASSERT_TRUE(std::ranges::equal(alone[i]->logits(), together[i]->logits())) << "sequence " << i << " at " << step;
+            }
+        }
+        Session::append_each(sessions, std::vector<int32_t>(kSequences, 3), false);  // dense products: close, not equal
+        for (int i = 0; i < kSequences; ++i) {
+            const int32_t id = 3;
+            alone[i]->append({&id, 1});
+            EXPECT_LE(distance(alone[i]->logits(), together[i]->logits()), numerics == Numerics::exact ? 1e-3 : 1.0);
+        }
+    }
 }
 
 TEST(CudaModel, WithoutAGpuTheRequestIsRefusedInOneLine) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/ops/hyper/hyper_tape.h"
+#include "engine/ops/quantize/quantize.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/trained.h"
 #include "engine/ops/training.h"
@@ -156,6 +157,8 @@ Tensor hyper_head(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const Hy
 
 Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
     if constexpr (kHasCuda)
+        if (ctx.infers_on_gpu()) return cuda::sum_with_streams(ctx, x_TND, e_TD);
+    if constexpr (kHasCuda)
         if (ctx.cuda) return cuda::add_to_streams(ctx, x_TND, e_TD);
     const int64_t n = x_TND.dim(1), d = x_TND.dim(2), n_tokens = x_TND.dim(0);
     const Tensor z_TND = ctx.arena.make(ctx.dtype, x_TND.shape);
@@ -167,7 +170,7 @@ Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
                 for (int64_t i = 0; i < d; ++i) z_TND.as<T>()[r * d + i] = x[i] + e[i];
             }
         });
-        if (!ctx.tape) return;
+        if (!ctx.tape) return round_output(ctx, z_TND);
         ctx.tape->record([=](Ctx& c) {
             if (!c.tape->has_grad(z_TND)) return;
             const Tensor dz = c.tape->grad(z_TND), dx = c.tape->grad(x_TND), de = c.tape->grad(e_TD);

@@ -47,6 +47,11 @@ struct StreamMeasures {
 };
 StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND);
 Tensor ones(Ctx& ctx, Shape shape);  // f32: the plain residual's coefficients on the tape
+// Streams in the step's caches (LayerView::streams of layer l), at the tokens' positions + shift. Kept: rows of x are the step's
+// tokens, or the last one of each sequence; a sequence without a drafter is passed by.
+void keep_streams(Ctx& ctx, const Tensor& x_TND, int l, bool is_last_only, int64_t shift);
+Tensor kept_streams(Ctx& ctx, Shape shape_TND, int l);
+Tensor sum_with_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD);  // add_to_streams without a tape
 }  // namespace cuda
 
 }  // namespace vitrine
