@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "engine/base/stop.h"
 #include "engine/infer/engine_impl.h"
 
 namespace vitrine {
@@ -86,6 +87,7 @@ void Session::append_drafting(int32_t id, int n_drafts, std::stop_token stop) {
         throw Error(ErrorKind::bad_input, "drafts: " + std::to_string(n_drafts) + ": expected 0 to " +
                                               std::to_string(s.can_draft ? kMaxDrafts : 0) +
                                               (s.can_draft ? "" : ", the session was not made to draft"));
+    throw_if_stopped(stop);
     if (s.take_pending(id)) {
         ++s.draft_counts.n_accepted;
         return;
