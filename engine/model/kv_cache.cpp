@@ -156,7 +156,9 @@ cuda::LayerView SequenceCache::view(size_t l) const {
             reinterpret_cast<float*>(c.index_compressor.on_gpu()),
             c.window.capacity(),
             c.compressor.capacity(),
-            c.index_compressor.capacity()};
+            c.index_compressor.capacity(),
+            c.streams.on_gpu(),
+            c.streams.capacity()};
 }
 
 void SequenceCache::own_gpu_memory() {

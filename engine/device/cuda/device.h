@@ -55,6 +55,8 @@ struct LayerView {
     std::byte *window, *entries, *index_keys;
     float *compressor, *index_compressor;
     int64_t window_capacity, compressor_capacity, index_compressor_capacity;
+    std::byte* streams = nullptr;           // of the drafter's layer: the trunk's streams [N, D], ctx.activation()
+    int64_t streams_capacity = 1;
 };
 
 // What the kernels of one forward pass read in place of host values, so that a captured step serves any token and position.
