@@ -111,7 +111,8 @@ class Session {
 
     // Feeds ids[i] at the end of sessions[i] (different ones of one Engine, without trace or sink), all in one forward pass.
     // is_batch_invariant: every session has the bits that it would have alone, however many there are; a GPU then takes
-    // kRowsSideBySide at a time, and a CPU with AMX in `reference` one less. Error(cancelled) leaves all as they were, or those of whole passes done.
+    // kRowsSideBySide at a time, and a CPU with AMX in `reference` one less. Error(cancelled) leaves all as they were, but for
+    // passes that were complete.
     static void append_each(std::span<Session* const> sessions, std::span<const int32_t> ids, bool is_batch_invariant = true,
                             std::stop_token stop = {});
 

@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kRuns = 3;
 
-// All answers of one way of generating, in the best run's time. Of decoding alone beside drafts; reading the prompts included beside
-// sequences that join as they come.
+// All answers of one way of generating, in the best run's time. Of decoding alone beside drafts; reading the prompts
+// included beside sequences that join as they come.
 struct Speed {
     int64_t n_tokens = 0, n_passes = 0, n_drafted = 0, n_accepted = 0;
     double seconds = 1e300;
@@ -58,7 +58,8 @@ Speed one_at_a_time(Engine& engine, std::span<const GenerateRequest> requests, i
     return s;
 }
 
-Speed side_by_side(Engine& engine, std::span<const GenerateRequest> requests, const GenerateBench& what, std::stop_token stop) {
+Speed side_by_side(Engine& engine, std::span<const GenerateRequest> requests, const GenerateBench& what,
+                   std::stop_token stop) {
     Speed s;
     const auto start = std::chrono::steady_clock::now();
     for (const GenerateResult& r :
@@ -74,7 +75,8 @@ struct Comparison {
     bool is_same = true;
 };
 
-Comparison compare(Engine& engine, std::span<const GenerateRequest> requests, const GenerateBench& what, std::stop_token stop) {
+Comparison compare(Engine& engine, std::span<const GenerateRequest> requests, const GenerateBench& what,
+                   std::stop_token stop) {
     Comparison c;
     const auto keep = [](Speed& best, Speed run) {
         if (run.seconds < best.seconds) best = std::move(run);
@@ -89,15 +91,18 @@ Comparison compare(Engine& engine, std::span<const GenerateRequest> requests, co
     return c;
 }
 
-double share(int64_t part, int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+double share(int64_t part, int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
 
 void print(const char* how, const Comparison& c, bool is_draft) {
-    std::printf("%-10s %8.1f tokens/s alone, %8.1f %s: %.2f times; %s\n", how, c.plain.tokens_per_s(), c.fast.tokens_per_s(),
-                is_draft ? "with drafts" : "side by side", c.fast.tokens_per_s() / c.plain.tokens_per_s(),
-                c.is_same ? "the same tokens" : "NOT the same tokens");
+    std::printf("%-10s %8.1f tokens/s alone, %8.1f %s: %.2f times; %s\n", how, c.plain.tokens_per_s(),
+                c.fast.tokens_per_s(), is_draft ? "with drafts" : "side by side",
+                c.fast.tokens_per_s() / c.plain.tokens_per_s(), c.is_same ? "the same tokens" : "NOT the same tokens");
     if (is_draft)
-        std::printf("           %.1f %% of %lld guesses right, %.2f tokens a pass\n", 100 * share(c.fast.n_accepted, c.fast.n_drafted),
-                    static_cast<long long>(c.fast.n_drafted), 1 + share(c.fast.n_accepted, c.fast.n_passes));
+        std::printf("           %.1f %% of %lld guesses right, %.2f tokens a pass\n",
+                    100 * share(c.fast.n_accepted, c.fast.n_drafted), static_cast<long long>(c.fast.n_drafted),
+                    1 + share(c.fast.n_accepted, c.fast.n_passes));
 }
 
 Json to_json(const Comparison& c, bool is_draft) {
@@ -119,7 +124,8 @@ Json to_json(const Comparison& c, bool is_draft) {
 void bench_generate(Engine& engine, const GenerateBench& what, bool is_json, std::stop_token stop) {
     std::vector<GenerateRequest> requests;
     std::vector<std::vector<int32_t>> prompts = read_prompts(engine, what.prompts);
-    for (size_t i = prompts.size(); i < static_cast<size_t>(what.n_sequences); ++i) prompts.push_back(prompts[i % prompts.size()]);
+    for (size_t i = prompts.size(); i < static_cast<size_t>(what.n_sequences); ++i)
+        prompts.push_back(prompts[i % prompts.size()]);
     for (size_t i = 0; i < prompts.size(); ++i) {
         GenerateRequest r{prompts[i], {}};
         r.sampling.max_new_tokens = static_cast<int>(what.n_tokens), r.sampling.seed = i;
@@ -136,17 +142,21 @@ void bench_generate(Engine& engine, const GenerateBench& what, bool is_json, std
         Json j = Json::object();
         j.set("model", info.name), j.set("numerics", numerics_name(info.numerics)), j.set("device", info.device);
         j.set("threads", info.n_threads), j.set("prompts", static_cast<int64_t>(prompts.size()));
-        if (is_draft) j.set("drafts", what.n_drafts);
-        else j.set("sequences", what.n_sequences), j.set("batch_invariant", what.is_batch_invariant);
+        if (is_draft)
+            j.set("drafts", what.n_drafts);
+        else
+            j.set("sequences", what.n_sequences), j.set("batch_invariant", what.is_batch_invariant);
         j.set("greedy", to_json(greedy, is_draft)), j.set("drawn", to_json(drawn, is_draft));
         std::printf("%s\n", j.dump(2).c_str());
         return;
     }
     std::printf("model      %s, %s, %s; %zu prompts, answers of at most %lld tokens, %s\n", info.name.c_str(),
-                numerics_name(info.numerics), info.device.c_str(), prompts.size(), static_cast<long long>(what.n_tokens),
+                numerics_name(info.numerics), info.device.c_str(), prompts.size(),
+                static_cast<long long>(what.n_tokens),
                 is_draft ? (std::to_string(what.n_drafts) + " drafts a pass").c_str()
                          : (std::to_string(what.n_sequences) + " sequences a pass, batch-invariant " +
-                            (what.is_batch_invariant ? "on" : "off")).c_str());
+                            (what.is_batch_invariant ? "on" : "off"))
+                               .c_str());
     print("greedy", greedy, is_draft);
     print("drawn", drawn, is_draft);
 }

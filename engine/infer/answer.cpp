@@ -71,13 +71,17 @@ class AnswerReader {
         }
         if (id == dsml_ && phase_ == Phase::answer) phase_ = Phase::tool_call;
         const std::string piece = bytes_.push(tokenizer_->token_bytes(id));
-        if (phase_ == Phase::thinking) reasoning += piece;
-        else content += filter_.push(piece);
+        if (phase_ == Phase::thinking)
+            reasoning += piece;
+        else
+            content += filter_.push(piece);
     }
     void finish(std::string& reasoning, std::string& content) {
         const std::string rest = bytes_.finish();
-        if (phase_ == Phase::thinking) reasoning += rest;
-        else content += filter_.push(rest) + filter_.finish();
+        if (phase_ == Phase::thinking)
+            reasoning += rest;
+        else
+            content += filter_.push(rest) + filter_.finish();
     }
     bool is_stopped() const { return filter_.is_stopped(); }
 
@@ -90,11 +94,17 @@ class AnswerReader {
 };
 
 Answer::Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks)
-    : engine_(engine), session_(session), request_(request), callbacks_(callbacks), drafts_before_(session.draft_counts()),
-      start_(Clock::now()), decode_start_(start_) {
+    : engine_(engine),
+      session_(session),
+      request_(request),
+      callbacks_(callbacks),
+      drafts_before_(session.draft_counts()),
+      start_(Clock::now()),
+      decode_start_(start_) {
     throw_if_any(validate(request.sampling, engine.config().vocab_size));
     if (request.prompt.empty()) throw Error(ErrorKind::bad_input, "the prompt is empty: nothing to continue");
-    reader_ = std::make_unique<AnswerReader>(engine.tokenizer(), request.mode != Mode::non_think, request.sampling.stop);
+    reader_ =
+        std::make_unique<AnswerReader>(engine.tokenizer(), request.mode != Mode::non_think, request.sampling.stop);
 }
 
 Answer::~Answer() = default;
@@ -122,10 +132,10 @@ bool Answer::read_prompt(std::stop_token stop) {
 
 // The last token needs no logits of its own unless the watch wants its record: one that ends the answer is not fed.
 bool Answer::ends_with(int32_t id, int64_t position) {
-    const char* reason = id == engine_.config().eos_id             ? "end of text"
-                         : reader_->is_stopped()                   ? "stop string"
-                         : position >= session_.max_context()      ? "context full"
-                                                                   : nullptr;
+    const char* reason = id == engine_.config().eos_id        ? "end of text"
+                         : reader_->is_stopped()              ? "stop string"
+                         : position >= session_.max_context() ? "context full"
+                                                              : nullptr;
     if (reason) end(reason);
     return reason != nullptr;
 }
@@ -168,7 +178,8 @@ std::optional<int32_t> Answer::draw(std::stop_token stop) {
 void Answer::end(const char* reason) {
     TurnStats& stats = result_.stats;
     stats.decode_ms = ms_since(decode_start_);
-    stats.tokens_per_s = stats.decode_ms > 0 ? 1000.0 * static_cast<double>(result_.output_ids.size()) / stats.decode_ms : 0;
+    stats.tokens_per_s =
+        stats.decode_ms > 0 ? 1000.0 * static_cast<double>(result_.output_ids.size()) / stats.decode_ms : 0;
     const DraftCounts now = session_.draft_counts();
     stats.n_passes = static_cast<int>(now.n_passes - drafts_before_.n_passes);
     stats.n_drafted = static_cast<int>(now.n_drafted - drafts_before_.n_drafted);

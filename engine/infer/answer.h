@@ -20,11 +20,11 @@ class Answer {
     Answer(const Answer&) = delete;
     Answer& operator=(const Answer&) = delete;
 
-    bool read_prompt(std::stop_token stop);                   // false: stopped; the answer has ended
+    bool read_prompt(std::stop_token stop);  // false: stopped; the answer has ended
     // The next token, to be fed to the session; or none, when the answer has ended.
     std::optional<int32_t> draw(std::stop_token stop);
     int n_left() const { return request_.sampling.max_new_tokens - static_cast<int>(result_.output_ids.size()); }
-    void end(const char* reason);                             // once: what was held back, the speed, the kept state
+    void end(const char* reason);  // once: what was held back, the speed, the kept state
     Session& session() { return session_; }
     GenerateResult& result() { return result_; }
 

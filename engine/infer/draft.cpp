@@ -1,9 +1,9 @@
-// More than one row in a step: tokens guessed by the MTP module and checked in the pass of the token before them, and several
-// sessions side by side.
+// More than one row in a step: tokens guessed by the MTP module and checked in the pass of the token before them, and
+// several sessions side by side.
 //
-// The module's window row at position t is made of the trunk's streams at t and of token t + 1 (v4-spec 6), so it can be made as
-// soon as that token is drawn: guess() first makes the rows that are missing, of the last window at most, and guesses from the last
-// one. Nothing of it enters the trunk: a wrong guess costs time, never a bit of the output.
+// The module's window row at position t is made of the trunk's streams at t and of token t + 1 (v4-spec 6), so it can
+// be made as soon as that token is drawn: guess() first makes the rows that are missing, of the last window at most,
+// and guesses from the last one. Nothing of it enters the trunk: a wrong guess costs time, never a bit of the output.
 #include <algorithm>
 #include <string_view>
 
@@ -24,8 +24,8 @@ Ctx unwatched(Engine::Impl& e, Numerics numerics, NoProbes& nobody, std::stop_to
     return {e.arena, e.pool, numerics, nullptr, &nobody, std::move(stop), &e.times, -1};
 }
 
-// Sequences in one pass whose products sum in one order, however many they are: a GPU's own kernels take so many rows, and a CPU
-// takes tiles (AMX, BF16 products) from one more on.
+// Sequences in one pass whose products sum in one order, however many they are: a GPU's own kernels take so many rows,
+// and a CPU takes tiles (AMX, BF16 products) from one more on.
 size_t rows_in_one_order(bool is_on_gpu, Numerics numerics) {
     if (is_on_gpu) return kRowsSideBySide;
     const bool has_tiles = std::string_view(cpu::kernels().name) == "amx_bf16" && numerics == Numerics::reference;
@@ -40,8 +40,9 @@ int32_t Session::Impl::guess_once(std::span<const int32_t> next, int64_t positio
     Ctx ctx = unwatched(engine, numerics, nobody, std::move(stop));
     const Segment segment{&cache, 0, static_cast<int64_t>(next.size()), position};
     const Tensor logits_1V = run_pass(engine, gpu.get(), ctx, {next, {&segment, 1}}, LogitRows::last,
-                                     goes_on ? Pass::draft_going_on : Pass::draft);
-    return static_cast<int32_t>(std::max_element(logits_1V.f32(), logits_1V.f32() + logits_1V.count()) - logits_1V.f32());
+                                      goes_on ? Pass::draft_going_on : Pass::draft);
+    return static_cast<int32_t>(std::max_element(logits_1V.f32(), logits_1V.f32() + logits_1V.count()) -
+                                logits_1V.f32());
 }
 
 std::vector<int32_t> Session::Impl::guess(int32_t id, int64_t n, std::stop_token stop) {
@@ -50,17 +51,20 @@ std::vector<int32_t> Session::Impl::guess(int32_t id, int64_t n, std::stop_token
     std::vector<int32_t> next(tokens.begin() + at + 1, tokens.end());
     next.push_back(id);
     const auto n_next = static_cast<int64_t>(next.size());
-    // A GPU replays a captured step where no product has more than kRowsSideBySide rows: one of each stream of each token.
+    // A GPU replays a captured step where no product has more than kRowsSideBySide rows: one of each stream of each
+    // token.
     const int64_t few = std::max<int64_t>(1, kRowsSideBySide / engine.config.hc_mult);
     const int64_t piece = gpu && length - at <= kMaxDrafts + 1 ? few : cache.max_chunk();
     std::vector<int32_t> guesses(1);
     for (int64_t i = 0; i < n_next; i += piece) {
         const int64_t here = std::min(piece, n_next - i);
         const bool goes_on = n > 1 && i + here == n_next;
-        guesses[0] = guess_once(std::span(next).subspan(static_cast<size_t>(i), static_cast<size_t>(here)), at + i, goes_on, stop);
+        guesses[0] = guess_once(std::span(next).subspan(static_cast<size_t>(i), static_cast<size_t>(here)), at + i,
+                                goes_on, stop);
     }
     cache.drafter_length = length;
-    for (int64_t i = 1; i < n; ++i) guesses.push_back(guess_once({&guesses.back(), 1}, length + i - 1, i + 1 < n, stop));
+    for (int64_t i = 1; i < n; ++i)
+        guesses.push_back(guess_once({&guesses.back(), 1}, length + i - 1, i + 1 < n, stop));
     return guesses;
 }
 
@@ -104,7 +108,9 @@ void Session::append_drafting(int32_t id, int n_drafts, std::stop_token stop) {
     s.draft_counts.n_drafted += static_cast<int64_t>(ids.size()) - 1;
 }
 
-DraftCounts Session::draft_counts() const { return impl_->draft_counts; }
+DraftCounts Session::draft_counts() const {
+    return impl_->draft_counts;
+}
 
 void Session::append_each(std::span<Session* const> sessions, std::span<const int32_t> ids, bool is_batch_invariant,
                           std::stop_token stop) {
@@ -113,7 +119,8 @@ void Session::append_each(std::span<Session* const> sessions, std::span<const in
     const Impl& first = *sessions[0]->impl_;
     for (size_t i = 0; i < ids.size(); ++i) {
         const Impl& s = *sessions[i]->impl_;
-        VITRINE_ASSERT(&s.engine == &first.engine && s.gpu == first.gpu && s.numerics == first.numerics && !s.trace && !s.sink);
+        VITRINE_ASSERT(&s.engine == &first.engine && s.gpu == first.gpu && s.numerics == first.numerics && !s.trace &&
+                       !s.sink);
         s.require_room(ids.subspan(i, 1));
     }
     const size_t most = is_batch_invariant ? rows_in_one_order(first.gpu != nullptr, first.numerics) : ids.size();
@@ -131,7 +138,8 @@ void Session::append_each(std::span<Session* const> sessions, std::span<const in
         Ctx ctx = unwatched(first.engine, first.numerics, nobody, stop);
         Tensor logits_SV;
         try {
-            logits_SV = run_pass(first.engine, first.gpu.get(), ctx, {ids.subspan(at, some.size()), segments}, LogitRows::last);
+            logits_SV =
+                run_pass(first.engine, first.gpu.get(), ctx, {ids.subspan(at, some.size()), segments}, LogitRows::last);
         } catch (...) {
             for (Session* session : some) session->impl_->cache.truncate(session->impl_->cache.length);
             throw;

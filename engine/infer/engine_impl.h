@@ -71,7 +71,7 @@ struct Session::Impl {
     void need_logits();
 };
 
-// A forward pass wherever the sessions of the batch run; logits [rows, V] on the host, until the next pass or the arena's scope ends.
+// A pass wherever the sessions of the batch run; logits [rows, V] on the host, until the next pass or the arena's scope ends.
 Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass = Pass::forward);
 
 }  // namespace vitrine

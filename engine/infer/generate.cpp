@@ -24,8 +24,8 @@ bool unless_cancelled(F&& feed) {
 
 }  // namespace
 
-GenerateResult generate(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks,
-                        std::stop_token stop) {
+GenerateResult generate(Engine& engine, Session& session, const GenerateRequest& request,
+                        const GenerateCallbacks& callbacks, std::stop_token stop) {
     Answer answer(engine, session, request, callbacks);
     if (!answer.read_prompt(stop)) return std::move(answer.result());
     while (const std::optional<int32_t> id = answer.draw(stop)) {
@@ -39,8 +39,10 @@ GenerateResult generate(Engine& engine, Session& session, const GenerateRequest&
     return std::move(answer.result());
 }
 
-std::vector<GenerateResult> generate_many(Engine& engine, std::span<const GenerateRequest> requests, const ManyOptions& options,
-                                          const std::function<void(size_t, const GenerateResult&)>& done, std::stop_token stop) {
+std::vector<GenerateResult> generate_many(Engine& engine, std::span<const GenerateRequest> requests,
+                                          const ManyOptions& options,
+                                          const std::function<void(size_t, const GenerateResult&)>& done,
+                                          std::stop_token stop) {
     struct Running {
         size_t request;
         std::unique_ptr<Session> session;
@@ -60,14 +62,18 @@ std::vector<GenerateResult> generate_many(Engine& engine, std::span<const Genera
                 throw Error(ErrorKind::bad_input, "n_drafts: expected 0 for prompts that are answered side by side");
             Running r{next, engine.new_session(), nullptr};
             r.answer = std::make_unique<Answer>(engine, *r.session, requests[next++], quiet);
-            if (r.answer->read_prompt(stop)) running.push_back(std::move(r));
-            else leave(r);
+            if (r.answer->read_prompt(stop))
+                running.push_back(std::move(r));
+            else
+                leave(r);
         }
         std::vector<Session*> sessions;
         std::vector<int32_t> ids;
         for (Running& r : running) {
-            if (const std::optional<int32_t> id = r.answer->draw(stop)) sessions.push_back(r.session.get()), ids.push_back(*id);
-            else leave(r);
+            if (const std::optional<int32_t> id = r.answer->draw(stop))
+                sessions.push_back(r.session.get()), ids.push_back(*id);
+            else
+                leave(r);
         }
         std::erase_if(running, [](const Running& r) { return !r.answer; });
         if (unless_cancelled([&] { Session::append_each(sessions, ids, options.is_batch_invariant, stop); })) continue;

@@ -87,7 +87,7 @@ struct LayerCache {
     RowRing index_compressor;  // K | S rows of the indexer's compressor, FP32 [2, o·D]
     EntryStore entries;      // EntryFormat
     EntryStore index_keys;   // IndexKeyFormat
-    RowRing streams;         // of the drafter's layer: the trunk's streams [N, D] that it reads; FP32, on a GPU the step's activations
+    RowRing streams;         // of the drafter's layer: the trunk's streams [N, D] that it reads; on a GPU as the activations
 };
 
 class SequenceCache {

@@ -240,7 +240,8 @@ Tensor head(Ctx& ctx, const ModelConfig& c, const HyperWeights& collapse, const 
 
 Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, LogitRows rows) {
     const Tensor x_TND = trunk(ctx, c, w, batch);
-    if (std::any_of(batch.segments.begin(), batch.segments.end(), [](const Segment& s) { return s.cache && s.cache->has_drafter(); }))
+    const auto has_drafter = [](const Segment& s) { return s.cache && s.cache->has_drafter(); };
+    if (std::any_of(batch.segments.begin(), batch.segments.end(), has_drafter))
         keep_streams(ctx, c, x_TND, batch, LogitRows::all);
     return head(ctx, c, w.hc_head, w.norm, w.head, pick_rows(ctx, x_TND, batch, rows));
 }

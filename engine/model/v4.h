@@ -15,7 +15,7 @@ struct Forced {
 
 struct Batch {
     std::span<const int32_t> tokens;      // [T], each in [0, V)
-    std::span<const Segment> segments;    // tile [0, T); a segment starts at its cache's length (not in draft), at most kMaxChunk long
+    std::span<const Segment> segments;    // tile [0, T), each at most kMaxChunk long and, but for draft, from its cache's length on
     const Forced* forced = nullptr;
 };
 

@@ -99,7 +99,7 @@ TEST(CudaModel, MovesBetweenDevicesAndKeepsWhatItHasWhenItCannot) {
     EXPECT_LE(distance(on_cpu->logits(), on_gpu->logits()), 1e-3);
 }
 
-// draft_test runs here too (VITRINE_TEST_DEVICE); this is the short form: captured steps of the trunk and of the MTP module by turns.
+// draft_test runs here too (VITRINE_TEST_DEVICE); this is its short form: captured steps of the trunk and of the module by turns.
 TEST(CudaModel, DraftsGiveThePlainGreedyText) {
     if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
     for (const char* name : {"tiny15", "smooth15"})

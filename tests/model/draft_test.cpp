@@ -1,4 +1,5 @@
-// Drafts by the MTP module and sequences side by side: the same bits as one token at a time, whatever is guessed, kept or undone.
+// Drafts by the MTP module and sequences side by side: the same bits as one token at a time, whatever is guessed, kept
+// or undone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,7 +31,8 @@ std::string random_model(WeightsFormat format) {
     return path;
 }
 
-// Trained on one text, ids in a fixed order twice and then the end: guesses are often right, and answers may end after any round.
+// Trained on one text, ids in a fixed order twice and then the end: guesses are often right, and answers may end after
+// any round.
 std::string trained_model() {
     static test::TempFolder folder;
     const std::string path = folder.file("model");
@@ -49,15 +51,16 @@ std::string trained_model() {
 
 std::vector<int32_t> some_ids(int64_t n, int vocab, int seed) {
     std::vector<int32_t> ids;
-    for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>((i * i * 7 + i * 13 + seed * 31 + i / 5) % vocab));
+    for (int64_t i = 0; i < n; ++i)
+        ids.push_back(static_cast<int32_t>((i * i * 7 + i * 13 + seed * 31 + i / 5) % vocab));
     return ids;
 }
 
 struct Answered {
     GenerateResult result;
-    std::vector<float> odds;          // probability and entropy of every token
+    std::vector<float> odds;  // probability and entropy of every token
     std::vector<float> last_logits;
-    std::vector<int32_t> tokens;      // of the session
+    std::vector<int32_t> tokens;  // of the session
 };
 
 Answered answer(Engine& engine, Session& session, GenerateRequest request, int stop_after = -1) {
@@ -123,21 +126,24 @@ TEST(Draft, GreedyAndDrawnTextAreThoseOfPlainDecoding) {
         DraftCounts all;
         for (int n_prompt : {1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 100, 600})
             for (double temperature : {0.0, 1.0}) {
-                GenerateRequest request{some_ids(n_prompt, vocab, n_prompt), {.temperature = temperature, .max_new_tokens = 60}};
+                GenerateRequest request{some_ids(n_prompt, vocab, n_prompt),
+                                        {.temperature = temperature, .max_new_tokens = 60}};
                 request.sampling.repetition_penalty = n_prompt == 9 ? 1.2 : 1;
                 auto plain = engine->new_session();
                 const Answered want = answer(*engine, *plain, request);
                 for (int n_drafts : {1, 2, kMaxDrafts}) {
                     request.n_drafts = n_drafts;
                     auto session = engine->new_session(true);
-                    expect_equal(answer(*engine, *session, request), want,
-                                 c.folder + " prompt " + std::to_string(n_prompt) + " drafts " + std::to_string(n_drafts));
+                    expect_equal(
+                        answer(*engine, *session, request), want,
+                        c.folder + " prompt " + std::to_string(n_prompt) + " drafts " + std::to_string(n_drafts));
                     const DraftCounts now = session->draft_counts();
                     all.n_drafted += now.n_drafted, all.n_accepted += now.n_accepted;
                     EXPECT_LE(now.n_drafted, n_drafts * now.n_passes);
                 }
             }
-        std::printf("%lld of %lld guesses were right\n", static_cast<long long>(all.n_accepted), static_cast<long long>(all.n_drafted));
+        std::printf("%lld of %lld guesses were right\n", static_cast<long long>(all.n_accepted),
+                    static_cast<long long>(all.n_drafted));
         if (c.folder == trained_model()) {
             EXPECT_GT(all.n_accepted * 10, all.n_drafted);
         }
@@ -179,7 +185,8 @@ TEST(Draft, AnswersEndWherePlainOnesDo) {
 
 TEST(Draft, StopStringsCutTheSameText) {
     auto engine = Engine::load(random_model(WeightsFormat::f32), test::on_test_device());
-    GenerateRequest request{some_ids(30, 272, 2), {.temperature = 1, .max_new_tokens = 120, .stop = {"a", "e", " ", "0"}}};
+    GenerateRequest request{some_ids(30, 272, 2),
+                            {.temperature = 1, .max_new_tokens = 120, .stop = {"a", "e", " ", "0"}}};
     for (uint64_t seed = 0; seed < 4; ++seed) {
         request.sampling.seed = seed, request.n_drafts = 0;
         auto plain = engine->new_session(), session = engine->new_session(true);
@@ -203,7 +210,8 @@ TEST(Draft, GoingBackAndEditingLeaveNothingBehind) {
         };
         std::vector<int32_t> prompt = some_ids(90, vocab, 4);
         for (int round = 0; round < 6; ++round) {
-            GenerateRequest request{prompt, {.temperature = 1, .seed = static_cast<uint64_t>(round), .max_new_tokens = 40}};
+            GenerateRequest request{prompt,
+                                    {.temperature = 1, .seed = static_cast<uint64_t>(round), .max_new_tokens = 40}};
             const Answered want = answer(*engine, *plain, request);
             request.n_drafts = 1 + round % 3;
             expect_equal(answer(*engine, *session, request), want, "round " + std::to_string(round));
@@ -214,7 +222,8 @@ TEST(Draft, GoingBackAndEditingLeaveNothingBehind) {
                 const int64_t n = std::max<int64_t>(0, plain->length() - back);
                 plain->rewind(n), session->rewind(n);
                 expect_same("back to " + std::to_string(n));
-                for (int32_t next : some_ids(9, vocab, round)) plain->append({&next, 1}), session->append_drafting(next, 2);
+                for (int32_t next : some_ids(9, vocab, round))
+                    plain->append({&next, 1}), session->append_drafting(next, 2);
                 expect_same("on from " + std::to_string(n));
             }
             prompt = plain->tokens();
@@ -280,7 +289,8 @@ TEST(SideBySide, EverySequenceHasTheBitsThatItHasAlone) {
             Session::append_each(sessions, ids);
             for (int i = 0; i < kSequences; ++i) {
                 alone[i]->append({&ids[i], 1});
-                ASSERT_TRUE(std::ranges::equal(alone[i]->logits(), together[i]->logits())) << folder << " " << i << " at " << step;
+                ASSERT_TRUE(std::ranges::equal(alone[i]->logits(), together[i]->logits()))
+                    << folder << " " << i << " at " << step;
             }
         }
         sessions[3]->rewind(5);
@@ -292,7 +302,8 @@ TEST(SideBySide, AnswersAreThoseOfOneAtATimeAndLeaveAndJoin) {
     auto engine = Engine::load(trained_model(), test::on_test_device());
     std::vector<GenerateRequest> requests;
     for (int i = 0; i < 23; ++i)
-        requests.push_back({some_ids(3 + i * 5 % 70, 48, i), {.temperature = i % 2 ? 1.0 : 0.0, .max_new_tokens = 1 + i * 7 % 60}});
+        requests.push_back(
+            {some_ids(3 + i * 5 % 70, 48, i), {.temperature = i % 2 ? 1.0 : 0.0, .max_new_tokens = 1 + i * 7 % 60}});
     std::vector<GenerateResult> alone;
     for (const auto& r : requests) {
         auto session = engine->new_session();
@@ -300,7 +311,8 @@ TEST(SideBySide, AnswersAreThoseOfOneAtATimeAndLeaveAndJoin) {
     }
     for (int n : {1, 4, 16, 40}) {
         std::vector<int> times(requests.size());
-        const auto many = generate_many(*engine, requests, {.n_together = n}, [&](size_t i, const GenerateResult&) { ++times[i]; });
+        const auto many =
+            generate_many(*engine, requests, {.n_together = n}, [&](size_t i, const GenerateResult&) { ++times[i]; });
         EXPECT_EQ(times, std::vector<int>(requests.size(), 1));
         for (size_t i = 0; i < requests.size(); ++i) {
             EXPECT_EQ(many[i].output_ids, alone[i].output_ids) << i << " of " << n;
@@ -308,7 +320,8 @@ TEST(SideBySide, AnswersAreThoseOfOneAtATimeAndLeaveAndJoin) {
         }
     }
     std::stop_source stop;
-    const auto stopped = generate_many(*engine, requests, {}, [&](size_t, const GenerateResult&) { stop.request_stop(); }, stop.get_token());
+    const auto stopped = generate_many(
+        *engine, requests, {}, [&](size_t, const GenerateResult&) { stop.request_stop(); }, stop.get_token());
     EXPECT_TRUE(std::ranges::all_of(stopped, [](const auto& r) { return !r.stats.stop_reason.empty(); }));
     requests[20].prompt.clear();
     EXPECT_THROW(generate_many(*engine, requests, {}), Error);

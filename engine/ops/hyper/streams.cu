@@ -9,7 +9,8 @@ constexpr int kThreads = 256;
 
 // x [R, width]: row r is token r of the step, or token rows[r].
 template <class A>
-__global__ void keep(const A* x, const TokenAt* tokens, const LayerView* views, const int32_t* rows, int64_t width, int64_t shift) {
+__global__ void keep(const A* x, const TokenAt* tokens, const LayerView* views, const int32_t* rows, int64_t width,
+                     int64_t shift) {
     after_previous();
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, r = blockIdx.y;
     const TokenAt at = tokens[rows ? rows[r] : r];
@@ -25,8 +26,9 @@ __global__ void take(const TokenAt* tokens, const LayerView* views, int64_t widt
     const TokenAt at = tokens[r];
     const LayerView& view = views[at.sequence];
     if (i >= width) return;
-    x[r * width + i] = view.streams ? reinterpret_cast<const A*>(view.streams)[at.position % view.streams_capacity * width + i]
-                                    : narrow<A>(0.0f);
+    x[r * width + i] = view.streams
+                           ? reinterpret_cast<const A*>(view.streams)[at.position % view.streams_capacity * width + i]
+                           : narrow<A>(0.0f);
 }
 
 template <class A>
@@ -38,7 +40,9 @@ __global__ void add_token(const A* x, const A* e, int n_streams, int64_t d, int6
     z[i] = narrow<A>(is_rounded ? round_bf16(sum) : sum);
 }
 
-dim3 grid_of(int64_t width, int64_t n_rows) { return {ceil_div(width, kThreads), static_cast<unsigned>(n_rows)}; }
+dim3 grid_of(int64_t width, int64_t n_rows) {
+    return {ceil_div(width, kThreads), static_cast<unsigned>(n_rows)};
+}
 
 }  // namespace
 
@@ -47,9 +51,9 @@ void keep_streams(Ctx& ctx, const Tensor& x_TND, int l, bool is_last_only, int64
     const int64_t n_rows = x_TND.dim(0), width = x_TND.count() / n_rows;
     VITRINE_ASSERT(n_rows == (is_last_only ? step.n_sequences : step.n_tokens) && x_TND.dtype == ctx.activation());
     with_activation(x_TND.dtype, [&](auto a) {
-        keep<<<grid_of(width, n_rows), kThreads, 0, ctx.cuda->stream()>>>(static_cast<const decltype(a)*>(x_TND.data), step.tokens,
-                                                                          step.layer(l), is_last_only ? step.last_rows : nullptr,
-                                                                          width, shift);
+        keep<<<grid_of(width, n_rows), kThreads, 0, ctx.cuda->stream()>>>(
+            static_cast<const decltype(a)*>(x_TND.data), step.tokens, step.layer(l),
+            is_last_only ? step.last_rows : nullptr, width, shift);
     });
     check_launch(ctx, "keep_streams");
 }
@@ -74,8 +78,8 @@ Tensor sum_with_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
     with_activation(x_TND.dtype, [&](auto a) {
         using A = decltype(a);
         add_token<<<ceil_div(count, kThreads), kThreads, 0, ctx.cuda->stream()>>>(
-            static_cast<const A*>(x_TND.data), static_cast<const A*>(e_TD.data), static_cast<int>(x_TND.dim(1)), x_TND.dim(2), count,
-            ctx.is_reference(), static_cast<A*>(z_TND.data));
+            static_cast<const A*>(x_TND.data), static_cast<const A*>(e_TD.data), static_cast<int>(x_TND.dim(1)),
+            x_TND.dim(2), count, ctx.is_reference(), static_cast<A*>(z_TND.data));
     });
     check_launch(ctx, "sum_with_streams");
     return z_TND;
