@@ -93,11 +93,13 @@ class AnswerReader {
     int32_t end_think_ = -1, dsml_ = -1;
 };
 
-Answer::Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks)
+Answer::Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks,
+               bool is_kept)
     : engine_(engine),
       session_(session),
       request_(request),
       callbacks_(callbacks),
+      is_kept_(is_kept),
       drafts_before_(session.draft_counts()),
       start_(Clock::now()),
       decode_start_(start_) {
@@ -125,7 +127,7 @@ bool Answer::read_prompt(std::stop_token stop) {
         return false;
     }
     stats.prefill_ms = ms_since(start_);
-    session_.keep_state();
+    if (is_kept_) session_.keep_state();
     decode_start_ = Clock::now();
     return true;
 }
@@ -146,31 +148,33 @@ std::optional<int32_t> Answer::draw(std::stop_token stop) {
         return {};
     }
     GenerateResult& r = result_;
-    const text::Tokenizer* tokenizer = engine_.tokenizer();
     const std::span<const float> logits = session_.logits();
     const int64_t position = session_.length();
     const int32_t id = sample(logits, request_.sampling, session_.tokens(), position);
-    TokenInfo token;
-    token.id = id;
-    const TokenOdds odds = token_odds(logits, id);
-    token.probability = odds.probability;
-    token.entropy = odds.entropy;
-    token.ref = {request_.branch, position};
-    r.output_ids.push_back(id);
+    const Phase before = reader_->phase();
     std::string reasoning, content;
     const bool is_end = id == engine_.config().eos_id;
-    token.phase = reader_->phase();
     if (!is_end) reader_->read(id, reasoning, content);
-    if (reader_->phase() == Phase::tool_call) token.phase = Phase::tool_call;
-    if (tokenizer) {
-        token.text = display_text(tokenizer->token_bytes(id));
-        token.is_special = tokenizer->is_added(id);
-    }
-    (token.phase == Phase::thinking ? r.stats.n_thinking : r.stats.n_answer) += is_end ? 0 : 1;
+    const Phase phase = reader_->phase() == Phase::tool_call ? Phase::tool_call : before;
+    r.output_ids.push_back(id);
+    (phase == Phase::thinking ? r.stats.n_thinking : r.stats.n_answer) += is_end ? 0 : 1;
     r.reasoning += reasoning;
     r.content += content;
     if (r.output_ids.size() == 1) r.stats.first_token_ms = ms_since(start_);
-    if (callbacks_.token) callbacks_.token(token, reasoning, content);
+    if (callbacks_.token) {
+        TokenInfo token;
+        token.id = id;
+        token.phase = phase;
+        const TokenOdds odds = token_odds(logits, id);
+        token.probability = odds.probability;
+        token.entropy = odds.entropy;
+        token.ref = {request_.branch, position};
+        if (const text::Tokenizer* tokenizer = engine_.tokenizer()) {
+            token.text = display_text(tokenizer->token_bytes(id));
+            token.is_special = tokenizer->is_added(id);
+        }
+        callbacks_.token(token, reasoning, content);
+    }
     if (ends_with(id, position)) return {};
     return id;
 }
@@ -189,7 +193,7 @@ void Answer::end(const char* reason) {
     reader_->finish(reasoning, content);
     result_.reasoning += reasoning;
     result_.content += content;
-    session_.keep_state();
+    if (is_kept_) session_.keep_state();
 }
 
 }  // namespace vitrine

@@ -14,8 +14,9 @@ class AnswerReader;
 
 class Answer {
   public:
-    // Error(bad_input) for a sampling or a prompt that can't be. Request and callbacks must live as long.
-    Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks);
+    // Error(bad_input) for a sampling or a prompt that can't be. Request and callbacks must live as long. is_kept: the session lives
+    // on, with states to go back to.
+    Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks, bool is_kept);
     ~Answer();
     Answer(const Answer&) = delete;
     Answer& operator=(const Answer&) = delete;
@@ -35,6 +36,7 @@ class Answer {
     Session& session_;
     const GenerateRequest& request_;
     const GenerateCallbacks& callbacks_;
+    const bool is_kept_;
     std::unique_ptr<AnswerReader> reader_;
     DraftCounts drafts_before_;
     Clock::time_point start_, decode_start_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/base/stop.h"
 #include "engine/infer/answer.h"
 
 namespace vitrine {
@@ -26,7 +27,7 @@ bool unless_cancelled(F&& feed) {
 
 GenerateResult generate(Engine& engine, Session& session, const GenerateRequest& request,
                         const GenerateCallbacks& callbacks, std::stop_token stop) {
-    Answer answer(engine, session, request, callbacks);
+    Answer answer(engine, session, request, callbacks, true);
     if (!answer.read_prompt(stop)) return std::move(answer.result());
     while (const std::optional<int32_t> id = answer.draw(stop)) {
         // What follows the last token is not wanted.
@@ -61,7 +62,7 @@ std::vector<GenerateResult> generate_many(Engine& engine, std::span<const Genera
             if (requests[next].n_drafts > 0)
                 throw Error(ErrorKind::bad_input, "n_drafts: expected 0 for prompts that are answered side by side");
             Running r{next, engine.new_session(), nullptr};
-            r.answer = std::make_unique<Answer>(engine, *r.session, requests[next++], quiet);
+            r.answer = std::make_unique<Answer>(engine, *r.session, requests[next++], quiet, false);
             if (r.answer->read_prompt(stop))
                 running.push_back(std::move(r));
             else
@@ -81,6 +82,24 @@ std::vector<GenerateResult> generate_many(Engine& engine, std::span<const Genera
         running.clear();
     }
     return results;
+}
+
+std::vector<std::vector<int32_t>> Engine::continue_greedily(const std::vector<GreedyRequest>& requests, int n_together,
+                                                            std::stop_token stop,
+                                                            const std::function<void(size_t)>& progress) {
+    std::vector<GenerateRequest> all;
+    for (const GreedyRequest& r : requests) {
+        all.push_back({r.prompt, {}});
+        all.back().sampling.temperature = 0, all.back().sampling.max_new_tokens = r.max_new_tokens;
+    }
+    size_t n_done = 0;
+    const auto done = [&](size_t, const GenerateResult&) {
+        if (progress) progress(++n_done);
+    };
+    std::vector<std::vector<int32_t>> out;
+    for (GenerateResult& r : generate_many(*this, all, {.n_together = n_together}, done, stop)) out.push_back(std::move(r.output_ids));
+    throw_if_stopped(stop);
+    return out;
 }
 
 }  // namespace vitrine
