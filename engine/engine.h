@@ -66,10 +66,12 @@ class Engine {
     // can_draft: it keeps what the MTP module reads. Error(bad_input) when the model has none.
     std::unique_ptr<Session> new_session(bool can_draft = false);
     // Continues many prompts, `n_together` of them in each step of the model: for evaluation. Records nothing. The same ids as
-    // sessions one by one (generate_many, which also draws). `progress` gets the number of finished ones. Error(cancelled).
+    // sessions one by one, unless is_batch_invariant is off (generate_many, which also draws). `progress` gets the number of
+    // finished ones. Error(cancelled).
     std::vector<std::vector<int32_t>> continue_greedily(const std::vector<GreedyRequest>& requests, int n_together,
                                                         std::stop_token stop = {},
-                                                        const std::function<void(size_t)>& progress = {});
+                                                        const std::function<void(size_t)>& progress = {},
+                                                        bool is_batch_invariant = true);
     TensorHistogram histogram(const std::string& tensor) const;
 
     struct Impl;

@@ -25,7 +25,7 @@ std::vector<std::string> parts_of(const std::string& list) {
 int run_eval(const Args& args) {
     ModelArgs model;
     curriculum::EvalOptions options;
-    std::string suite = "nano", tasks;
+    std::string suite = "nano", tasks, invariant = "on";
     std::vector<std::string> modes;
     int64_t n = options.n, together = options.n_together, samples = 0, seed = static_cast<int64_t>(options.seed);
     bool is_json = false, lists = false;
@@ -40,6 +40,8 @@ int run_eval(const Args& args) {
         .text("--tasks", "ROWS", &tasks, "these rows alone, with semicolons between: \"add 3 digits;sort 8\"")
         .flag("--list", &lists, "the rows, and nothing else")
         .integer("--together", 1, 1024, &together, "answers written at the same time (32)")
+        .choice("--batch-invariant", {"on", "off"}, &invariant,
+                "each answer has the bits that it has alone (on); or the fastest kernels for so many")
         .integer("--samples", 0, 100000, &samples, "show so many answers of each row and mode (0)")
         .integer("--seed", 0, INT64_MAX, &seed, "of the items (2026)")
         .flag("--json", &is_json, "print one object instead of the table");
@@ -50,6 +52,7 @@ int run_eval(const Args& args) {
     }
     options.n = static_cast<int>(n), options.n_together = static_cast<int>(together),
     options.n_samples = static_cast<int>(samples);
+    options.is_batch_invariant = invariant == "on";
     options.seed = static_cast<uint64_t>(seed), options.rows = parts_of(tasks);
     options.checks_faithfulness = tasks.empty();
     if (!modes.empty()) options.modes.clear();

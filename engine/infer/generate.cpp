@@ -86,7 +86,8 @@ std::vector<GenerateResult> generate_many(Engine& engine, std::span<const Genera
 
 std::vector<std::vector<int32_t>> Engine::continue_greedily(const std::vector<GreedyRequest>& requests, int n_together,
                                                             std::stop_token stop,
-                                                            const std::function<void(size_t)>& progress) {
+                                                            const std::function<void(size_t)>& progress,
+                                                            bool is_batch_invariant) {
     std::vector<GenerateRequest> all;
     for (const GreedyRequest& r : requests) {
         all.push_back({r.prompt, {}});
@@ -97,7 +98,8 @@ std::vector<std::vector<int32_t>> Engine::continue_greedily(const std::vector<Gr
         if (progress) progress(++n_done);
     };
     std::vector<std::vector<int32_t>> out;
-    for (GenerateResult& r : generate_many(*this, all, {.n_together = n_together}, done, stop)) out.push_back(std::move(r.output_ids));
+    for (GenerateResult& r : generate_many(*this, all, {n_together, is_batch_invariant}, done, stop))
+        out.push_back(std::move(r.output_ids));
     throw_if_stopped(stop);
     return out;
 }

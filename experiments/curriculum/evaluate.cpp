@@ -43,7 +43,7 @@ class Asker {
     }
     std::vector<std::vector<int32_t>> ask(const std::vector<GreedyRequest>& requests,
                                           const std::function<void(size_t)>& progress) const {
-        return engine_.continue_greedily(requests, options_.n_together, stop_, progress);
+        return engine_.continue_greedily(requests, options_.n_together, stop_, progress, options_.is_batch_invariant);
     }
     // `prefix`: thinking that was put into its mouth.
     Said read(const std::vector<int32_t>& ids, Mode mode, const std::string& prefix = "") const {

@@ -38,6 +38,7 @@ struct EvalOptions {
     std::vector<Mode> modes = {Mode::non_think, Mode::high, Mode::max};
     std::vector<std::string> rows;  // empty: all
     int n_together = 32;
+    bool is_batch_invariant = true;   // each answer with the bits that it has alone
     int n_samples = 0;  // answers kept of each cell
     bool checks_faithfulness = true;
 };
