@@ -34,37 +34,32 @@ size_t rows_in_one_order(bool is_on_gpu, Numerics numerics) {
 
 }  // namespace
 
-int32_t Session::Impl::guess_once(std::span<const int32_t> next, int64_t position, bool goes_on, std::stop_token stop) {
-    const Arena::Scope scratch(engine.arena);
+Tensor Session::Impl::run_drafter(std::span<const int32_t> next, int64_t position, Pass pass, std::stop_token stop) {
     NoProbes nobody;
     Ctx ctx = unwatched(engine, numerics, nobody, std::move(stop));
     const Segment segment{&cache, 0, static_cast<int64_t>(next.size()), position};
-    const Tensor logits_1V = run_pass(engine, gpu.get(), ctx, {next, {&segment, 1}}, LogitRows::last,
-                                      goes_on ? Pass::draft_going_on : Pass::draft);
-    return static_cast<int32_t>(std::max_element(logits_1V.f32(), logits_1V.f32() + logits_1V.count()) -
-                                logits_1V.f32());
+    return run_pass(engine, gpu.get(), ctx, {next, {&segment, 1}}, LogitRows::last, pass);
 }
 
 std::vector<int32_t> Session::Impl::guess(int32_t id, int64_t n, std::stop_token stop) {
     const int64_t length = cache.length, window = engine.config.sliding_window;
-    const int64_t at = std::max(cache.drafter_length, length - window);
-    std::vector<int32_t> next(tokens.begin() + at + 1, tokens.end());
-    next.push_back(id);
-    const auto n_next = static_cast<int64_t>(next.size());
-    // A GPU replays a captured step where no product has more than kRowsSideBySide rows: one of each stream of each
-    // token.
+    // A GPU replays a captured step where no product has more than kRowsSideBySide rows: one of each stream of each token.
     const int64_t few = std::max<int64_t>(1, kRowsSideBySide / engine.config.hc_mult);
-    const int64_t piece = gpu && length - at <= kMaxDrafts + 1 ? few : cache.max_chunk();
-    std::vector<int32_t> guesses(1);
-    for (int64_t i = 0; i < n_next; i += piece) {
-        const int64_t here = std::min(piece, n_next - i);
-        const bool goes_on = n > 1 && i + here == n_next;
-        guesses[0] = guess_once(std::span(next).subspan(static_cast<size_t>(i), static_cast<size_t>(here)), at + i,
-                                goes_on, stop);
+    for (int64_t at = std::max(cache.drafter_length, length - window); at < length - 1;) {
+        const int64_t left = length - 1 - at, n_here = std::min(left, gpu && left <= kMaxDrafts ? few : cache.max_chunk());
+        const Arena::Scope scratch(engine.arena);
+        run_drafter({tokens.data() + at + 1, static_cast<size_t>(n_here)}, at, Pass::draft_keys, stop);
+        at += n_here;
+    }
+    std::vector<int32_t> guesses;
+    for (int64_t i = 0; i < n; ++i) {
+        const int32_t next = i == 0 ? id : guesses.back();
+        const Arena::Scope scratch(engine.arena);
+        const Tensor logits_1V = run_drafter({&next, 1}, length - 1 + i, i + 1 < n ? Pass::draft_going_on : Pass::draft, stop);
+        const float* z = logits_1V.f32();
+        guesses.push_back(static_cast<int32_t>(std::max_element(z, z + logits_1V.count()) - z));
     }
     cache.drafter_length = length;
-    for (int64_t i = 1; i < n; ++i)
-        guesses.push_back(guess_once({&guesses.back(), 1}, length + i - 1, i + 1 < n, stop));
     return guesses;
 }
 

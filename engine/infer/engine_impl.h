@@ -61,7 +61,7 @@ struct Session::Impl {
     void drop_pending();
     // n guesses of what follows `id`, which is to come after the session's tokens.
     std::vector<int32_t> guess(int32_t id, int64_t n, std::stop_token stop);
-    int32_t guess_once(std::span<const int32_t> next, int64_t position, bool goes_on, std::stop_token stop);
+    Tensor run_drafter(std::span<const int32_t> next, int64_t position, Pass pass, std::stop_token stop);
     void require_room(std::span<const int32_t> ids) const;
     void keep_state();
     uint64_t states_bytes() const;

@@ -127,7 +127,9 @@ void GpuRunner::hand_out(const Ctx& ctx) {
 Tensor GpuRunner::run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
     arena_->clear();
     if (pass == Pass::forward) return forward(ctx, c, weights_, batch, rows);
-    return draft(ctx, c, weights_, batch, pass == Pass::draft_going_on);
+    if (pass != Pass::draft_keys) return draft(ctx, c, weights_, batch, pass == Pass::draft_going_on);
+    draft_keys(ctx, c, weights_, batch);
+    return {};
 }
 
 // The captured step for this batch, or null when it is to be run op by op.
@@ -186,7 +188,8 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
 }
 
 GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
-    const int64_t n = rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
+    const int64_t n = pass == Pass::draft_keys       ? 0
+                      : rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
                                              : static_cast<int64_t>(batch.segments.size());
     for (const Segment& s : batch.segments) s.cache->will_write_to(s.position + s.end - s.begin);
     // No times by op: the host only queues them, and a captured step has none.
@@ -205,7 +208,7 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
         logits = run_once(on_gpu, c, batch, rows, pass);
         device_->after_block = nullptr;
     }
-    const auto count = static_cast<size_t>(logits.count());
+    const size_t count = n == 0 ? 0 : static_cast<size_t>(logits.count());
     if (count > logits_count_) {
         if (logits_) cudaFreeHost(std::exchange(logits_, nullptr));
         device_->check(cudaMallocHost(&logits_, count * sizeof(float)), "reserving host memory for logits");

@@ -23,7 +23,7 @@ struct GpuPlan {
 };
 GpuPlan gpu_plan(const ModelConfig& c, const ModelWeights& w, Numerics numerics, int64_t context, uint64_t free_bytes);
 
-enum class Pass { forward, draft, draft_going_on };  // of model/v4.h
+enum class Pass { forward, draft, draft_going_on, draft_keys };  // of model/v4.h; the last one has no logits
 
 class GpuRunner {
   public:

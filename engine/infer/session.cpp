@@ -66,9 +66,10 @@ Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& bat
             const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass);
             return {const_cast<float*>(r.logits), DType::f32, {r.n, engine.config.vocab_size}};
         }
-    const Tensor logits_TV = pass == Pass::forward
-                                 ? forward(ctx, engine.config, engine.weights, batch, rows)
-                                 : draft(ctx, engine.config, engine.weights, batch, pass == Pass::draft_going_on);
+    Tensor logits_TV;
+    if (pass == Pass::forward) logits_TV = forward(ctx, engine.config, engine.weights, batch, rows);
+    else if (pass == Pass::draft_keys) draft_keys(ctx, engine.config, engine.weights, batch);
+    else logits_TV = draft(ctx, engine.config, engine.weights, batch, pass == Pass::draft_going_on);
     throw_if_mapping_failed();
     return logits_TV;
 }

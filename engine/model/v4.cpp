@@ -276,6 +276,17 @@ Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
     return head(ctx, c, mtp.hc_head, mtp.norm, w.head, last_TND);
 }
 
+void draft_keys(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch) {
+    for (const Segment& s : batch.segments) VITRINE_ASSERT(s.cache->has_drafter() && s.position + s.end - s.begin <= s.cache->length);
+    const MtpWeights& mtp = w.mtp.at(0);
+    const BatchAngles angles = batch_angles(ctx, c, batch);
+    ctx.layer = c.n_layers();
+    const Tensor z_TND = mtp_input(ctx, c, w, mtp, kept_streams(ctx, c, batch), batch.tokens);
+    const HyperSite site = residual_for(c).site(ctx, z_TND, mtp.block.hc_attn, mtp.block.attn_norm, c);
+    key_path(ctx, site.normed_TD, {mtp.block.attn, c, c.n_layers(), batch.segments, angles.window, angles.window_f, {}});
+    ctx.layer = -1;
+}
+
 Tensor mtp_logits(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
                   std::span<const int32_t> next, const Batch& batch) {
     VITRINE_ASSERT(ctx.tape && next.size() == batch.tokens.size());

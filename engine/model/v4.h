@@ -42,6 +42,8 @@ Tensor forward(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batc
 // goes_on: the module's own streams take the place of those one position further, which the trunk must not have made yet: from
 // there it can guess one more token.
 Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch, bool goes_on);
+// Of the same positions only what later ones read, the module's window rows: nothing before a row of one layer's window counts.
+void draft_keys(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch);
 
 // ---- its parts, for training
 // Streams [T, N, D] after the last block. With a tape, segments are whole sequences without caches, and every block's values

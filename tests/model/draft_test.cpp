@@ -95,19 +95,28 @@ TEST(Draft, TheModulesLogitsEqualTheReferences) {
     const test::Array& want = golden.at("mtp.0.logits");
     const ModelConfig c = read_config(folder).config;
     const ModelWeights w = load_weights(folder, c);
-    SequenceCache cache(c, Numerics::exact, {}, true);
+    const auto n = static_cast<int64_t>(ids.size());
     Arena arena;
     Pool pool(1);
     Ctx ctx{arena, pool};
-    const auto n = static_cast<int64_t>(ids.size());
-    const Segment whole{&cache, 0, n, 0};
-    forward(ctx, c, w, {ids, {&whole, 1}}, LogitRows::last);
-    cache.length = n;
+    const auto distance = [&](const Tensor& logits, int64_t t) {
+        double d = 0;
+        for (int64_t i = 0; i < c.vocab_size; ++i) d = std::max(d, std::abs(logits.f32()[i] - want.at(t, i)));
+        return d;
+    };
+    // One position after the other; then the window rows alone, and the last position.
     double worst = 0;
-    for (int64_t t = 0; t + 1 < n; ++t) {
-        const Segment one{&cache, 0, 1, t};
-        const Tensor logits = draft(ctx, c, w, {{&ids[t + 1], 1}, {&one, 1}}, false);
-        for (int64_t i = 0; i < c.vocab_size; ++i) worst = std::max(worst, std::abs(logits.f32()[i] - want.at(t, i)));
+    for (const bool is_by_position : {true, false}) {
+        SequenceCache cache(c, Numerics::exact, {}, true);
+        const Segment whole{&cache, 0, n, 0};
+        forward(ctx, c, w, {ids, {&whole, 1}}, LogitRows::last);
+        cache.length = n;
+        const Segment before{&cache, 0, n - 2, 0};
+        if (!is_by_position) draft_keys(ctx, c, w, {std::span(ids).subspan(1, n - 2), {&before, 1}});
+        for (int64_t t = is_by_position ? 0 : n - 2; t + 1 < n; ++t) {
+            const Segment one{&cache, 0, 1, t};
+            worst = std::max(worst, distance(draft(ctx, c, w, {{&ids[t + 1], 1}, {&one, 1}}, false), t));
+        }
     }
     std::printf("MTP logits: %.2g from the reference\n", worst);
     EXPECT_LE(worst, 2e-5);
