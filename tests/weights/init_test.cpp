@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/base/reader.h"
 #include "engine/device/cpu/formats.h"
 #include "engine/model/config.h"
 #include "engine/model/roles.h"
