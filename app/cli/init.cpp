@@ -1,4 +1,4 @@
-// vitrine init: a checkpoint with random weights.
+// vitrine init: a checkpoint with random weights, or another's in another number format.
 #include "engine/model/init.h"
 
 #include <unistd.h>
@@ -11,7 +11,7 @@
 namespace vitrine::cli {
 
 int run_init(const Args& args) {
-    std::string preset, weights, out;
+    std::string preset, from, weights, out;
     uint64_t seed = 0;
     std::vector<std::string> names;
     std::string list;
@@ -19,15 +19,18 @@ int run_init(const Args& args) {
         names.emplace_back(p.name);
         list += std::string("\n  ") + p.name + ": " + p.what + " (" + weights_format_name(p.format) + ")";
     }
-    Options o("init", "--preset NAME --out DIR [OPTIONS]",
-              "Writes a checkpoint with random weights. Presets (and their usual weights):" + list);
+    Options o("init", "(--preset NAME | --from DIR) --out DIR [OPTIONS]",
+              "Writes a checkpoint with random weights, or the weights of another one in another number format. Presets (and their "
+              "usual\nweights):" + list);
     o.choice("--preset", names, &preset, "shape of the model")
+        .text("--from", "DIR", &from, "checkpoint to write again as --weights says")
         .text("-o, --out", "DIR", &out, "folder to write; must not hold a model")
         .counter("--seed", &seed, "the same seed gives the same bytes (0)")
         .choice("--weights", {"f32", "bf16", "fp8", "official"}, &weights,
                 "number format; official: FP8 projections and FP4 experts");
     if (!o.parse(args)) return 0;
-    if (preset.empty()) throw UsageError("missing --preset NAME");
+    if (preset.empty() == from.empty()) throw UsageError("give either --preset NAME or --from DIR");
+    if (!from.empty() && weights.empty()) throw UsageError("--from needs --weights");
     if (out.empty()) throw UsageError("missing --out DIR");
 
     Interrupt interrupt;
@@ -42,6 +45,11 @@ int run_init(const Args& args) {
                 std::fprintf(stderr, "\r%3d %% of %s", last = percent, human_bytes(static_cast<double>(total)).c_str());
             if (done == total) std::fputc('\n', stderr);
         };
+    if (!from.empty()) {
+        repack_checkpoint(from, weights_format_from_name(weights), out, progress);
+        log_info(from + " as " + weights + " written to " + out);
+        return 0;
+    }
     const WeightsFormat format = weights.empty() ? preset_format(preset) : weights_format_from_name(weights);
     init_checkpoint(preset, seed, format, out, progress);
     log_info(preset + " (" + weights_format_name(format) + ", seed " + std::to_string(seed) + ") written to " + out);

@@ -29,12 +29,27 @@ Tape::Flow Tape::flow(const Tensor& x) {
     if (const auto at = bound_.find(x.data); at != bound_.end()) return {at->second.reshaped(x.shape), true};
     auto [at, is_new] = grads_.try_emplace(x.data);
     if (is_new) {
-        at->second = arena_.make(x.dtype, x.shape);
-        used_bytes_ += static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
+        const size_t bytes = static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
+        const auto spare = spare_.find(bytes);
+        if (spare != spare_.end()) {
+            at->second = {spare->second, x.dtype, x.shape};
+            spare_.erase(spare);
+        } else {
+            at->second = arena_.make(x.dtype, x.shape);
+            used_bytes_ += bytes;
+        }
     }
     VITRINE_ASSERT(at->second.dtype == x.dtype);
     // reshaped asserts that the counts agree: a view that is shorter is another value
     return {at->second.reshaped(x.shape), !is_new};
+}
+
+void Tape::done(const Tensor& x) {
+    const auto at = grads_.find(x.data);
+    if (at == grads_.end()) return;
+    const Tensor& g = at->second;
+    spare_.emplace(static_cast<size_t>(g.count()) * dtype_bits(g.dtype) / 8, g.data);
+    grads_.erase(at);
 }
 
 Tensor Tape::grad(const Tensor& x) {
@@ -84,7 +99,7 @@ void Tape::merge() {
 
 void Tape::clear() {
     nodes_.clear();
-    grads_.clear();
+    grads_.clear(), spare_.clear();
     arena_.clear();
     used_bytes_ = 0;
 }

@@ -5,6 +5,7 @@
 // the address of its first element: a reshaped view shares the gradient, a view that starts elsewhere is another value.
 #pragma once
 #include <functional>
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -45,6 +46,8 @@ class Tape {
         bool accumulates;
     };
     Flow flow(const Tensor& x);
+    // For the node that made x, once it has passed its gradient on: nobody asks for it again, and its memory serves other values.
+    void done(const Tensor& x);
     // Whether anything has flowed to x yet: a node whose result nobody used has nothing to do.
     bool has_grad(const Tensor& x) const { return grads_.contains(x.data) || bound_.contains(x.data); }
 
@@ -69,6 +72,7 @@ class Tape {
     };
     std::vector<Node> nodes_;
     std::unordered_map<const void*, Tensor> grads_, bound_;
+    std::multimap<size_t, void*> spare_;  // memory of gradients that are done, by bytes
     Arena arena_;
     size_t used_bytes_ = 0;
     std::unique_ptr<Tape> inner_;

@@ -4,12 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "engine/base/json.h"
+#include "engine/base/reader.h"
 #include "engine/base/rng.h"
 #include "engine/device/cpu/formats.h"
 #include "engine/model/config.h"
 #include "engine/model/roles.h"
+#include "engine/model/texts.h"
 #include "engine/weights/checkpoint.h"
 #include "engine/weights/quantize.h"
 
@@ -126,26 +129,30 @@ std::vector<std::vector<Job>> plan_shards(const ModelConfig& c, WeightsFormat fo
 
 class Writer {
   public:
+    // from: weights to write, under their official names; null: random ones.
     Writer(const ModelConfig& c, uint64_t seed, WeightsFormat format, const fs::path& folder,
-           const InitProgress& progress)
-        : config_(c), seed_(seed), format_(format), folder_(folder), progress_(progress) {}
+           const InitProgress& progress, const std::map<std::string, const Param*>* from = nullptr)
+        : config_(c), seed_(seed), format_(format), folder_(folder), progress_(progress), from_(from) {}
 
-    void run() {
+    // texts: name and content of files that belong to the model.
+    void run(const std::vector<std::pair<std::string, std::string>>& texts) {
         const auto shards = plan_shards(config_, format_);
         for (const auto& s : shards)
             for (const Job& j : s) total_ += j.bytes();
         prepare_folder();
         try {
             write_shards(shards);
-            text_file("tokenizer.json", byte_tokenizer_json());
-            text_file("chat.json", chat_json());
-            text_file("generation_config.json", generation_json());
+            for (const auto& [name, text] : texts) text_file(name.c_str(), text);
             text_file("config.json", config_text());  // last: a folder without it is no model
         } catch (...) {
             std::error_code ignored;
             for (const auto& p : written_) fs::remove(p, ignored);
             throw;
         }
+    }
+
+    std::vector<std::pair<std::string, std::string>> random_texts() const {
+        return {{"tokenizer.json", byte_tokenizer_json()}, {"chat.json", chat_json()}, {"generation_config.json", generation_json()}};
     }
 
   private:
@@ -214,8 +221,12 @@ class Writer {
         halves_.resize(kPiece);
         for (int64_t at = 0, n = j.shape.count(); at < n; at += kPiece) {
             const int64_t count = std::min(kPiece, n - at);
-            fill(rng, draw, static_cast<uint64_t>(at), count, values_.data());
-            if (at == 0 && j.shape.rank == 1) near_start(j, count);
+            if (from_) {
+                widen(j, at, count);
+            } else {
+                fill(rng, draw, static_cast<uint64_t>(at), count, values_.data());
+                if (at == 0 && j.shape.rank == 1) near_start(j, count);
+            }
             if (j.data.dtype == DType::f32) {
                 file.write(values_.data(), static_cast<uint64_t>(count) * 4);
             } else {
@@ -237,7 +248,8 @@ class Writer {
 
     void write_packed(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
         values_.resize(static_cast<size_t>(j.shape.count()));
-        fill(rng, draw_of(j.name, j.shape), 0, j.shape.count(), values_.data());
+        if (from_) widen(j, 0, j.shape.count());
+        else fill(rng, draw_of(j.name, j.shape), 0, j.shape.count(), values_.data());
         const PackedBytes p = j.data.dtype == DType::i8
                                   ? pack_fp4(values_.data(), j.shape[0], j.shape[1])
                                   : pack_fp8(values_.data(), j.shape[0], j.shape[1], j.scale.dtype);
@@ -245,9 +257,30 @@ class Writer {
         file.write(p.scale.data(), p.scale.size());
     }
 
+    // Values [first, first + count) of a tensor to write, to the start of values_.
+    void widen(const Job& j, int64_t first, int64_t count) {
+        const Param& p = *from_->at(j.name);
+        const int64_t cols = p.view.in;
+        row_.resize(static_cast<size_t>(cols));
+        for (int64_t at = first; at < first + count;) {
+            const int64_t row = at / cols, col = at % cols, n = std::min(cols - col, first + count - at);
+            p.widen_row(row, row_.data());
+            std::copy_n(row_.data() + col, n, values_.data() + (at - first));
+            at += n;
+        }
+    }
+
     // For each token K different experts: the first K of a shuffle.
     void write_table(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
         const int64_t k = j.shape[1];
+        if (from_) {
+            const cpu::PackedMatrix& table = from_->at(j.name)->view;
+            std::vector<int64_t> ids(static_cast<size_t>(j.shape.count()));
+            for (size_t i = 0; i < ids.size(); ++i)
+                ids[i] = table.dtype == DType::i64 ? static_cast<const int64_t*>(table.data)[i] : static_cast<const int32_t*>(table.data)[i];
+            file.write(ids.data(), ids.size() * sizeof(int64_t));
+            return;
+        }
         std::vector<int64_t> experts(static_cast<size_t>(config_.n_experts));
         for (int64_t token = 0; token < j.shape[0]; ++token) {
             for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int64_t>(e);
@@ -303,23 +336,48 @@ class Writer {
     const InitProgress& progress_;
     uint64_t total_ = 0, done_ = 0;
     std::vector<fs::path> written_;
-    std::vector<float> values_;
+    std::vector<float> values_, row_;
     std::vector<uint16_t> halves_;
+    const std::map<std::string, const Param*>* from_;
 };
 
 }  // namespace
 
-void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
-                     const InitProgress& progress) {
+namespace {
+
+std::vector<Issue> issues_of(const ModelConfig& config, WeightsFormat format) {
     std::vector<Issue> issues = validate(config, "");
-    if (config.vocab_size < 272)
-        issues.push_back({"", "vocab_size", std::to_string(config.vocab_size),
-                          "expected at least 272: 256 bytes and 16 control tokens", ""});
     if (format == WeightsFormat::official && (config.hidden_size % 2 || config.expert_width % 2))
         issues.push_back(
             {"", "hidden_size", std::to_string(config.hidden_size), "expected even widths for FP4 experts", ""});
+    return issues;
+}
+
+}  // namespace
+
+void repack_checkpoint(const std::string& folder, WeightsFormat format, const std::string& out_dir,
+                       const InitProgress& progress) {
+    ModelConfig config = read_config(folder).config;
+    throw_if_any(issues_of(config, format));
+    ModelWeights weights = load_weights(folder, config, progress.stop);
+    config.n_mtp_layers = static_cast<int>(weights.mtp.size());
+    std::map<std::string, const Param*> params;
+    const auto visit = [&](const std::string& name, Param& p, const Shape&, Storage) { params[name] = &p; };
+    trunk_roles(weights, config, visit);
+    if (!weights.mtp.empty()) mtp_roles(weights, config, visit);
+    Writer(config, 0, format, out_dir, progress, &params).run(ModelTexts::read(folder).files);
+    throw_if_mapping_failed();
+}
+
+void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
+                     const InitProgress& progress) {
+    std::vector<Issue> issues = issues_of(config, format);
+    if (config.vocab_size < 272)
+        issues.push_back({"", "vocab_size", std::to_string(config.vocab_size),
+                          "expected at least 272: 256 bytes and 16 control tokens", ""});
     throw_if_any(issues);
-    Writer(config, seed, format, out_dir, progress).run();
+    Writer writer(config, seed, format, out_dir, progress);
+    writer.run(writer.random_texts());
 }
 
 void init_checkpoint(const std::string& preset, uint64_t seed, WeightsFormat format, const std::string& out_dir,

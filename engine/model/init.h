@@ -1,4 +1,5 @@
-// Checkpoints with random weights, of named shapes: for tests, measurements and training from nothing.
+// Checkpoints with random weights, of named shapes, for tests, measurements and training from nothing; and checkpoints in another
+// number format.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -41,6 +42,11 @@ void init_checkpoint(const std::string& preset, uint64_t seed, WeightsFormat for
                      const InitProgress& progress = {});
 void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
                      const InitProgress& progress = {});
+
+// The weights of the model in `folder` in another format, with the texts that belong to it; same rules for out_dir. What is
+// rounded is rounded from the widened values.
+void repack_checkpoint(const std::string& folder, WeightsFormat format, const std::string& out_dir,
+                       const InitProgress& progress = {});
 
 // tokenizer.json of the random-weight checkpoints; ids 0 to 271.
 std::string byte_tokenizer_json();

@@ -81,16 +81,6 @@ ModelConfig as_saved(const Trainer& t) {
 
 }  // namespace
 
-ModelTexts ModelTexts::read(const std::string& folder) {
-    ModelTexts t;
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat.json", "generation_config.json"}) {
-        const std::string path = folder + "/" + name;
-        std::error_code failed;
-        if (fs::is_regular_file(path, failed)) t.files.emplace_back(name, read_file(path, kMaxText));
-    }
-    return t;
-}
-
 void write_model(Trainer& trainer, const ModelTexts& texts, const std::string& folder) {
     make_folder(folder);
     write_weights(trainer, folder + "/" + kModel);

@@ -8,15 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/model/texts.h"
 #include "engine/train/trainer.h"
 
 namespace vitrine {
-
-// Text files that belong to a model and travel with its checkpoints: name and content. Those that a folder has.
-struct ModelTexts {
-    std::vector<std::pair<std::string, std::string>> files;
-    static ModelTexts read(const std::string& folder);
-};
 
 // Every file by a temporary name, fsync, rename; a folder that was there is replaced, its manifest first. Error(internal) when a
 // weight is not finite: a good checkpoint is never replaced by a bad one. DiskFull: nothing counts, call again.

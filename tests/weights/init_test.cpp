@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/base/reader.h"
 #include "engine/device/cpu/formats.h"
 #include "engine/model/config.h"
 #include "engine/model/roles.h"
@@ -121,6 +122,25 @@ TEST_F(Init, FormatsHoldTheSameNumbers) {
             for (size_t k = 0; k < x.size(); ++k) ASSERT_NEAR(x[k], y[k], amax / 3) << o[i]->name;
         }
     }
+}
+
+// From F32 or BF16, which hold the same numbers, every format comes out as it is made from nothing: byte for byte.
+TEST_F(Init, WritesAModelAgainInAnotherFormat) {
+    const ModelConfig c = odd_config();
+    for (WeightsFormat f : {WeightsFormat::f32, WeightsFormat::bf16}) {
+        const std::string from = std::string("from ") + weights_format_name(f);
+        init_checkpoint(c, 7, f, out(from));
+        for (WeightsFormat to : {WeightsFormat::f32, WeightsFormat::bf16, WeightsFormat::fp8, WeightsFormat::official}) {
+            const std::string name = weights_format_name(to), made = "made " + name + from, again = "again " + name + from;
+            init_checkpoint(c, 7, to, out(made));
+            repack_checkpoint(out(from), to, out(again));
+            for (const char* file : {"model.safetensors", "config.json", "tokenizer.json", "chat.json", "generation_config.json"}) {
+                EXPECT_TRUE(read_file(out(made) + "/" + file, 1 << 28) == read_file(out(again) + "/" + file, 1 << 28))
+                    << file << ", " << name << " " << from;
+            }
+        }
+    }
+    EXPECT_THROW(repack_checkpoint(out("nowhere"), WeightsFormat::bf16, out("x")), Error);
 }
 
 TEST_F(Init, ValuesDependOnSeedAndNameAlone) {

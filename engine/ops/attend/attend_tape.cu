@@ -276,6 +276,7 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
     }
     ctx.tape->record([op](Ctx& c) {
         if (c.tape->has_grad(op->o)) backward(c, *op);
+        c.tape->done(op->o);
     });
     return out;
 }

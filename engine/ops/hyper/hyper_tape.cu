@@ -76,7 +76,10 @@ HyperSite hyper_site_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperWeights& 
     if (!form.is_head) launch_mixing(ctx, f, a);
     const auto trained = [&](const Param& p) { return is_trained(ctx, p) ? p.master : Tensor{}; };
     const Masters masters{trained(w.fn), trained(w.base), trained(w.scale)};
-    ctx.tape->record([=](Ctx& c) { backward(c, f, a, x_TND, s, masters); });
+    ctx.tape->record([=](Ctx& c) {
+        backward(c, f, a, x_TND, s, masters);
+        for (const Tensor& made : {s.u_TD, s.pre_TN, s.post_TN, s.comb_TNN}) c.tape->done(made);
+    });
     return s;
 }
 

@@ -183,6 +183,7 @@ Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, c
                  {dy.f32(), df.gradient.f32(), dx.gradient.f32(), dpost.gradient.f32(), dcomb.gradient.f32(), df.accumulates,
                   dx.accumulates, dpost.accumulates, dcomb.accumulates},
                  is_fast);
+        c.tape->done(y_TND);
     });
     return y_TND;
 }
@@ -201,6 +202,7 @@ Tensor add_to_streams(Ctx& ctx, const Tensor& x_TND, const Tensor& e_TD) {
         add_to_all_backward<<<blocks_for(n_tokens * d), kThreads, 0, c.cuda->stream()>>>(
             dz.f32(), n_tokens, n, d, dx.gradient.f32(), dx.accumulates, de.gradient.f32(), de.accumulates);
         check_launch(c, "add_to_streams, backward");
+        c.tape->done(z_TND);
     });
     return z_TND;
 }

@@ -47,6 +47,7 @@ Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int gro
         const Tensor gradient = c.tape->grad(y), dy = value.dtype == DType::bf16 ? bf16_copy(c, gradient) : gradient;
         if (!options.is_input_detached) op.to_input(*c.cuda, dy, value, c.tape->flow(x));
         if (!master.empty()) op.to_weight(*c.cuda, dy, seen, c.tape->flow(master));
+        c.tape->done(y);
     });
     return y;
 }

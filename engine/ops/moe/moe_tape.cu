@@ -216,6 +216,7 @@ void on_tensor_cores(Ctx& ctx, const Layer& l, const MoeWeights& w) {
     }
     ctx.tape->record([=](Ctx& c) {
         if (c.tape->has_grad(l.y)) backward_on_tensor_cores(c, l, job, gu);
+        c.tape->done(l.y);
     });
 }
 
@@ -281,6 +282,7 @@ void in_plain_fp32(Ctx& ctx, const Layer& l, const MoeWeights& w) {
     forward_plain(ctx, l, job);
     ctx.tape->record([=](Ctx& c) {
         if (c.tape->has_grad(l.y)) backward_plain(c, l, job);
+        c.tape->done(l.y);
     });
 }
 

@@ -236,6 +236,7 @@ Tensor rmsnorm_on_tape(Ctx& ctx, const Tensor& x, const Param* weight, int64_t d
         const Tape::Flow dx = c.tape->flow(x);
         backward(c, rows, {dy.f32(), dx.gradient.f32(), nullptr, dx.accumulates, 1},
                  master.empty() ? Tensor{} : c.tape->grad(master));
+        c.tape->done(y);
     });
     return y;
 }

@@ -185,6 +185,7 @@ Tensor rope_on_tape(Ctx& ctx, const Tensor& x_THC, const RopeAngles& angles, int
         const Tensor dy = c.tape->grad(y);
         const Tape::Flow dx = c.tape->flow(x_THC);
         rotate(c, rotation_of(dy, dx.gradient, angles, -sign, dx.accumulates));
+        c.tape->done(y);
     });
     return y;
 }
@@ -206,6 +207,7 @@ Tensor norm_and_rope_on_tape(Ctx& ctx, const Tensor& x_THC, double eps, const Ro
         backward<<<grid, kRowThreads, 0, c.cuda->stream()>>>(rotation_of(dy, dx.gradient, angles, -1, dx.accumulates), x_THC.f32(),
                                                             factors.f32());
         check_launch(c, "norm and rope, backward");
+        c.tape->done(y);
     });
     return y;
 }
