@@ -56,7 +56,8 @@ class Engine {
     // Moves to GPU `gpu`, or to the CPU (kCpu). Sessions made before stay where they are; make new ones. Error(device) when there
     // is no such GPU, Error(out_of_memory) with the plan's numbers when the model can't fit; the engine stays where it was.
     void set_device(int gpu);
-    // What it will take of that GPU's memory, beside what is free there, in one line; "" for the CPU and for GPUs that are not there.
+    // What it will take of that GPU's memory, beside what is free there, in one line; "" for the CPU and for a GPU that is not
+    // there.
     std::string device_plan(int gpu) const;
     int device() const;
     const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none

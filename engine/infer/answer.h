@@ -14,7 +14,8 @@ class AnswerReader;
 
 class Answer {
   public:
-    // Error(bad_input) for a sampling or a prompt that can't be. Request and callbacks must live as long. is_kept: the session lives
+    // Error(bad_input) for a sampling or a prompt that can't be. Request and callbacks must live as long. is_kept: the session
+    // lives
     // on, with states to go back to.
     Answer(Engine& engine, Session& session, const GenerateRequest& request, const GenerateCallbacks& callbacks, bool is_kept);
     ~Answer();

@@ -152,7 +152,9 @@ class Writer {
     }
 
     std::vector<std::pair<std::string, std::string>> random_texts() const {
-        return {{"tokenizer.json", byte_tokenizer_json()}, {"chat.json", chat_json()}, {"generation_config.json", generation_json()}};
+        return {{"tokenizer.json", byte_tokenizer_json()},
+                {"chat.json", chat_json()},
+                {"generation_config.json", generation_json()}};
     }
 
   private:
@@ -277,7 +279,8 @@ class Writer {
             const cpu::PackedMatrix& table = from_->at(j.name)->view;
             std::vector<int64_t> ids(static_cast<size_t>(j.shape.count()));
             for (size_t i = 0; i < ids.size(); ++i)
-                ids[i] = table.dtype == DType::i64 ? static_cast<const int64_t*>(table.data)[i] : static_cast<const int32_t*>(table.data)[i];
+                ids[i] = table.dtype == DType::i64 ? static_cast<const int64_t*>(table.data)[i]
+                                                   : static_cast<const int32_t*>(table.data)[i];
             file.write(ids.data(), ids.size() * sizeof(int64_t));
             return;
         }

@@ -277,7 +277,8 @@ Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
 }
 
 void draft_keys(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch& batch) {
-    for (const Segment& s : batch.segments) VITRINE_ASSERT(s.cache->has_drafter() && s.position + s.end - s.begin <= s.cache->length);
+    for (const Segment& s : batch.segments)
+        VITRINE_ASSERT(s.cache->has_drafter() && s.position + s.end - s.begin <= s.cache->length);
     const MtpWeights& mtp = w.mtp.at(0);
     const BatchAngles angles = batch_angles(ctx, c, batch);
     ctx.layer = c.n_layers();

@@ -259,7 +259,8 @@ StepReport Trainer::step(std::stop_token stop) {
     out.add("loss.next", pass.next.value);
     if (pass.second.n_counted > 0) out.add("loss.mtp", pass.second.value);
     std::map<std::string, std::pair<double, int64_t>> domains;
-    if (data_->domains().size() > 1 && !is_noise(step_)) add_domains(*data_, batch, place_.read(pass.next.losses_T), ctx.dtype, "loss.", domains);
+    if (data_->domains().size() > 1 && !is_noise(step_))
+        add_domains(*data_, batch, place_.read(pass.next.losses_T), ctx.dtype, "loss.", domains);
     for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
     out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
     if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
@@ -380,7 +381,8 @@ std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
         forward(ctx, batch, nullptr, pass);
         auto& [sum, n] = sums["eval.loss"];
         sum += pass.next.value * static_cast<double>(pass.next.n_counted), n += pass.next.n_counted;
-        if (data_->domains().size() > 1) add_domains(*data_, batch, place_.read(pass.next.losses_T), dtype_of(config_), "eval.loss.", sums);
+        if (data_->domains().size() > 1)
+            add_domains(*data_, batch, place_.read(pass.next.losses_T), dtype_of(config_), "eval.loss.", sums);
     }
     std::vector<Scalar> scalars;
     for (const auto& [name, mean] : sums)

@@ -115,7 +115,9 @@ void Trainer::restore(const std::map<std::string, State::Array>& arrays, const J
             write(data, at->second.data, to.bytes);
     };
     const std::vector<State::Array> here = weight_arrays();
-    for (const State::Array& a : here) copy(a.name, a, const_cast<void*>(a.data), [&](void* p, const void* from, size_t n) { place_.write(p, from, n); });
+    for (const State::Array& a : here)
+        copy(a.name, a, const_cast<void*>(a.data),
+             [&](void* p, const void* from, size_t n) { place_.write(p, from, n); });
     snapshots_.clear(), anticipated_.clear(), probe_choices_ = {};
     if (const Json* kept = rest.find("rollback"))
         for (const Json& c : kept->items()) {

@@ -29,7 +29,8 @@ double worst_difference(Trainer& a, Trainer& b, std::string& name) {
     EXPECT_EQ(ga.size(), gb.size());
     double worst = 0, all = 0;
     for (const NamedGradient& g : ga)
-        for (size_t j = 0; j < g.bytes.size() / 4; ++j) all += std::pow(double{reinterpret_cast<const float*>(g.bytes.data())[j]}, 2);
+        for (size_t j = 0; j < g.bytes.size() / 4; ++j)
+            all += std::pow(double{reinterpret_cast<const float*>(g.bytes.data())[j]}, 2);
     for (size_t i = 0; i < ga.size(); ++i) {
         const auto* x = reinterpret_cast<const float*>(ga[i].bytes.data());
         const auto* y = reinterpret_cast<const float*>(gb[i].bytes.data());

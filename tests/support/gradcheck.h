@@ -165,7 +165,8 @@ class GradCheck {
             device.collect();
             double loss_here = 0;
             for (size_t r = 0; r < results.size(); ++r) {
-                const std::vector<float> weight = noise(static_cast<size_t>(results[r].count()), seed_ * 77 + static_cast<uint32_t>(r)),
+                const std::vector<float> weight = noise(static_cast<size_t>(results[r].count()),
+                                                        seed_ * 77 + static_cast<uint32_t>(r)),
                                          y = down(results[r]);
                 std::vector<float> g = down(tape.grad(results[r]));
                 for (size_t i = 0; i < y.size(); ++i) loss_here += static_cast<double>(y[i]) * weight[i], g[i] += weight[i];

@@ -188,7 +188,10 @@ void add_rest(std::vector<Action>& a, Desk& d) {
                      gpu <= 0 ? "Model" : "",
                      {},
                      [&d, gpu] { d.post(SetDevice{gpu}); },
-                     [&d, gpu] { return (d.can_send() || d.is_gpu_lost()) && d.s.model && gpu < static_cast<int>(d.s.model->gpus.size()); },
+                     [&d, gpu] {
+                         return (d.can_send() || d.is_gpu_lost()) && d.s.model &&
+                                gpu < static_cast<int>(d.s.model->gpus.size());
+                     },
                      [&d, gpu] { return d.s.model && d.s.model->gpu == gpu; }});
     a.push_back(
         {"palette", "Command palette\xE2\x80\xA6", "Help", keys(Key::kK, kCtrl), [&d] { d.open(Overlay::palette); }});

@@ -19,7 +19,8 @@ class PinnedMemory : public Memory {
         void* p = nullptr;
         if (cudaMallocHost(&p, bytes) == cudaSuccess) return p;
         cudaGetLastError();
-        throw Error(ErrorKind::out_of_memory, "no host memory for copies to a GPU: " + std::to_string(bytes) + " bytes were asked for");
+        throw Error(ErrorKind::out_of_memory,
+                    "no host memory for copies to a GPU: " + std::to_string(bytes) + " bytes were asked for");
     }
     void give(void* block) noexcept override { cudaFreeHost(block); }
 };

@@ -9,7 +9,8 @@ Tensor sliding_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in)
     if (ctx.tape)
         return output_path(ctx, attend_on_tape(ctx, q.q_THC, whole_sequences(in, kv_TC), in.w.sink).o_THV, in);
     if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 0, {}, {}, &in.angles), in);
+        if (ctx.infers_on_gpu())
+            return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 0, {}, {}, &in.angles), in);
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) keys.push_back(window_keys(s, in));
     return output_path(ctx, attend_segments(ctx, q.q_THC, in, keys), in);
