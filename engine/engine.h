@@ -86,7 +86,7 @@ class Engine {
 inline constexpr int kMaxDrafts = 8;         // guessed tokens in one forward pass
 inline constexpr int kRowsSideBySide = 16;   // rows of a forward pass up to which a GPU's products sum in one order
 
-// What drafting came to: forward passes of the trunk by append_drafting, tokens that the module guessed, guesses that were right.
+// What drafting came to: forward passes of the trunk by append_drafting, tokens that the module guessed, guesses that came.
 struct DraftCounts {
     int64_t n_passes = 0, n_drafted = 0, n_accepted = 0;
 };
@@ -111,6 +111,7 @@ class Session {
     // the rows of wrong guesses too; a trace doesn't.
     void append_drafting(int32_t id, int n_drafts, std::stop_token stop = {});
     DraftCounts draft_counts() const;
+    bool is_guessed(int32_t id) const;        // it is the first guess that is still open
 
     // Feeds ids[i] at the end of sessions[i] (different ones of one Engine, without trace or sink), all in one forward pass.
     // is_batch_invariant: every session has the bits that it would have alone, however many there are; a GPU then takes

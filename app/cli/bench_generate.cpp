@@ -21,6 +21,9 @@ struct Speed {
     int64_t n_tokens = 0, n_passes = 0, n_drafted = 0, n_accepted = 0;
     double seconds = 1e300;
     std::vector<std::vector<int32_t>> ids;
+    double tokens_per_pass() const {  // an answer's first token comes with its prompt
+        return n_passes > 0 ? static_cast<double>(n_tokens - static_cast<int64_t>(ids.size())) / static_cast<double>(n_passes) : 0;
+    }
     double tokens_per_s() const { return static_cast<double>(n_tokens) / seconds; }
 };
 
@@ -102,7 +105,7 @@ void print(const char* how, const Comparison& c, bool is_draft) {
     if (is_draft)
         std::printf("           %.1f %% of %lld guesses right, %.2f tokens a pass\n",
                     100 * share(c.fast.n_accepted, c.fast.n_drafted), static_cast<long long>(c.fast.n_drafted),
-                    1 + share(c.fast.n_accepted, c.fast.n_passes));
+                    c.fast.tokens_per_pass());
 }
 
 Json to_json(const Comparison& c, bool is_draft) {
@@ -115,7 +118,7 @@ Json to_json(const Comparison& c, bool is_draft) {
     if (!is_draft) return j;
     j.set("drafted", c.fast.n_drafted);
     j.set("acceptance", share(c.fast.n_accepted, c.fast.n_drafted));
-    j.set("tokens_per_pass", 1 + share(c.fast.n_accepted, c.fast.n_passes));
+    j.set("tokens_per_pass", c.fast.tokens_per_pass());
     return j;
 }
 

@@ -138,7 +138,9 @@ bool Answer::ends_with(int32_t id, int64_t position) {
                          : reader_->is_stopped()              ? "stop string"
                          : position >= session_.max_context() ? "context full"
                                                               : nullptr;
+    const bool was_guessed = reason && session_.is_guessed(id);  // rightly, though nothing is fed after it
     if (reason) end(reason);
+    result_.stats.n_accepted += was_guessed;
     return reason != nullptr;
 }
 

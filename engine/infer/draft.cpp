@@ -74,6 +74,11 @@ bool Session::Impl::take_pending(int32_t id) {
     return true;
 }
 
+bool Session::is_guessed(int32_t id) const {
+    const PendingDrafts& p = impl_->pending;
+    return p.next < p.ids.size() && p.ids[p.next] == id;
+}
+
 void Session::Impl::drop_pending() {
     if (cache.ahead > 0) cache.truncate(cache.length);
     pending = {};
