@@ -60,6 +60,10 @@ for preset in gpu-small gpu-large; do
         "$vitrine" bench -m "$models/$preset" --device cuda --numerics reference --prefill 4096 --context 262144
     fi
 done
+for preset in gpu-small gpu-large; do
+    title "training: $preset, BF16 products, AdamW"
+    "$vitrine" bench --train --preset $preset --steps 10 --device cuda
+done
 if [ -n "$peer" ]; then
     title "the Hugging Face implementation on the same machine"
     python3 "$peer"
