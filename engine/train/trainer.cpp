@@ -118,13 +118,14 @@ bool Trainer::is_noise(int64_t step) const {
 }
 // Beside a GPU's work the host makes the batches of the next steps: they are functions of (seed, step) alone.
 TrainBatch Trainer::batch_of(int64_t step) {
-    const auto make = [this](int64_t s) { return (is_noise(s) ? noise_ : data_)->batch(s); };
-    if (!place_.gpu()) return make(step);
+    const auto source = [this](int64_t s) { return (is_noise(s) ? noise_ : data_).get(); };
+    if (!place_.gpu()) return source(step)->batch(step);
     const int64_t n_ahead = 3;  // sources make one on several threads
     std::erase_if(coming_, [&](const auto& b) { return b.first < step || b.first > step + n_ahead; });
     for (int64_t s = step; s <= std::min(step + n_ahead, config_.steps - 1); ++s)
-        if (!coming_.contains(s)) coming_[s] = std::async(std::launch::async, make, s);
-    if (!coming_.contains(step)) return make(step);
+        if (!coming_.contains(s))
+            coming_[s] = std::async(std::launch::async, [from = source(s), s] { return from->batch(s); });
+    if (!coming_.contains(step)) return source(step)->batch(step);
     TrainBatch batch = coming_[step].get();
     coming_.erase(step);
     return batch;
