@@ -26,6 +26,18 @@ struct Gallery {
     }
 };
 
+void make_lost_gpu_picture(Gallery& g) {
+    Snapshot& s = g.shell->snapshot();
+    const std::shared_ptr<const ModelInfo> before = s.model;
+    auto lost = std::make_shared<ModelInfo>(*before);
+    lost->is_gpu_lost = true, lost->device = "cuda:0 (NVIDIA H200), lost";
+    s.apply(ModelLoaded{lost});
+    s.apply(Notice{Notice::Level::error, "The GPU was lost: GPU 0, running a step: unspecified launch failure"});
+    g.shot("gpu-lost");
+    s.model = before;
+    s.notices.clear();
+}
+
 void make_lab_pictures(Gallery& g) {
     Workspace& w = g.shell->workspace();
     Driver driver(g.shell->input(), [&] { return g.shell->frame(); });
@@ -60,6 +72,7 @@ void make_pictures(Gallery& g) {
         w.show_panel(p->name());
         g.shot(p->name());
     }
+    make_lost_gpu_picture(g);
     make_lab_pictures(g);
     w.show_panel("Overview");
     driver.frames(3);

@@ -372,6 +372,20 @@ TEST_F(Window, a_deletion_that_is_held_back_is_sent_when_the_window_closes) {
     EXPECT_EQ(sink_.last<DeleteConversation>()->id, id);
 }
 
+TEST_F(Window, a_lost_gpu_leaves_the_choice_of_the_cpu_and_nothing_else) {
+    show(fake::snapshot(fake::typical()));
+    auto lost = std::make_shared<ModelInfo>(*desk().s.model);
+    lost->is_gpu_lost = true;
+    desk().s.apply(ModelLoaded{lost});
+    desk().s.apply(Notice{Notice::Level::error, "The GPU was lost: GPU 0, running a step: unspecified launch failure"});
+    driver_->frames(2);
+    EXPECT_FALSE(desk().can_send());
+    EXPECT_NE(ui::find_widget("lost/text")->text.find("unspecified launch failure"), std::string::npos);
+    click("Go on on the CPU");
+    ASSERT_TRUE(sink_.last<SetDevice>());
+    EXPECT_EQ(sink_.last<SetDevice>()->gpu, kCpu);
+}
+
 TEST_F(Window, what_was_done_to_a_conversation_can_be_undone) {
     show(fake::snapshot(fake::typical()));
     const Turn answer = *desk().last_turn("assistant");
