@@ -381,7 +381,7 @@ TEST_F(Window, a_lost_gpu_leaves_the_choice_of_the_cpu_and_nothing_else) {
     driver_->frames(2);
     EXPECT_FALSE(desk().can_send());
     EXPECT_NE(ui::find_widget("lost/text")->text.find("unspecified launch failure"), std::string::npos);
-    click("Go on on the CPU");
+    click("Continue on the CPU");
     ASSERT_TRUE(sink_.last<SetDevice>());
     EXPECT_EQ(sink_.last<SetDevice>()->gpu, kCpu);
 }

@@ -395,14 +395,14 @@ void Workspace::draw_gpu_lost() {
         ui::Color c(theme().error);
         ImGui::TextUnformatted("GPU lost");
     }
-    std::string text = "What was written is saved, the answer as far as it came. The model can go on on the CPU.";
+    std::string text = "What was written is saved, the answer as far as it came. The model can continue on the CPU.";
     for (auto n = desk_.s.notices.rbegin(); n != desk_.s.notices.rend(); ++n)
         if (n->notice.level == Notice::Level::error) {
             text = n->notice.text.substr(0, 400) + "\n" + text;
             break;
         }
     ui::text_wrapped(text, "lost/text");
-    if (ui::primary_button("Go on on the CPU")) desk_.post(SetDevice{kCpu});
+    if (ui::primary_button("Continue on the CPU")) desk_.post(SetDevice{kCpu});
     end_toast();
 }
 
