@@ -11,10 +11,6 @@
 namespace vitrine::curriculum {
 namespace {
 
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
-
 uint64_t hash(std::string_view kind, int64_t a, int64_t b) {
     return mix64(fnv1a64(kind) ^ mix64(static_cast<uint64_t>(a)) ^
                  mix64(static_cast<uint64_t>(b) + (uint64_t{1} << 62)));

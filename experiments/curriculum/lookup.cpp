@@ -12,20 +12,6 @@
 namespace vitrine::curriculum {
 namespace {
 
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
-
-Item finish(std::string prompt, std::string reply, const Working& working, const std::string& problem) {
-    Item i;
-    i.prompt = std::move(prompt);
-    i.reply = std::move(reply);
-    i.high = working.high(), i.max = working.max();
-    i.accepts = exactly(i.reply);
-    i.problem = fnv1a64(problem);
-    return i;
-}
-
 // ---- pairs: "Mira: 447; Tom: 120; ... Mira?" Levels 1 to 6: 4 to 128 pairs.
 Item make_pairs(Wish& w) {
     static const Wordings questions = {

@@ -7,6 +7,8 @@
 
 namespace vitrine::curriculum {
 
+inline std::string text(int64_t n) { return std::to_string(n); }
+
 // A number with exactly so many digits (one digit: 0 to 9).
 int64_t drawn_number(Draws& draw, int n_digits);
 

@@ -11,10 +11,6 @@
 namespace vitrine::curriculum {
 namespace {
 
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
-
 // A thing that can be noted of a person.
 struct Kind {
     Wordings say, ask_for;

@@ -7,14 +7,12 @@
 
 #include "experiments/curriculum/countdown.h"
 #include "experiments/curriculum/domains.h"
+#include "experiments/curriculum/numbers.h"
 #include "experiments/curriculum/working.h"
 
 namespace vitrine::curriculum {
 namespace {
 
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
 std::string listed(const std::vector<int64_t>& x) {
     std::vector<std::string> s;
     for (int64_t n : x) s.push_back(text(n));
@@ -48,17 +46,6 @@ bool read_numbers(std::string_view s, std::vector<int64_t>& x) {
         }
     }
     return !x.empty() && !wants_digit;
-}
-
-Item finish(std::string prompt, std::string reply, const Working& working, const std::string& problem,
-            std::function<bool(std::string_view)> accepts) {
-    Item i;
-    i.prompt = std::move(prompt);
-    i.reply = std::move(reply);
-    i.high = working.high(), i.max = working.max();
-    i.accepts = std::move(accepts);
-    i.problem = fnv1a64(problem);
-    return i;
 }
 
 // Dead ends before the solution: `n_high` of them are shown in Think High, all in Think Max.

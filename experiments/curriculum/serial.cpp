@@ -2,27 +2,14 @@
 #include <array>
 
 #include "experiments/curriculum/domains.h"
+#include "experiments/curriculum/numbers.h"
 #include "experiments/curriculum/working.h"
 
 namespace vitrine::curriculum {
 namespace {
 
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
 int other_below(Draws& draw, int n, int value) {
     return (value + 1 + static_cast<int>(draw.below(static_cast<uint64_t>(n - 1)))) % n;
-}
-
-Item finish(Wish& w, std::string prompt, std::string reply, const Working& working, const std::string& problem) {
-    Item i;
-    i.prompt = std::move(prompt);
-    i.reply = std::move(reply);
-    i.high = working.high(), i.max = working.max();
-    i.accepts = exactly(i.reply);
-    i.problem = fnv1a64(problem);
-    (void)w;
-    return i;
 }
 
 // ---- arithmetic modulo a small prime: "+5=12 *3=13 -8=5"
@@ -57,7 +44,7 @@ Item make_chain(Wish& w) {
     const std::string steps = joined(ops, w.is_chinese() ? "、" : ", ");
     working.check((w.is_chinese() ? "步数 " : "steps ") + text(w.level) + (w.is_chinese() ? "，" : ", ") + text(value) +
                   "<" + text(p));
-    return finish(w, ask(w, questions, {text(start), steps, text(p)}), text(value), working,
+    return finish(ask(w, questions, {text(start), steps, text(p)}), text(value), working,
                   "chain " + text(p) + " " + text(start) + joined(ops, " "));
 }
 
@@ -91,7 +78,7 @@ Item make_cups(Wish& w) {
         working.max_step(head + row, head + wrong);
     }
     working.check(w.is_chinese() ? "1到5各一个" : "1 to 5 once each");
-    return finish(w, ask(w, questions, {joined(swaps, w.is_chinese() ? "、" : ", ")}), row, working,
+    return finish(ask(w, questions, {joined(swaps, w.is_chinese() ? "、" : ", ")}), row, working,
                   "cups" + joined(keys, " "));
 }
 
@@ -123,7 +110,7 @@ Item make_squaring(Wish& w) {
     }
     working.check((w.is_chinese() ? "次数 " : "rounds ") + text(w.level));
     const std::string problem = "squaring " + text(p) + " " + text(start) + " " + text(c) + " " + text(w.level);
-    return finish(w, ask(w, questions, {text(start), text(c), text(p), text(w.level)}), text(x), working, problem);
+    return finish(ask(w, questions, {text(start), text(c), text(p), text(w.level)}), text(x), working, problem);
 }
 
 // ---- a circuit: "a=1 b=0; p = a and b; q = not p"
@@ -163,7 +150,7 @@ Item make_circuit(Wish& w) {
     }
     const std::string last = name(values.size() - 1), all = joined(lines, w.is_chinese() ? "；" : "; ");
     working.check((w.is_chinese() ? "最后一个门是 " : "the last gate is ") + last);
-    return finish(w, ask(w, questions, {all, last}), text(values.back()), working, "circuit" + joined(lines, " "));
+    return finish(ask(w, questions, {all, last}), text(values.back()), working, "circuit" + joined(lines, " "));
 }
 
 // ---- an automaton: a table of transitions and a word
@@ -201,7 +188,7 @@ Item make_automaton(Wish& w) {
     }
     working.check((w.is_chinese() ? "字母 " : "letters ") + text(w.level));
     const std::string prompt = ask(w, questions, {text(n_states), joined(rules, " "), joined(word, " ")});
-    return finish(w, prompt, text(state + 1), working, "automaton" + joined(rules, " ") + joined(word, " "));
+    return finish(prompt, text(state + 1), working, "automaton" + joined(rules, " ") + joined(word, " "));
 }
 
 }  // namespace

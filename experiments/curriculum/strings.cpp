@@ -3,24 +3,11 @@
 
 #include "experiments/curriculum/domains.h"
 #include "experiments/curriculum/names.h"
+#include "experiments/curriculum/numbers.h"
 #include "experiments/curriculum/working.h"
 
 namespace vitrine::curriculum {
 namespace {
-
-std::string text(int64_t n) {
-    return std::to_string(n);
-}
-
-Item finish(std::string prompt, std::string reply, const Working& working, const std::string& problem) {
-    Item i;
-    i.prompt = std::move(prompt);
-    i.reply = std::move(reply);
-    i.high = working.high(), i.max = working.max();
-    i.accepts = exactly(i.reply);
-    i.problem = fnv1a64(problem);
-    return i;
-}
 
 std::string drawn_letters(Draws& draw, int n, int n_kinds = 26) {
     std::string s;

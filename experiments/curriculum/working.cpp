@@ -64,4 +64,15 @@ std::string Working::max() const {
     return s;
 }
 
+Item finish(std::string prompt, std::string reply, const Working& working, const std::string& problem,
+            std::function<bool(std::string_view)> accepts) {
+    Item i;
+    i.prompt = std::move(prompt);
+    i.reply = std::move(reply);
+    i.high = working.high(), i.max = working.max();
+    i.accepts = accepts ? std::move(accepts) : exactly(i.reply);
+    i.problem = fnv1a64(problem);
+    return i;
+}
+
 }  // namespace vitrine::curriculum

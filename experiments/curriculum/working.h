@@ -1,7 +1,9 @@
 // How an item is thought through, written once and rendered twice: short for Think High, with plan, verification and
 // steps that go wrong on purpose for Think Max.
 #pragma once
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "experiments/curriculum/wording.h"
@@ -36,5 +38,9 @@ class Working {
     std::vector<Step> steps_;
     bool begins_line_ = false;
 };
+
+// The item that a skill has made. `problem`: the same for every wording of it; `accepts`: exactly the reply when none is given.
+Item finish(std::string prompt, std::string reply, const Working& working, const std::string& problem,
+            std::function<bool(std::string_view)> accepts = nullptr);
 
 }  // namespace vitrine::curriculum
