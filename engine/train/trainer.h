@@ -121,6 +121,7 @@ class Trainer {
     std::vector<State::Array> weight_arrays();
     std::vector<Tensor> weight_tensors();
     Json counters() const;
+    void check_data(const Json& rest, const std::string& file) const;
     void restore_counters(const Json& j, const std::string& file);
     void check_fit() const;
     void check_gpu_fit() const;

@@ -78,6 +78,7 @@ Trainer::State Trainer::state() {
     }
     s.rest = counters();
     s.rest.set("config", to_json(config_));
+    s.rest.set("data", data_->fingerprint());
     Json kept = Json::array();
     for (size_t i = 0; i < snapshots_.size(); ++i) {
         kept.push(snapshots_[i].counters);
@@ -104,7 +105,19 @@ Trainer::State Trainer::state() {
     return s;
 }
 
+// The same names of data, other content: a tokenizer that was exchanged would make every token mean something else.
+void Trainer::check_data(const Json& rest, const std::string& file) const {
+    const Json *was = rest.find("data"), *config = rest.find("config");
+    if (!was || !config || was->as_string() == data_->fingerprint()) return;  // older checkpoints have none
+    const TrainConfig then = train_config_from_json(*config, file);
+    if (then.data != config_.data || then.tokens != config_.tokens || then.tokenizer != config_.tokenizer) return;  // asked for
+    throw_if_any({{file, "data", data_->fingerprint(),
+                   "expected " + was->as_string() + ": the tokenizer or token file of data=" + config_.data +
+                       " is not the one that this run was trained with", ""}});
+}
+
 void Trainer::restore(const std::map<std::string, State::Array>& arrays, const Json& rest, const std::string& file) {
+    check_data(rest, file);
     std::vector<Issue> issues;
     auto copy = [&](const std::string& name, const State::Array& to, void* data, auto&& write) {
         const auto at = arrays.find(name);

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/base/reader.h"
 #include "engine/train/data/data.h"
 #include "experiments/curriculum/mixture.h"
 
@@ -44,7 +45,10 @@ class CurriculumSource : public DataSource {
           tokenizer_(tokenizer),
           pool_(Mixture(mixture_from(c.mix, c.modes), model, tokenizer, text::load_chat_format(c.tokenizer))) {
         for (const DomainInfo& d : domains_table()) names_.emplace_back(d.name);
+        constexpr uint64_t kMaxText = 64 << 20;
+        for (const char* name : {"tokenizer.json", "chat.json"}) texts_ += read_file(c.tokenizer + "/" + name, kMaxText);
     }
+    std::string fingerprint() const override { return fingerprint_of(texts_); }
     TrainBatch batch(int64_t step) const override { return make(Split::train, step); }
     TrainBatch held_out(int64_t index) const override { return make(Split::test, index); }
     int vocab_size() const override { return tokenizer_->n_ids(); }
@@ -120,6 +124,7 @@ class CurriculumSource : public DataSource {
     std::shared_ptr<const text::Tokenizer> tokenizer_;
     mutable MixturePool pool_;
     std::vector<std::string> names_;
+    std::string texts_;  // of the tokenizer and the encoding
 };
 
 std::unique_ptr<DataSource> make(const TrainConfig& c, const ModelConfig& model) {

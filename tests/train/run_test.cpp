@@ -243,6 +243,30 @@ TEST(Run, checkpoints_are_models_and_old_ones_go) {
     EXPECT_THROW(read_checkpoint(checkpoint_folder(folder.file("run"), 35), 1), Error) << "a file of another size";
 }
 
+TEST(Run, data_that_changed_since_are_refused) {
+    const test::TempFolder folder;
+    const auto write = [&](const char* ids) { std::ofstream(folder.file("ids.json")) << ids; };
+    write("[1, 2, 3, 4, 5, 6, 7, 8]");
+    TrainConfig c = test::small_training();
+    c.data = "tokens", c.tokens = folder.file("ids.json"), c.steps = 20;
+    auto run = start(folder.file("run"), c);
+    while (run->trainer().next_step() < 10) run->step();
+    run->checkpoint();
+    run.reset();
+    EXPECT_NO_THROW(TrainingRun::resume(folder.file("run"), {}));
+    write("[1, 2, 3, 4, 5, 6, 7, 9]");
+    try {
+        TrainingRun::resume(folder.file("run"), {});
+        FAIL() << "expected an error";
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("not the one that this run was trained with"), std::string::npos) << e.what();
+    }
+    write("[1, 2, 3, 4, 5, 6, 7, 8]");
+    std::ofstream(folder.file("other.json")) << "[8, 7, 6, 5]";  // asked for by name: a change like any other
+    EXPECT_NO_THROW(TrainingRun::rewind(folder.file("run"), 10, folder.file("other"),
+                                        {"tokens=" + folder.file("other.json")}, {}, {}));
+}
+
 TEST(Run, a_rewound_run_leaves_its_parent_at_a_checkpoint) {
     test::TempFolder folder;
     const TrainConfig c = test::small_training();

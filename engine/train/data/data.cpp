@@ -2,6 +2,7 @@
 #include "engine/train/data/data.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "engine/base/reader.h"
 #include "engine/base/rng.h"
@@ -20,6 +21,12 @@ std::vector<int32_t> TrainBatch::next_tokens() const {
     for (const Sample& s : samples)
         for (int64_t t = s.begin; t + 1 < s.end; ++t) next[static_cast<size_t>(t)] = tokens[static_cast<size_t>(t + 1)];
     return next;
+}
+
+std::string fingerprint_of(std::string_view bytes) {
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(fnv1a64(bytes)));
+    return text;
 }
 
 std::string DataSource::text(std::span<const int32_t> ids) const {
@@ -52,6 +59,9 @@ class TokenFile : public DataSource {
     TrainBatch held_out(int64_t) const override { return batch_; }  // there is nothing else: the loss without its gradient
     int vocab_size() const override { return vocab_size_; }
     const std::vector<std::string>& domains() const override { return one_domain(); }
+    std::string fingerprint() const override {
+        return fingerprint_of({reinterpret_cast<const char*>(batch_.tokens.data()), batch_.tokens.size() * sizeof(int32_t)});
+    }
 
   private:
     TrainBatch batch_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/base/config/model_config.h"
@@ -26,6 +27,9 @@ struct TrainBatch {
     std::vector<int32_t> next_tokens() const;
 };
 
+// Sixteen hexadecimal digits of FNV-1a, 64 bits.
+std::string fingerprint_of(std::string_view bytes);
+
 // Immutable; any thread.
 class DataSource {
   public:
@@ -34,6 +38,9 @@ class DataSource {
     virtual TrainBatch held_out(int64_t index) const = 0;  // never a batch of any step
     virtual int vocab_size() const = 0;                    // ids are below it
     virtual const std::vector<std::string>& domains() const = 0;
+    // Of the files that batches depend on besides the configuration (a tokenizer, a list of tokens); "" without any. A run refuses
+    // to go on with others.
+    virtual std::string fingerprint() const { return ""; }
     virtual std::string text(std::span<const int32_t> ids) const;  // for people: numbers, or the task's own signs
 };
 
