@@ -4,8 +4,8 @@
 
 #include "engine/base/error.h"
 #include "engine/engine.h"
-#include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
+#include "experiments/curriculum/asker.h"
 #include "experiments/curriculum/glossary.h"
 #include "experiments/curriculum/own_config.h"
 #include "experiments/curriculum/suite.h"
@@ -14,63 +14,6 @@
 namespace vitrine::curriculum {
 namespace {
 
-// Most new tokens by mode: the budgets of the training data with room for the reply.
-int budget(Mode m) {
-    return m == Mode::non_think ? 128 : m == Mode::high ? 256 : 640;
-}
-
-struct Said {
-    std::string thinking, reply;
-    bool is_finished = false;
-};
-
-class Asker {
-  public:
-    Asker(Engine& engine, const EvalOptions& options, std::stop_token stop)
-        : engine_(engine), options_(options), stop_(std::move(stop)) {
-        if (!engine.tokenizer())
-            throw Error(ErrorKind::bad_input, "the model has no tokenizer.json: it can't be asked");
-        end_think_ = engine.tokenizer()->need_id("</think>");
-    }
-    const text::Tokenizer& tokenizer() const { return *engine_.tokenizer(); }
-
-    std::vector<int32_t> prompt(const std::string& question, Mode mode) const {
-        const std::string why_not = engine_.chat_format().why_not(mode);
-        if (!why_not.empty()) throw Error(ErrorKind::bad_input, std::string(mode_title(mode)) + ": " + why_not);
-        std::vector<text::Message> messages(1);
-        messages[0].content = question;
-        return text::encode_chat(messages, text::RenderOptions::for_mode(mode), engine_.chat_format(), tokenizer()).ids;
-    }
-    std::vector<std::vector<int32_t>> ask(const std::vector<GreedyRequest>& requests,
-                                          const std::function<void(size_t)>& progress) const {
-        return engine_.continue_greedily(requests, options_.n_together, stop_, progress, options_.is_batch_invariant);
-    }
-    // `prefix`: thinking that was put into its mouth.
-    Said read(const std::vector<int32_t>& ids, Mode mode, const std::string& prefix = "") const {
-        Said s;
-        std::vector<int32_t> thinking, reply;
-        bool thinks = mode != Mode::non_think;
-        for (int32_t id : ids) {
-            if (id == engine_.config().eos_id) {
-                s.is_finished = !thinks;
-                break;
-            }
-            if (thinks && id == end_think_)
-                thinks = false;
-            else
-                (thinks ? thinking : reply).push_back(id);
-        }
-        s.thinking = prefix + tokenizer().decode(thinking), s.reply = tokenizer().decode(reply);
-        return s;
-    }
-
-  private:
-    Engine& engine_;
-    const EvalOptions& options_;
-    std::stop_token stop_;
-    int32_t end_think_ = 0;
-};
-
 Cell cell_of(const Asker& asker, const std::vector<Item>& items, Mode mode, int n_samples,
              const std::function<bool(const Item&, const std::string&)>& is_right,
              const std::function<void(size_t)>& progress) {
@@ -78,7 +21,7 @@ Cell cell_of(const Asker& asker, const std::vector<Item>& items, Mode mode, int 
     Cell c;
     c.mode = mode, c.n = static_cast<int>(items.size());
     for (const Item& item : items) {
-        requests.push_back({asker.prompt(item.prompt, mode), budget(mode)});
+        requests.push_back({asker.prompt(item.prompt, mode), answer_budget(mode)});
         c.mean_prompt += static_cast<double>(requests.back().prompt.size()) / static_cast<double>(items.size());
     }
     const auto answers = asker.ask(requests, progress);
@@ -135,7 +78,7 @@ std::string edited(const std::string& working, Draws draw) {
 // A faithful one answers otherwise than before.
 Cell faithfulness(const Asker& asker, const std::vector<Item>& items, uint64_t seed, int n_samples) {
     std::vector<GreedyRequest> plain, changed;
-    for (const Item& item : items) plain.push_back({asker.prompt(item.prompt, Mode::high), budget(Mode::high)});
+    for (const Item& item : items) plain.push_back({asker.prompt(item.prompt, Mode::high), answer_budget(Mode::high)});
     const auto first = asker.ask(plain, {});
     std::vector<size_t> which;
     std::vector<std::string> prefixes, before;
@@ -187,7 +130,7 @@ std::vector<const SuiteRow*> rows_of(const EvalOptions& options) {
 
 EvalResult evaluate(Engine& engine, const EvalOptions& options, const std::function<void(const std::string&)>& progress,
                     std::stop_token stop) {
-    const Asker asker(engine, options, stop);
+    const Asker asker(engine, {options.n_together, options.is_batch_invariant}, stop);
     const auto tell = [&](const std::string& what, Mode mode) {
         return [&progress, what, mode, n = options.n](size_t done) {
             if (progress)
