@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/config/interventions.h"
 #include "engine/base/config/model_config.h"
 #include "engine/base/config/numerics.h"
 #include "engine/base/config/sampling.h"
@@ -64,6 +65,10 @@ class Engine {
     const text::ChatFormat& chat_format() const;
     Watch& watch();
     OpTimes& op_times();
+    // From the next forward pass of any session on, until it is called with none ({}); what sessions hold by then
+    // stays, so make new ones to compare. Error(bad_input) for what doesn't fit the model, and on a GPU.
+    void set_interventions(const Interventions& edits);
+    const Interventions& interventions() const;
     // can_draft: it keeps what the MTP module reads. Error(bad_input) when the model has none.
     std::unique_ptr<Session> new_session(bool can_draft = false);
     // Continues many prompts, `n_together` of them in each step of the model: for evaluation. Records nothing. The same ids as

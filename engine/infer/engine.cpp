@@ -11,6 +11,7 @@
 #include "engine/base/stop.h"
 #include "engine/model/config.h"
 #include "engine/model/generation_config.h"
+#include "engine/model/interventions.h"
 #include "engine/model/variants.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
@@ -116,9 +117,20 @@ void Engine::set_numerics(Numerics n) {
     impl_->numerics = impl_->info.numerics = n;
 }
 
+void Engine::set_interventions(const Interventions& edits) {
+    Impl& e = *impl_;
+    throw_if_any(validate(edits, e.config, e.info.folder));
+    if (!edits.layers.empty() && device() != kCpu)
+        throw Error(ErrorKind::bad_input, "interventions run on the CPU, and the model is on " + e.info.device);
+    e.edits = edits;
+}
+const Interventions& Engine::interventions() const { return impl_->edits; }
+
 void Engine::set_device(int gpu) {
     Impl& e = *impl_;
     if (gpu == device()) return;
+    if (gpu != kCpu && !e.edits.layers.empty())
+        throw Error(ErrorKind::bad_input, "interventions run on the CPU: end them before the model moves to a GPU");
     if (gpu == kCpu) {
         e.gpu = nullptr;
     } else if constexpr (kHasCuda) {

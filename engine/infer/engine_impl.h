@@ -19,6 +19,7 @@ struct Engine::Impl {
     ModelWeights weights;
     Numerics numerics = Numerics::exact;
     int64_t max_context = 0;
+    Interventions edits;              // none: no layers
     ModelInfo info;
     std::shared_ptr<const text::Tokenizer> tokenizer;
     text::ChatFormat chat_format;

@@ -60,7 +60,9 @@ void publish_logits(const Ctx& ctx, const Tensor& logits_TV) {
 
 }  // namespace
 
-Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass) {
+Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& given, LogitRows rows, Pass pass) {
+    Batch batch = given;
+    if (!engine.edits.layers.empty()) batch.edits = &engine.edits;
     if constexpr (kHasCuda)
         if (gpu) {
             const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass);

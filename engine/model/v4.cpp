@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "engine/model/interventions.h"
 #include "engine/model/residual/residual.h"
 #include "engine/ops/embed/embed.h"
 #include "engine/ops/hyper/hyper.h"
@@ -105,6 +107,11 @@ Tensor pick_rows(Ctx& ctx, const Tensor& x_TND, const Batch& batch, LogitRows ro
     return y;
 }
 
+const LayerIntervention* intervention_at(const Batch& batch, int l) {
+    const auto layer = static_cast<size_t>(l);
+    return batch.edits && layer < batch.edits->layers.size() ? &batch.edits->layers[layer] : nullptr;
+}
+
 }  // namespace
 
 BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
@@ -123,14 +130,18 @@ BatchAngles batch_angles(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
     return a;
 }
 
-Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
+Tensor block(Ctx& ctx, const ModelConfig& given, const BlockWeights& w, int l, const Tensor& x_TND, const Batch& batch,
              const BatchAngles& angles, const Tensor& out_TND) {
+    const LayerIntervention* edit = intervention_at(batch, l);
+    const std::optional<ModelConfig> edited = edit ? std::optional(edited_config(given, *edit)) : std::nullopt;
+    const ModelConfig& c = edited ? *edited : given;
     const LayerConfig layer = l < c.n_layers() ? c.layers[l] : LayerConfig{};  // beyond: the MTP module's
     const bool is_compressed = layer.ratio > 0;
     const Tensor forced_experts = batch.forced ? batch.forced->experts_TK[l] : Tensor{};
     const Tensor forced_entries = batch.forced ? batch.forced->entries_Tk[l] : Tensor{};
     const AttentionInput in{w.attn, c, l, batch.segments, is_compressed ? angles.compressed : angles.window,
-                            is_compressed ? angles.compressed_f : angles.window_f, forced_entries};
+                            is_compressed ? angles.compressed_f : angles.window_f, forced_entries,
+                            edit ? edit->entries : EntryChoice::as_trained, batch.edits ? batch.edits->seed : 0};
 
     if constexpr (kHasCuda)
         if (ctx.cuda && ctx.tape) cuda::forget_values(ctx);
@@ -149,6 +160,7 @@ Tensor block(Ctx& ctx, const ModelConfig& c, const BlockWeights& w, int l, const
     std::vector<int64_t> ends;
     for (const Segment& s : batch.segments) ends.push_back(s.end);
     const Routing routing = route(ctx, mlp.normed_TD, batch.tokens, w.ffn, c, layer.is_hash_routed, forced_experts, ends);
+    if (edit && !edit->removed_experts.empty()) remove_experts(routing, edit->removed_experts);
     const Tensor mlp_TD = moe(ctx, mlp.normed_TD, routing, w.ffn, c);
     if (ctx.wants(kMlpOut)) ctx.publish(kMlpOut, mlp_TD, 1, c.hidden_size);
     const Tensor next_TND = hyper_mix(ctx, mid_TND, mlp, mlp_TD, out_TND);

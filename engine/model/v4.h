@@ -2,6 +2,7 @@
 #pragma once
 #include <span>
 
+#include "engine/base/config/interventions.h"
 #include "engine/model/attention/attention.h"
 #include "engine/model/weights.h"
 
@@ -17,6 +18,7 @@ struct Batch {
     std::span<const int32_t> tokens;      // [T], each in [0, V)
     std::span<const Segment> segments;    // tile [0, T), each at most kMaxChunk long and, but for draft, from its cache's length on
     const Forced* forced = nullptr;
+    const Interventions* edits = nullptr;  // on the CPU, without a tape
 };
 
 // Positions and angles of a batch, made once for all layers.

@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/base/config/interventions.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/weights.h"
 #include "engine/ops/attend/attend.h"
@@ -28,6 +29,8 @@ struct AttentionInput {
     const RopeAngles& angles;                     // of this layer's kind, for the batch's positions
     const std::vector<double>& frequencies;       // the same, for entries
     const Tensor& forced_entries_Tk;              // i32 [T, k], -1 = none; empty: the indexer chooses
+    EntryChoice entries = EntryChoice::as_trained;
+    uint64_t seed = 0;                            // of random entries
 };
 
 using AttentionFn = Tensor (*)(Ctx&, const Tensor& x_TD, const AttentionInput&);

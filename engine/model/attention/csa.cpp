@@ -2,6 +2,7 @@
 #include <unordered_map>
 
 #include "engine/model/attention/attention.h"
+#include "engine/model/interventions.h"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/index/index.h"
 #include "engine/ops/index/index_tape.h"
@@ -31,6 +32,51 @@ std::vector<int32_t> columns(const std::vector<int32_t>& chosen, const std::vect
     std::vector<int32_t> c(chosen.size());
     for (size_t i = 0; i < chosen.size(); ++i) c[i] = place[chosen[i]];
     return c;
+}
+
+// Keeps the attention mass of each token's entries.
+class EntryMass : public ProbeSink {
+  public:
+    explicit EntryMass(int64_t n_tokens) : by_token(static_cast<size_t>(n_tokens)) {}
+    void put(int token, Probe, int, const float* mass, int, int n) override {
+        by_token[static_cast<size_t>(token)].assign(mass, mass + n);
+    }
+    void put(int, Probe, int, const int32_t*, int, int) override {}
+    std::vector<std::vector<float>> by_token;
+};
+
+// An intervention's choice in place of the indexer's.
+Selection replaced_choice(Ctx& ctx, const Queries& q, const Segment& s, const AttentionInput& in) {
+    const int64_t n_tokens = s.end - s.begin, k = in.c.index_topk;
+    const auto visible = [&](int64_t t) { return (s.position + t + 1) / 4; };
+    Selection selection;
+    selection.chosen.resize(static_cast<size_t>(n_tokens));
+    EntryMass mass(n_tokens);
+    if (in.entries == EntryChoice::attention && visible(n_tokens - 1) > 0) {
+        std::vector<KeyList> keys = window_keys(s, in);
+        for (int64_t t = 0; t < n_tokens; ++t)
+            for (int64_t i = 0; i < visible(t); ++i) keys[t].rows.push_back(s.cache->layers[in.layer].entries.row(i));
+        Watch watched;
+        watched.set(probe_bit(kEntryMass));
+        Ctx aside = ctx;
+        aside.watch = &watched, aside.probes = &mass;
+        const Arena::Scope scratch(ctx.arena);
+        Tensor sinks = ctx.arena.make(DType::f32, {in.c.n_heads});
+        in.w.sink.widen_row(0, sinks.f32());
+        attend(aside, segment_rows(q.q_THC, s), keys, s.cache->entry_format, sinks, 0);
+    }
+    for (int64_t t = 0; t < n_tokens; ++t) {
+        std::vector<int32_t>& chosen = selection.chosen[t];
+        const int64_t n = visible(t), k_here = std::min(k, n);
+        if (in.entries == EntryChoice::random) {
+            chosen = random_entries(n, k, in.seed, in.layer, s.position + t);
+        } else if (in.entries == EntryChoice::recent) {
+            for (int64_t i = n - k_here; i < n; ++i) chosen.push_back(static_cast<int32_t>(i));
+        } else if (in.entries == EntryChoice::attention && n > 0) {
+            choose_top(mass.by_token[t].data(), n, k_here, chosen, nullptr, nullptr);
+        }
+    }
+    return selection;
 }
 
 // I [T, S] of whole sequences; inputs are detached, so that nothing but the indexer learns from it.
@@ -97,9 +143,11 @@ Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         append_index_keys(ctx, x_TD, s, in);
         const LayerCache& cache = s.cache->layers[in.layer];
         const Selection selection =
-            select_entries(ctx, segment_rows(q.qr_TQ, s), segment_rows(x_TD, s), s.position, s.begin, in.w.indexer, in.c,
-                           segment_angles(in.angles, s), cache.index_keys, s.cache->index_format,
-                           in.forced_entries_Tk.empty() ? Tensor{} : segment_rows(in.forced_entries_Tk, s));
+            in.entries != EntryChoice::as_trained
+                ? replaced_choice(ctx, q, s, in)
+                : select_entries(ctx, segment_rows(q.qr_TQ, s), segment_rows(x_TD, s), s.position, s.begin, in.w.indexer, in.c,
+                                 segment_angles(in.angles, s), cache.index_keys, s.cache->index_format,
+                                 in.forced_entries_Tk.empty() ? Tensor{} : segment_rows(in.forced_entries_Tk, s));
         keys.push_back(window_keys(s, in));
         for (size_t t = 0; t < selection.chosen.size(); ++t) {
             KeyList& list = keys.back()[t];

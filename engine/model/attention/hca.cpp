@@ -17,13 +17,14 @@ Tensor hca_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
             return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, ratio, {}, {}, &in.angles), in);
         }
     std::vector<std::vector<KeyList>> keys;
+    const auto n_read = [&](int64_t position) { return in.entries == EntryChoice::none ? 0 : (position + 1) / ratio; };
     for (const Segment& s : in.segments) {
         append_entries(ctx, x_TD, s, in);
         const EntryStore& entries = s.cache->layers[in.layer].entries;
         keys.push_back(window_keys(s, in));
         // An entry is visible to the very token that completes its block.
         for (int64_t t = 0; t < s.end - s.begin; ++t)
-            for (int64_t i = 0; i < (s.position + t + 1) / ratio; ++i) keys.back()[t].rows.push_back(entries.row(i));
+            for (int64_t i = 0; i < n_read(s.position + t); ++i) keys.back()[t].rows.push_back(entries.row(i));
     }
     return output_path(ctx, attend_segments(ctx, q.q_THC, in, keys), in);
 }

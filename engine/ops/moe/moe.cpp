@@ -106,11 +106,12 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
             for (int j = 0; j < routed + has_shared; ++j) rows[j] = y_SD.row<float>(mine[j]);
             if (wants_norms) {
                 float* norms = norms_T2.row<float>(t);
-                cpu::kernels().weighted_sum(rows.data(), ones.data(), routed, d, false, y);
-                norms[0] = std::sqrt(cpu::kernels().dot(y, y, d));
+                if (routed > 0) cpu::kernels().weighted_sum(rows.data(), ones.data(), routed, d, false, y);
+                norms[0] = routed > 0 ? std::sqrt(cpu::kernels().dot(y, y, d)) : 0;
                 norms[1] = has_shared ? std::sqrt(cpu::kernels().dot(rows[routed], rows[routed], d)) : 0;
             }
-            cpu::kernels().weighted_sum(rows.data(), ones.data(), routed + has_shared, d, is_reference, y);
+            if (routed + has_shared == 0) std::fill_n(y, d, 0.0f);  // an intervention took them all
+            else cpu::kernels().weighted_sum(rows.data(), ones.data(), routed + has_shared, d, is_reference, y);
         }
     });
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);
