@@ -90,7 +90,7 @@ ModelConfig nano() {
     experts(c, 24, 4, 128, 2048);
     c.sliding_window = 64;
     for (LayerConfig& l : c.layers)
-        if (l.kind() == LayerKind::hca) l.ratio = 32;
+        if (l.kind() == LayerKind::hca) l.ratio = 16;
     c.has_yarn = false, c.yarn = {};
     c.max_position = 16384;
     c.n_mtp_layers = 1;
@@ -103,8 +103,6 @@ ModelConfig nano10() {
     indexer(c, 4, 32, 24);
     experts(c, 16, 4, 96, 2048);
     c.sliding_window = 48;
-    for (LayerConfig& l : c.layers)
-        if (l.kind() == LayerKind::hca) l.ratio = 16;
     return c;
 }
 

@@ -103,6 +103,18 @@ Working column_working(Wish& w, int64_t a, int64_t b, bool is_sum, const std::st
     return working;
 }
 
+// The working of Think High with one digit exchanged, and what follows from it; `first` begins both.
+Item::Slip slip_of(Wish& w, int64_t a, int64_t b, bool is_sum, const std::string& first, const std::string& sign) {
+    Working working(w);
+    if (!first.empty()) working.max_step(first);
+    const int n = n_digits(std::max(a, b)), place = w.draw.between(0, n - 1);
+    const int64_t result = columns(w, working, a, b, is_sum, place, 1 + static_cast<int>(w.draw.below(9)));
+    Item::Slip slip{working.max(), (result ? sign : "") + text(result), 0};
+    for (int i = 0; i <= place; ++i) slip.end = slip.high.find('=', slip.end) + 1;
+    ++slip.end;
+    return slip;
+}
+
 void draw_operands(Wish& w, int64_t& a, int64_t& b) {
     a = drawn_number(w.draw, w.level);
     b = drawn_number(w.draw, w.draw.chance(0.75) ? w.level : w.draw.between(1, w.level));
@@ -113,7 +125,9 @@ Item make_add(Wish& w) {
     int64_t a, b;
     draw_operands(w, a, b);
     const Working working = column_working(w, a, b, true);
-    return item(w, arithmetic_words().add, "add", a, b, text(a + b), working);
+    Item i = item(w, arithmetic_words().add, "add", a, b, text(a + b), working);
+    i.slip = slip_of(w, a, b, true, "", "");
+    return i;
 }
 
 Item make_subtract(Wish& w) {
@@ -122,7 +136,9 @@ Item make_subtract(Wish& w) {
     if (a < b && w.draw.chance(0.7)) std::swap(a, b);
     const std::string turned = a >= b ? "" : w.is_chinese() ? "负数：" : "negative:";
     const Working working = column_working(w, std::max(a, b), std::min(a, b), false, turned);
-    return item(w, arithmetic_words().subtract, "subtract", a, b, text(a - b), working);
+    Item i = item(w, arithmetic_words().subtract, "subtract", a, b, text(a - b), working);
+    i.slip = slip_of(w, std::max(a, b), std::min(a, b), false, turned, a < b ? "-" : "");
+    return i;
 }
 
 struct Shape {

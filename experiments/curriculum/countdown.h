@@ -14,8 +14,11 @@ struct CountdownTry {
     std::string expression;
     int64_t value = 0;
 };
-// Random pairs combined by random signs until one number is left. Differences are never negative, quotients exact.
-CountdownTry drawn_try(Draws& draw, const std::vector<int64_t>& numbers);
+// What random pairs and signs make of all numbers. Differences are never negative, quotients exact.
+int64_t drawn_target(Draws& draw, const std::vector<int64_t>& numbers);
+// For each first step (pairs in the order of the list, then + - * /) what comes nearest to the target from there, up to
+// the first try that reaches it.
+std::vector<CountdownTry> search(const std::vector<int64_t>& numbers, int64_t target);
 
 // Value of an expression of whole numbers, + - * / and brackets; exact quotients only. False when it is none. `used`
 // gets the numbers in it.

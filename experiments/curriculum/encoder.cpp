@@ -86,7 +86,9 @@ EncodedConversation ConversationEncoder::encode(const std::vector<Turn>& turns, 
         e.ids.push_back(thinks ? control_.think : control_.end_think);
         learn_rest(false);
         if (thinks) {
-            words_.append(turns[i].thinking, e.ids);
+            words_.append(turns[i].thinking.substr(0, turns[i].n_given), e.ids);
+            learn_rest(false);
+            words_.append(turns[i].thinking.substr(turns[i].n_given), e.ids);
             e.ids.push_back(control_.end_think);
         }
         words_.append(turns[i].reply, e.ids);

@@ -38,6 +38,7 @@ struct ControlIds {
 
 struct Turn {
     std::string_view prompt, thinking, reply;
+    size_t n_given = 0;  // bytes of the thinking, up to a digit, that were put into the assistant's mouth: not learnt
 };
 
 // A conversation as v4-spec 8.3 renders it: BOS, the mode's prefix, turns. Only the last turn of a thinking mode holds

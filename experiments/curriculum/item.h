@@ -20,6 +20,12 @@ struct Item {
     std::string prompt;
     std::string reply;      // what follows </think>, the same in every mode
     std::string high, max;  // inside <think>: shortest sufficient steps; plan, steps, verification
+    // Sums and differences: Think High with a digit that was exchanged, and the reply that follows from it. What comes
+    // after its first `end` bytes is learnt, the digit is not: so the model goes by what is written. Empty elsewhere.
+    struct Slip {
+        std::string high, reply;
+        size_t end = 0;
+    } slip;
     std::function<bool(std::string_view)>
         accepts;           // the checker; where several answers are right, it takes all of them
     uint64_t problem = 0;  // hash of the problem, whatever its wording: decides the split

@@ -202,8 +202,8 @@ const std::vector<Skill>& lookup_skills() {
         {"hops", 24, 1, 6, make_hops},
         {"family", 16, 2, 3, make_family},
         {"tally", 12, 4, 16, make_tally},
-        {"recall", 5, 100, 500, make_recall},
-        {"frequency", 2, 100, 500, make_frequency},
+        {"recall", 4, 100, 500, make_recall},
+        {"frequency", 6, 30, 500, make_frequency},
     };
     return all;
 }

@@ -95,6 +95,10 @@ Selection Mixture::selection(int domain) const {
 void Mixture::encode(Sample& s) {
     std::vector<Turn> turns;
     for (const Item& item : s.items) turns.push_back({item.prompt, item.thinking(s.mode), item.reply});
+    if (s.has_slip) {
+        const Item::Slip& slip = s.items.back().slip;
+        turns.back() = {s.items.back().prompt, slip.high, slip.reply, slip.end};
+    }
     s.tokens = encoder_.encode(turns, s.mode);
 }
 
@@ -106,6 +110,7 @@ Sample Mixture::sample(uint64_t seed, Split split, uint64_t index) {
     for (int i = 0; i < n_turns; ++i)
         s.items.push_back(
             make_item(mix64(seed), split, selection(draw_domain(draw)), index * 4 + static_cast<uint64_t>(i)));
+    s.has_slip = s.mode == Mode::high && !s.items.back().slip.high.empty() && draw.chance(config_.unseen_slip_share);
     encode(s);
     return s;
 }
@@ -120,7 +125,7 @@ Sample Mixture::long_sample(uint64_t seed, Split split, uint64_t index, int n_to
     const int lookup = domain_index("lookup");
     if (draw.chance(0.6)) {
         Selection what = selection(lookup);
-        what.skill = &find_skill(draw.chance(0.75) ? "recall" : "frequency"), what.level = distance;
+        what.skill = &find_skill(draw.chance(0.5) ? "recall" : "frequency"), what.level = distance;
         s.items.push_back(make_item(mix64(seed), split, what, index));
         encode(s);
         return s;

@@ -13,7 +13,8 @@ struct MixtureConfig {
     std::vector<double> shares;                // of the tokens, by domain
     std::vector<double> modes = {35, 40, 25};  // of the samples: Non-think, Think High, Think Max
     double several_share = 0.15;               // of the samples: conversations of two to four turns
-    double slip_rate = 0.4;
+    double slip_rate = 0.4;                    // of the Max workings: a step goes wrong and is done again
+    double unseen_slip_share = 0.2;            // of the sums in Think High: go on from a wrong digit (Item::slip)
 };
 // "arithmetic=30,chat=70" over the table's shares (0 leaves a domain out); "35,40,25". Error(bad_input) naming the key.
 MixtureConfig mixture_from(const std::string& mix, const std::string& modes);
@@ -21,6 +22,7 @@ MixtureConfig mixture_from(const std::string& mix, const std::string& modes);
 struct Sample {
     std::vector<Item> items;  // turns in order
     Mode mode = Mode::non_think;
+    bool has_slip = false;  // the last turn is its item's Item::slip
     EncodedConversation tokens;
     int domain() const { return items.back().domain; }
 };

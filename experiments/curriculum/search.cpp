@@ -48,8 +48,8 @@ bool read_numbers(std::string_view s, std::vector<int64_t>& x) {
     return !x.empty() && !wants_digit;
 }
 
-// Dead ends before the solution: `n_high` of them are shown in Think High, all in Think Max.
-constexpr int kHighTries = 2;
+// Think High shows few of the dead ends before the solution, Think Max all.
+constexpr size_t kHighTries = 2;
 
 // ---- countdown; level = how many numbers
 Item make_countdown(Wish& w) {
@@ -60,25 +60,21 @@ Item make_countdown(Wish& w) {
         {"用{a}得到{b}。", "用{a}算出{b}，每个数用一次。", "用{a}凑{b}。", "数字{a}，目标{b}。", "倒计时：{a} -> {b}",
          "怎样用{a}得到{b}？", "用加减乘除把{a}变成{b}。", "用数字{a}写出{b}。"}};
     std::vector<int64_t> numbers(static_cast<size_t>(w.level));
-    CountdownTry solution;
+    int64_t target = 0;
     do {  // new numbers each time: of some, nothing in the range can be made
         for (int64_t& n : numbers) n = w.draw.between(1, 12);
-        solution = drawn_try(w.draw, numbers);
-    } while (solution.value < 5 || solution.value > 150);
-    const int64_t target = solution.value;
+        target = drawn_target(w.draw, numbers);
+    } while (target < 5 || target > 150);
+    const std::vector<CountdownTry> tries = search(numbers, target);
+    const CountdownTry& solution = tries.back();
+    const std::string asked = listed(numbers);
     Working working(w);
-    working.plan("try ways to combine; drop what misses the target.", "尝试各种组合，不对就换。");
-    const int most = w.level == 3 ? 14 : 8;
-    for (int i = 0; i < most; ++i) {
-        CountdownTry t = drawn_try(w.draw, numbers);
-        const std::string line = joined(t.steps, " ");
-        if (t.value == target) {
-            solution = std::move(t);
-            break;
-        }
+    working.plan("each first step in turn; from there as near as I can.", "依次试第一步，再尽量靠近。");
+    for (size_t i = 0; i + 1 < tries.size(); ++i) {
+        const std::string line = joined(tries[i].steps, " ") + " x";
         working.new_line();
-        working.max_step(line + " x");
-        if (i < kHighTries - 1) working.high_step(line + " x");
+        working.max_step(line);
+        if (i + 1 < kHighTries) working.high_step(line);
     }
     working.new_line();
     working.step(joined(solution.steps, " "));
@@ -91,9 +87,7 @@ Item make_countdown(Wish& w) {
         std::sort(used.begin(), used.end());
         return used == numbers;
     };
-    std::vector<int64_t> shown = numbers;
-    w.draw.shuffle(shown);
-    return finish(ask(w, questions, {listed(shown), text(target)}), solution.expression, working,
+    return finish(ask(w, questions, {asked, text(target)}), solution.expression, working,
                   "countdown" + listed(numbers) + "=" + text(target), accepts);
 }
 
@@ -232,7 +226,7 @@ Item make_subset(Wish& w) {
         }
         const std::string line = sum_line(attempt, sum) + (sum < target ? "<" : ">");
         working.max_step(line);
-        if (i < kHighTries) working.high_step(line);
+        if (static_cast<size_t>(i) < kHighTries) working.high_step(line);
     }
     working.step(sum_line(solution, target));
     working.check(sum_line(solution, target));
