@@ -3,33 +3,21 @@
 
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <thread>
 
 #include "app/cli/common.h"
 #include "app/cli/experiment.h"
+#include "app/cli/ranks.h"
+#include "app/cli/sweep.h"
+#include "app/cli/train_begin.h"
 #include "app/cli/train_control.h"
-#include "app/paths.h"
 #include "engine/base/log.h"
-#include "engine/base/reader.h"
-#include "engine/model/config.h"
+#include "engine/comm/communicator.h"
 #include "engine/telemetry/run_folder.h"
-#include "engine/train/fresh.h"
-#include "engine/train/presets.h"
 #include "engine/train/run.h"
 #include "experiments/curriculum/source.h"
-#include "experiments/list.h"
 
 namespace vitrine::cli {
 namespace {
-
-struct TrainArgs {
-    std::string from, preset, config, run, rewind, tokens, dtype, experiment, arm, device = "cpu";
-    std::vector<std::string> sets;
-    int64_t steps = -1, seed = -1, at_step = -1, threads = 0;
-    bool resumes = false, is_controlled = false, lists_keys = false;
-    std::vector<std::string> command;
-};
 
 void print_keys() {
     TrainConfig c;
@@ -41,67 +29,6 @@ void print_keys() {
         std::printf("  %-22s %-10s %s; %s%s\n", f.name, f.get().dump().c_str(), f.help, f.expected().c_str(),
                     f.is_live ? "; live" : "");
     }
-}
-
-// Where the model and the configuration begin.
-struct Beginning {
-    ModelConfig model;
-    TrainConfig train;
-    std::string weights;  // folder; empty: from nothing
-};
-
-// One run of the lab: --set sets knobs.
-Beginning arm_of(const TrainArgs& a) {
-    std::map<std::string, std::string> knobs;
-    for (const std::string& s : a.sets) {
-        const size_t equals = s.find('=');
-        if (equals == std::string::npos) throw UsageError("--set " + escaped(s) + ": expected KNOB=VALUE");
-        knobs[s.substr(0, equals)] = s.substr(equals + 1);
-    }
-    const lab::Arm arm = lab::arm_of(lab::experiment(a.experiment), knobs, a.arm);
-    Beginning b{arm.model, arm.train, ""};
-    if (a.steps >= 0) b.train.steps = a.steps;
-    if (a.seed >= 0) b.train.seed = a.seed;
-    throw_if_any(validate(b.train, ""));
-    return b;
-}
-
-Beginning beginning(const TrainArgs& a) {
-    Beginning b;
-    const int n_given = !a.from.empty() + !a.preset.empty() + !a.config.empty() + !a.experiment.empty();
-    if (n_given != 1) throw UsageError("give one of --from DIR, --preset NAME, --config FILE and --experiment NAME");
-    if (!a.experiment.empty()) return arm_of(a);
-    if (!a.from.empty()) {
-        b.model = read_config(a.from).config, b.weights = a.from;
-    } else if (!a.preset.empty()) {
-        const TrainPreset& p = train_preset(a.preset);
-        b.model = p.model, b.train = p.train;
-    } else {
-        const Json file = Json::parse(read_file(a.config, 16 << 20), a.config, {.max_bytes = 16 << 20});
-        const Json& j = file.find("config") ? file.at("config") : file;  // a run's run.json, or its "config" alone
-        b.model = parse_config(j.at("model").dump(), a.config + ": model").config;
-        b.train = train_config_from_json(j.at("train"), a.config + ": train");
-    }
-    ConfigFields f = fields(b.train);
-    if (!a.tokens.empty()) {
-        b.train.data = "tokens", b.train.tokens = a.tokens;
-        b.train.balance = BalanceKind::none, b.train.mtp_weight = b.train.mtp_weight_in_decay = 0;
-    }
-    if (a.steps >= 0) b.train.steps = a.steps;
-    if (a.seed >= 0) b.train.seed = a.seed;
-    if (!a.dtype.empty()) f.set("dtype=" + a.dtype);
-    for (const std::string& s : a.sets) f.set(s);
-    if (b.train.data == "curriculum" && b.train.tokenizer.empty()) {
-        std::error_code failed;
-        const bool has_own = !a.from.empty() && std::filesystem::exists(a.from + "/tokenizer.json", failed);
-        b.train.tokenizer = has_own ? a.from : asset("curriculum");
-    }
-    throw_if_any(validate(b.train, ""));
-    return b;
-}
-
-ModelWeights weights_of(const Beginning& b) {
-    return b.weights.empty() ? fresh_weights(b.model, b.train) : load_weights(b.weights, b.model);
 }
 
 void print_line(const StepReport& r) {
@@ -118,17 +45,20 @@ void print_line(const StepReport& r) {
     for (const TrainEvent& e : r.events) log_warning(e.text);
 }
 
-int run_without_folder(const TrainArgs& a, int n_threads) {
+int run_without_folder(const TrainArgs& a, const RunOptions& options) {
     const Beginning b = beginning(a);
     Interrupt interrupt;
-    Trainer trainer(b.model, weights_of(b), b.train, n_threads, gpu_number(a.device));
+    Trainer trainer(b.model, weights_of(b), b.train, options.n_threads, options.gpu, options.ranks);
+    trainer.invite();
     const std::stop_token stop = interrupt.begin();
-    while (!trainer.is_done()) {
+    int code = 0;
+    while (code == 0 && !trainer.is_done()) {
         const StepReport r = trainer.step(stop);
         print_line(r);
-        if (r.status == StepReport::Status::stopped) return 1;
+        if (r.status == StepReport::Status::stopped || stop.stop_requested()) code = 1;
     }
-    return 0;
+    trainer.dismiss();
+    return code;
 }
 
 std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& options) {
@@ -138,10 +68,7 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
         if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
-    // The tokenizer that the data is encoded with travels with the model.
-    const std::string& from = b.train.data == "curriculum" ? b.train.tokenizer : b.weights;
-    const ModelTexts texts = from.empty() ? ModelTexts{} : ModelTexts::read(from);
-    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts, options);
+    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts_of(b), options);
 }
 
 // What the lines on stdin asked for, between two steps. False: stop.
@@ -189,9 +116,15 @@ int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
 
 }  // namespace
 
-int run_train(const Args& given) {
-    curriculum::add_task();
-    if (asks_for_experiment(given)) return run_experiment(given);
+namespace {
+
+// On rank 0, or in the only process.
+int lead(const Args& given, Communicator& ranks) {
+    if (asks_for_sweep(given)) return run_sweep(given, ranks);
+    if (asks_for_experiment(given)) {
+        if (ranks.size() > 1) throw UsageError("an experiment's runs spread over ranks with --sweep KEY=VALUES");
+        return run_experiment(given);
+    }
     TrainArgs a;
     a.command = given;
     Args args;
@@ -203,7 +136,8 @@ int run_train(const Args& given) {
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
               "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small, gpu-large, nano10, nano.\n--experiment NAME "
-              "runs the lab's experiments, --list names them.");
+              "runs the lab's experiments, --list names them. --sweep KEY=A,B,... tries values. Under mpirun the processes\n"
+              "share each batch, or the runs of a sweep.");
     o.text("--from", "DIR", &a.from, "checkpoint to begin with")
         .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")
         .text("--config", "FILE", &a.config, "{\"model\": ..., \"train\": ...}, or a run's run.json: repeats it")
@@ -225,17 +159,26 @@ int run_train(const Args& given) {
         .text("--device", "cpu|cuda[:N]", &a.device, "where it runs; the bits are those of one build and kind of device");
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;
-    const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    const int n_threads = a.threads ? static_cast<int>(a.threads) : n_cores;
     if (a.run.empty() && (a.resumes || a.is_controlled || !a.rewind.empty())) throw UsageError("missing --run DIR");
     if (!a.rewind.empty() && a.at_step < 0) throw UsageError("--rewind needs --step N");
-    if (a.run.empty()) return run_without_folder(a, n_threads);
     Interrupt interrupt;
     RunOptions options;
-    options.n_threads = n_threads, options.gpu = gpu_number(a.device);
+    options.n_threads = threads_per_rank(ranks, a.threads), options.gpu = gpu_of_rank(ranks, a.device), options.ranks = &ranks;
+    order_training(ranks, options.n_threads, options.gpu != kCpu);
+    if (a.run.empty()) return run_without_folder(a, options);
     const auto run = open_run(a, options);
     TrainControl control(a.is_controlled);
-    return drive(*run, control, interrupt);
+    const int code = drive(*run, control, interrupt);
+    run->trainer().dismiss();
+    return code;
+}
+
+}  // namespace
+
+int run_train(const Args& given) {
+    curriculum::add_task();
+    if (started_ranks() > 1) return with_ranks([&](Communicator& ranks) { return lead(given, ranks); });
+    return lead(given, *alone());
 }
 
 }  // namespace vitrine::cli

@@ -28,7 +28,7 @@ const char* param_role_name(ParamRole r) {
     return kNames[static_cast<int>(r)];
 }
 
-Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place) : place_(place) {
+Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place) : place_(place), dtype_(dtype) {
     VITRINE_ASSERT(dtype == DType::f32 || (dtype == DType::f64 && !place.gpu()));
     const uint64_t item = dtype_bits(dtype) / 8;
     const auto aligned = [&](uint64_t n) { return (n + place_.alignment() - 1) / place_.alignment() * place_.alignment(); };
@@ -83,6 +83,10 @@ void Masters::move_table(Param& p) {
 void Masters::bind(Tape& tape) const {
     for (const Leaf& l : leaves_)
         if (!l.gradient.empty()) tape.bind(l.param->master, l.gradient);
+}
+
+Tensor Masters::gradients() const {
+    return {gradients_, dtype_, {static_cast<int64_t>(gradient_bytes_ * 8 / dtype_bits(dtype_))}};
 }
 
 void Masters::clear_gradients() { place_.clear(gradients_, gradient_bytes_); }

@@ -39,6 +39,7 @@ class Masters {
     const std::vector<Leaf>& leaves() const { return leaves_; }
     void bind(Tape& tape) const;   // all gradients
     void clear_gradients();
+    Tensor gradients() const;  // all of them, one after the other, with what aligns them between
     const Place& place() const { return place_; }
     uint64_t master_bytes() const { return master_bytes_; }
     uint64_t gradient_bytes() const { return gradient_bytes_; }
@@ -51,6 +52,7 @@ class Masters {
     std::vector<std::shared_ptr<std::byte>> tables_;
     uint64_t master_bytes_ = 0, gradient_bytes_ = 0;
     std::byte* gradients_ = nullptr;
+    DType dtype_;
 };
 
 }  // namespace vitrine

@@ -77,6 +77,16 @@ struct RoundingCounts {               // FP8 values of this step; the experts' h
     cpu::RoundingCount weights, activations, cache;
 };
 
+class Communicator;  // engine/comm/communicator.h
+
+// A batch whose sequences are spread over ranks: the ops of this one see some of them. Losses are means over all; what they leave
+// is this rank's part, and the sum over ranks is the batch's. Loads are this rank's counts.
+struct WholeBatch {
+    Communicator* ranks;
+    std::vector<int64_t> lengths;  // of all sequences, in tokens
+    int64_t n_tokens;
+};
+
 struct RoundedWeights;                // engine/ops/quantize/quantize_tape.h
 namespace cuda { struct StepCopies; }  // engine/ops/linear/copies.h
 
@@ -95,6 +105,7 @@ struct TrainingStep {
     IndexerPhase indexer = IndexerPhase::sparse;
     double indexer_weight = 0;        // of KL(attention || softmax(I)), inputs detached
     FakeQuant quant;
+    const WholeBatch* whole = nullptr;  // nullptr: the batch that the ops see is all of it
     bool recomputes = false;          // blocks keep their input only and run again in backward
     // ---- left
     std::vector<LayerLoad> loads;     // [L (+ MTP)]

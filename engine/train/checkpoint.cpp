@@ -114,7 +114,7 @@ void write_checkpoint(Trainer& trainer, const ModelTexts& texts, const std::stri
     write_file_atomic(manifest, j.dump(1) + "\n");
 }
 
-LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu) {
+LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu, Communicator* ranks) {
     const std::string manifest = folder + "/" + run_folder::kManifest;
     const Json j = Json::parse(read_file(manifest, kMaxText), manifest, {.max_bytes = kMaxText});
     if (j.at("version").as_int() != kVersion)
@@ -131,7 +131,7 @@ LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int g
     const Json& state = j.at("state");
     c.config = train_config_from_json(state.at("config"), manifest);
     c.step = j.at("step").as_int();
-    c.trainer = std::make_unique<Trainer>(c.model, load_weights(folder, c.model), c.config, n_threads, gpu);
+    c.trainer = std::make_unique<Trainer>(c.model, load_weights(folder, c.model), c.config, n_threads, gpu, ranks);
     std::map<std::string, Trainer::State::Array> arrays;
     auto add = [&](const std::string& name, const RawTensor& t) { arrays[name] = {name, t.dtype, t.shape, t.data, t.bytes}; };
     const auto weights = read_safetensors(folder + "/" + kModel), rest = read_safetensors(folder + "/" + kState);

@@ -25,7 +25,7 @@ struct LoadedCheckpoint {
     int64_t step = 0;
     std::unique_ptr<Trainer> trainer;
 };
-LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu = kCpu);
+LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu = kCpu, Communicator* ranks = nullptr);
 
 // Steps of the complete checkpoints below a run's folder, ascending.
 std::vector<int64_t> checkpoint_steps(const std::string& run_folder);

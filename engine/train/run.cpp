@@ -15,12 +15,14 @@ namespace vitrine {
 namespace fs = std::filesystem;
 
 TrainingRun::TrainingRun(const std::string& folder, std::unique_ptr<Trainer> trainer, ModelTexts texts, const RunOptions& options)
-    : folder_(folder), trainer_(std::move(trainer)), texts_(std::move(texts)), options_(options) {}
+    : folder_(folder), trainer_(std::move(trainer)), texts_(std::move(texts)), options_(options) {
+    trainer_->invite();
+}
 
 std::unique_ptr<TrainingRun> TrainingRun::start(const std::string& folder, const ModelConfig& model, ModelWeights weights,
                                 const TrainConfig& config, const RunDescription& description, const ModelTexts& texts,
                                 const RunOptions& options) {
-    auto trainer = std::make_unique<Trainer>(model, std::move(weights), config, options.n_threads, options.gpu);
+    auto trainer = std::make_unique<Trainer>(model, std::move(weights), config, options.n_threads, options.gpu, options.ranks);
     RunFolder::describe(folder, description, config, model);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(trainer), texts, options));
     run->checkpoint();
@@ -33,7 +35,7 @@ std::unique_ptr<TrainingRun> TrainingRun::resume(const std::string& folder, cons
     if (steps.empty())
         throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": no complete checkpoint to go on from; start it anew");
     const std::string from = checkpoint_folder(folder, steps.back());
-    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu);
+    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu, options.ranks);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(c.trainer), ModelTexts::read(from), options));
     run->last_checkpoint_ = steps.back();
     for (const TrainEvent& e : run->folder_.events_from(steps.back(), run_folder::kChange)) {
@@ -55,7 +57,7 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
         for (int64_t s : checkpoint_steps(parent)) known += (known.empty() ? "" : ", ") + std::to_string(s);
         throw_if_any({{parent, "checkpoint", std::to_string(step), "expected one of the steps " + known, ""}});
     }
-    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu);
+    LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu, options.ranks);
     TrainConfig changed = c.config;
     ConfigFields f = fields(changed);
     for (const std::string& s : changes) f.set(s);
@@ -67,7 +69,8 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
         const bool same_memory = changed.optimizer == c.config.optimizer && changed.dtype == c.config.dtype;
         if (!same_memory)
             throw_if_any({{"", "optimizer, dtype", "", "expected the parent's: its moments go on in the new run", ""}});
-        auto trainer = std::make_unique<Trainer>(c.model, load_weights(from, c.model), changed, options.n_threads, options.gpu);
+        auto trainer =
+            std::make_unique<Trainer>(c.model, load_weights(from, c.model), changed, options.n_threads, options.gpu, options.ranks);
         trainer->restore(arrays, state.rest, from);
         c.trainer = std::move(trainer);
     }
@@ -121,8 +124,9 @@ void TrainingRun::compare_with_recorded(const StepReport& r) {
     for (const auto& [name, value] : {std::pair{"loss", r.loss}, std::pair{"grad_norm", r.grad_norm}}) {
         const double recorded = folder_.scalar(r.step, name, value);
         if (recorded == value) continue;
-        char text[160];
-        std::snprintf(text, sizeof text, "step %lld: %s is %.17g now and was %.17g: not the same build or machine?",
+        char text[192];
+        std::snprintf(text, sizeof text,
+                      "step %lld: %s is %.17g now and was %.17g: not the same build, machine or number of ranks?",
                       static_cast<long long>(r.step), name, value, recorded);
         log_warning(text);
         unwritten_.push_back({r.step, run_folder::kAlarm, text, ""});

@@ -14,6 +14,7 @@ namespace vitrine {
 struct RunOptions {
     int n_threads = 1;
     int gpu = kCpu;             // or the number of an NVIDIA GPU
+    Communicator* ranks = nullptr;  // several: the run is rank 0's, the others join its trainer (trainer.h); else one process
     // The disk is full: called with a message again and again until there is room; false gives up with DiskFull. Empty: waits
     // half a second each time until the stop token is set.
     std::function<bool(const std::string&)> on_disk_full;

@@ -6,11 +6,13 @@
 #include <cstdio>
 
 #include "engine/base/rng.h"
+#include "engine/comm/communicator.h"
 #include "engine/model/config.h"
 #include "engine/model/v4.h"
 #include "engine/ops/cross_entropy/cross_entropy.h"
 #include "engine/ops/squares/squares.h"
 #include "engine/train/metrics.h"
+#include "engine/train/pass.h"
 #include "engine/train/schedule.h"
 #include "engine/train/snapshot.h"
 
@@ -46,15 +48,6 @@ void Trainer::forget_values() {
     arena_.clear(), tape_.clear();
 }
 
-// What the tape's nodes refer to stays here until backward is over.
-struct Trainer::Pass {
-    TrainingStep asked;
-    std::vector<Segment> segments;
-    std::vector<int32_t> following, second_targets;
-    CrossEntropy next, second;
-    double total = 0;
-};
-
 namespace {
 
 Place place_of(const TrainConfig& c, int gpu) {
@@ -67,11 +60,18 @@ Place place_of(const TrainConfig& c, int gpu) {
 
 }  // namespace
 
-Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu)
-    : config_(c), place_(place_of(c, gpu)), model_(std::move(model)),
-      weights_(std::make_unique<ModelWeights>(std::move(weights))), masters_(*weights_, model_, dtype_of(c), place_),
-      optimizer_(c.optimizer, masters_), data_(make_data(c, model_)),
-      noise_(make_random_tokens(c, model_.vocab_size)), pool_(n_threads), arena_(place_.memory(), place_.alignment()),
+Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu, Communicator* ranks)
+    : config_(c),
+      ranks_(ranks && ranks->size() > 1 ? ranks : nullptr),
+      place_(place_of(c, gpu)),
+      model_(std::move(model)),
+      weights_(std::make_unique<ModelWeights>(std::move(weights))),
+      masters_(*weights_, model_, dtype_of(c), place_),
+      optimizer_(c.optimizer, masters_),
+      data_(make_data(c, model_)),
+      noise_(make_random_tokens(c, model_.vocab_size)),
+      pool_(n_threads),
+      arena_(place_.memory(), place_.alignment()),
       tape_(true, place_.gpu()) {
     check_fit();
 }
@@ -93,6 +93,7 @@ void Trainer::check_fit() const {
     if (config_.qk_clip > 0 && model_.variants.q_norm)
         issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it "
                           "the size of the query projection changes no logit", ""});
+    add_rank_issues(config_, issues);
     if (place_.gpu()) check_gpu_fit();
     else if (config_.products == ProductInputs::bf16)
         issues.push_back({"", "products", "bf16", "expected f32 on the CPU; bf16 needs --device cuda", ""});
@@ -165,21 +166,32 @@ void Trainer::ask(TrainingStep& s) const {
 
 void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& p) {
     ask(p.asked);
+    p.asked.whole = p.whole ? &p.whole->batch : nullptr;
     ctx.training = &p.asked;
     p.segments = segments_of(batch);
     const Batch b{batch.tokens, p.segments, forced};
     const Tensor x_TND = trunk(ctx, model_, *weights_, b);
-    p.next = cross_entropy(ctx, head(ctx, model_, weights_->hc_head, weights_->norm, weights_->head, x_TND), batch.targets);
-    p.total = p.next.value;
+    const auto share = [&](std::span<const int32_t> targets, int64_t n_whole) {  // of the batch's mean
+        const auto n = std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
+        return p.whole && n_whole > 0 ? static_cast<double>(n) / static_cast<double>(n_whole) : 1.0;
+    };
+    const double next_share = share(batch.targets, p.whole ? p.whole->n_next : 0);
+    p.next =
+        cross_entropy(ctx, head(ctx, model_, weights_->hc_head, weights_->norm, weights_->head, x_TND), batch.targets, next_share);
+    p.next.value *= next_share;
     const double second_weight = mtp_weight(config_, step_);
     if (!weights_->mtp.empty() && second_weight > 0) {
         p.following = batch.next_tokens(), p.second_targets = batch.second_targets();
         const Tensor logits_TV = mtp_logits(ctx, model_, *weights_, weights_->mtp[0], x_TND, p.following, b);
-        p.second = cross_entropy(ctx, logits_TV, p.second_targets, second_weight);
-        p.total += second_weight * p.second.value;
+        const double second_share = share(p.second_targets, p.whole ? p.whole->n_second : 0);
+        p.second = cross_entropy(ctx, logits_TV, p.second_targets, second_weight * second_share);
+        p.second.value *= second_share;
     }
     if constexpr (kHasCuda)
         if (ctx.cuda) ctx.cuda->collect();  // auxiliary losses and loads
+    if (p.whole) add_parts(p);
+    p.total = p.next.value;
+    if (p.second.n_counted > 0) p.total += second_weight * p.second.value;
     for (const AuxiliaryLoss& l : p.asked.losses) p.total += l.weight * l.value;
 }
 
@@ -195,6 +207,12 @@ std::vector<double> Trainer::gradient_squares(Ctx& ctx) {
 }
 
 StepReport Trainer::step(std::stop_token stop) {
+    if (!ranks_) return step_here(stop);
+    announce("step");
+    return step_here({});  // the others would wait for a rank that stops in between
+}
+
+StepReport Trainer::step_here(std::stop_token stop) {
     StepReport r;
     r.step = step_;
     forget_values();
@@ -204,8 +222,10 @@ StepReport Trainer::step(std::stop_token stop) {
     keep_snapshot();
     anticipate(ctx);
 
-    const TrainBatch batch = batch_of(step_);
+    TrainBatch batch = batch_of(step_);
     r.n_tokens = static_cast<int64_t>(batch.tokens.size());
+    Whole whole;
+    if (ranks_) whole = take_share(batch);
     const auto chosen = anticipated_.find(step_);
     Forced forced;
     ExpertChoices control;
@@ -225,6 +245,7 @@ StepReport Trainer::step(std::stop_token stop) {
 
     bind_active();
     Pass pass;
+    pass.whole = ranks_ ? &whole : nullptr;
     pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
     pass.asked.wants_compressor_stats = pass.asked.wants_hyper_stats = is_measured;
     pass.asked.wants_indexer_recall = is_measured && config_.metrics == MetricsLevel::all;
@@ -236,6 +257,7 @@ StepReport Trainer::step(std::stop_token stop) {
     if (ctx.times) ctx.times = &backward_times_;
     tape_.backward(ctx);
     if (ctx.times) ctx.times = &forward_times_;
+    if (ranks_) add_gradients();
 
     const std::vector<double> squares = gradient_squares(ctx);
     double sum = 0;
@@ -249,6 +271,7 @@ StepReport Trainer::step(std::stop_token stop) {
         const OpTimer timer(ctx, OpKind::optimize);
         return optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
     }();
+    if (ranks_) check_agreement(sums);
     const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
     if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
     const int n_shrunk = config_.qk_clip > 0
@@ -259,9 +282,10 @@ StepReport Trainer::step(std::stop_token stop) {
     out.add("loss", pass.total);
     out.add("loss.next", pass.next.value);
     if (pass.second.n_counted > 0) out.add("loss.mtp", pass.second.value);
-    std::map<std::string, std::pair<double, int64_t>> domains;
+    Means domains;
     if (data_->domains().size() > 1 && !is_noise(step_))
         add_domains(*data_, batch, place_.read(pass.next.losses_T), ctx.dtype, "loss.", domains);
+    if (ranks_) add_means("loss.", domains);
     for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
     out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
     if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
@@ -371,24 +395,40 @@ void Trainer::anticipate(Ctx& ctx) {
 }
 
 std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
-    std::map<std::string, std::pair<double, int64_t>> sums;
+    if (!ranks_) return evaluate_here(stop);
+    announce("evaluate");
+    return evaluate_here({});
+}
+
+std::vector<Scalar> Trainer::evaluate_here(std::stop_token stop) {
+    Means sums;
     for (int64_t i = 0; i < config_.eval_batches; ++i) {
-        forget_values();
-        Tape none(false, place_.gpu());
-        Ctx ctx = context(none);
-        ctx.stop = stop;
-        const TrainBatch batch = data_->held_out(i);
-        Pass pass;
-        forward(ctx, batch, nullptr, pass);
-        auto& [sum, n] = sums["eval.loss"];
-        sum += pass.next.value * static_cast<double>(pass.next.n_counted), n += pass.next.n_counted;
-        if (data_->domains().size() > 1)
-            add_domains(*data_, batch, place_.read(pass.next.losses_T), dtype_of(config_), "eval.loss.", sums);
+        Means of_batch;
+        if (!ranks_ || i % ranks_->size() == ranks_->rank()) of_batch = held_out_losses(i, stop);
+        if (ranks_) add_means("eval.loss.", of_batch, "eval.loss");
+        for (const auto& [name, mean] : of_batch) sums[name].first += mean.first, sums[name].second += mean.second;
     }
     std::vector<Scalar> scalars;
     for (const auto& [name, mean] : sums)
         scalars.push_back({name, mean.second ? mean.first / static_cast<double>(mean.second) : 0});
     return scalars;
+}
+
+// Summed losses and counts of one batch.
+Trainer::Means Trainer::held_out_losses(int64_t i, std::stop_token stop) {
+    Means sums;
+    forget_values();
+    Tape none(false, place_.gpu());
+    Ctx ctx = context(none);
+    ctx.stop = stop;
+    const TrainBatch batch = data_->held_out(i);
+    Pass pass;
+    forward(ctx, batch, nullptr, pass);
+    auto& [sum, n] = sums["eval.loss"];
+    sum = pass.next.value * static_cast<double>(pass.next.n_counted), n = pass.next.n_counted;
+    if (data_->domains().size() > 1)
+        add_domains(*data_, batch, place_.read(pass.next.losses_T), dtype_of(config_), "eval.loss.", sums);
+    return sums;
 }
 
 LossAndGradients Trainer::gradients(const TrainBatch& batch) {
@@ -407,7 +447,10 @@ void Trainer::change(const std::string& key, const Json& value) {
     f.set(key, value);
     if (!f.find(key)->is_live)
         throw_if_any({{"", key, value.dump(), "expected a field that may change in the middle of a run", ""}});
-    throw_if_any(validate(changed, ""));
+    std::vector<Issue> issues = validate(changed, "");
+    add_rank_issues(changed, issues);
+    throw_if_any(issues);
+    if (ranks_ && ranks_->rank() == 0) announce("change", key, value);
     config_ = changed;
 }
 

@@ -20,6 +20,8 @@
 
 namespace vitrine {
 
+class Communicator;
+
 struct Scalar {
     std::string name;            // "loss", "loss.addition", "grad_norm", "layers.3.max_vio"
     double value;
@@ -47,8 +49,9 @@ struct LossAndGradients {        // of one batch, nothing is updated; gradients 
 class Trainer {
   public:
     // Widens every weight to a master in c.dtype, on GPU number `gpu` or on the host (kCpu). Error(bad_input) when config, data,
-    // model and device do not fit together; Error(device).
-    Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu = kCpu);
+    // model, device and ranks do not fit together; Error(device). `ranks`: see below; nullptr: this process alone.
+    Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, int n_threads, int gpu = kCpu,
+            Communicator* ranks = nullptr);
     ~Trainer();
 
     // Batch, forward, backward, clip, update, biases, scalars. skipped: not finite, the batch is left out; stopped: not finite,
@@ -70,6 +73,15 @@ class Trainer {
     // Mean losses on held-out batches: "eval.loss", "eval.loss.DOMAIN".
     std::vector<Scalar> evaluate(std::stop_token stop = {});
     LossAndGradients gradients(const TrainBatch& batch);
+
+    // ---- several ranks: each computes its share of a batch's sequences; losses, loads and gradients are summed, so every rank has
+    // the same weights and moments. Rank 0 constructs, restores if it wants to, and invites the others; they join() with the same
+    // model, configuration and state, and follow() its calls of step, evaluate and change until it dismisses them. A stop token is
+    // not read within a step then.
+    void invite();
+    static std::unique_ptr<Trainer> join(Communicator& ranks, int n_threads, int gpu = kCpu);
+    void follow();
+    void dismiss();  // nothing to do for one process
 
     // Everything that the next step depends on, for checkpoints: tensors by name, the rest as JSON.
     struct State {
@@ -99,12 +111,17 @@ class Trainer {
 
   private:
     struct Pass;
+    struct Whole;
     struct Snapshot;
+    using Means = std::map<std::string, std::pair<double, int64_t>>;  // sum and count by name
     Ctx context(Tape& tape);
     void forget_values();
     TrainBatch batch_of(int64_t step);
     bool is_noise(int64_t step) const;
     void forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& pass);
+    StepReport step_here(std::stop_token stop);
+    std::vector<Scalar> evaluate_here(std::stop_token stop);
+    Means held_out_losses(int64_t i, std::stop_token stop);
     std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
     bool is_active(size_t leaf) const;
     void bind_active();
@@ -125,8 +142,18 @@ class Trainer {
     void restore_counters(const Json& j, const std::string& file);
     void check_fit() const;
     void check_gpu_fit() const;
+    // trainer_ranks.cpp
+    void add_rank_issues(const TrainConfig& c, std::vector<Issue>& issues) const;
+    void announce(const std::string& what, const std::string& key = "", const Json& value = {});
+    Whole take_share(TrainBatch& batch) const;
+    void add_parts(Pass& pass);
+    void add_gradients();
+    void add_means(const std::string& prefix, Means& sums, const std::string& all = "") const;
+    void check_agreement(const std::vector<UpdateSums>& sums) const;
+    void share_state();
 
     TrainConfig config_;
+    Communicator* ranks_;  // nullptr: one process
     Place place_;
     ModelConfig model_;
     std::unique_ptr<ModelWeights> weights_;

@@ -18,17 +18,11 @@ std::array<int, 2> make_pipe() {
     return p;
 }
 
-}  // namespace
-
-Run run_program(const std::vector<std::string>& args, const std::string& home, const std::string& input) {
+Run run_words(std::vector<std::string> words, std::vector<std::string> environment, const std::string& input) {
     const auto in = make_pipe(), out = make_pipe(), err = make_pipe();
-    std::vector<std::string> words = {VITRINE_PROGRAM};
-    words.insert(words.end(), args.begin(), args.end());
     std::vector<char*> argv;
     for (std::string& w : words) argv.push_back(w.data());
     argv.push_back(nullptr);
-    // Nothing but what is listed here reaches the program.
-    std::vector<std::string> environment = {"HOME=" + home, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"};
     std::vector<char*> envp;
     for (std::string& e : environment) envp.push_back(e.data());
     envp.push_back(nullptr);
@@ -66,5 +60,31 @@ Run run_program(const std::vector<std::string>& args, const std::string& home, c
     r.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return r;
 }
+
+// Nothing but what is listed here reaches the program.
+std::vector<std::string> environment_in(const std::string& home) {
+    return {"HOME=" + home, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"};
+}
+
+}  // namespace
+
+Run run_program(const std::vector<std::string>& args, const std::string& home, const std::string& input) {
+    std::vector<std::string> words = {VITRINE_PROGRAM};
+    words.insert(words.end(), args.begin(), args.end());
+    return run_words(words, environment_in(home), input);
+}
+
+#ifdef VITRINE_MPIEXEC
+// Containers run tests as root and lend fewer cores than there are ranks: Open MPI refuses both unless told.
+Run run_ranks(int n, const std::vector<std::string>& args, const std::string& home, const std::string& input) {
+    std::vector<std::string> words = {VITRINE_MPIEXEC, "-n", std::to_string(n), VITRINE_PROGRAM};
+    words.insert(words.end(), args.begin(), args.end());
+    std::vector<std::string> environment = environment_in(home);
+    for (const char* allowed : {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                "OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_hwloc_base_binding_policy=none"})
+        environment.emplace_back(allowed);
+    return run_words(words, environment, input);
+}
+#endif
 
 }  // namespace vitrine::test

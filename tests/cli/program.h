@@ -13,4 +13,7 @@ struct Run {
 // Without a display, with HOME and the XDG folders in `home`. `input` goes to stdin.
 Run run_program(const std::vector<std::string>& args, const std::string& home, const std::string& input = "");
 
+// The same by mpirun, in n processes; `input` goes to rank 0. Only in tests that are built where MPI is.
+Run run_ranks(int n, const std::vector<std::string>& args, const std::string& home, const std::string& input = "");
+
 }  // namespace vitrine::test

@@ -217,6 +217,12 @@ Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
     return chosen;
 }
 
+int64_t queries_with_entries(const WholeBatch& batch, int64_t ratio) {
+    int64_t n = 0;
+    for (const int64_t length : batch.lengths) n += std::max<int64_t>(0, length - ratio + 1);
+    return n;
+}
+
 void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
                           const Offsets& rows, int64_t ratio) {
     if constexpr (kHasCuda)
@@ -238,7 +244,8 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
                 sums[t0 / kQueriesPerPiece] += divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, 0, nullptr);
             }
         });
-        const int64_t n = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+        const int64_t here = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+        const int64_t n = step.whole ? queries_with_entries(*step.whole, ratio) : here;
         if (n == 0) return;
         if (!step.is_recomputation)
             step.losses.push_back(

@@ -4,6 +4,7 @@
 #include "engine/ops/ctx.h"
 #include "engine/ops/rope/rope.h"
 #include "engine/ops/segments.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 
@@ -21,6 +22,9 @@ Tensor choose_entries(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
 // entries (empty: all visible ones), mean over queries that have any. No gradient to mass. A query whose mass is 0 adds nothing.
 void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK,
                           const Offsets& rows, int64_t ratio);
+
+// Queries of all ranks' sequences that see an entry: from position ratio - 1 on.
+int64_t queries_with_entries(const WholeBatch& batch, int64_t ratio);
 
 // Leaves IndexerStats: the choice by `scores` against that by dense attention mass.
 void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio, int64_t k);

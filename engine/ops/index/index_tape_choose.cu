@@ -1,5 +1,6 @@
 // What the indexer's scores are for, on the tape of a GPU: the choice of entries, the loss against attention's mass, recall. A
 // warp per query; the CPU's twins are in index_tape.cpp.
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -217,8 +218,16 @@ Tensor choose_on_tape(Ctx& ctx, const Tensor& scores_TS, const Offsets& rows, in
 
 void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& chosen_TK, const Offsets& rows,
                           int64_t ratio) {
-    if (longest_segment(rows) < ratio) return;  // no query has any
     TrainingStep* const step = ctx.training;
+    int64_t here = 0;
+    for (size_t i = 0; i + 1 < rows.size(); ++i) here += std::max<int64_t>(0, rows[i + 1] - rows[i] - ratio + 1);
+    const int64_t whole = step->whole ? queries_with_entries(*step->whole, ratio) : here;
+    if (whole == 0) return;  // no query has any
+    if (here == 0) {         // those that have are other ranks'
+        if (!step->is_recomputation) step->losses.push_back({"indexer", ctx.layer, 0, step->indexer_weight});
+        return;
+    }
+    const double share = static_cast<double>(here) / static_cast<double>(whole);
     const int64_t n = scores_TS.dim(0);
     const Tensor stats = ctx.arena.make(DType::f32, {n, 2});
     const Divergence d{scores_TS.f32(), mass_TS.f32(), chosen_TK.empty() ? nullptr : chosen_TK.as<int32_t>(),
@@ -234,12 +243,14 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
     if (!step->is_recomputation) {
         const size_t at = step->losses.size();
         step->losses.push_back({"indexer", ctx.layer, 0, weight});
-        ctx.cuda->read_later(result, [=](const void* value) { step->losses[at].value = *static_cast<const float*>(value); });
+        ctx.cuda->read_later(result, [=](const void* value) {
+            step->losses[at].value = share * *static_cast<const float*>(value);
+        });
     }
     ctx.tape->record([=](Ctx& c) {
         const Tape::Flow to = c.tape->flow(scores_TS);
         divergence_gradients<<<ceil_div(n, kWarps), kThreads, 0, c.cuda->stream()>>>(
-            d, static_cast<float>(weight), result.f32() + 1, to.gradient.f32(), to.accumulates);
+            d, static_cast<float>(weight * share), result.f32() + 1, to.gradient.f32(), to.accumulates);
         check_launch(c, "indexer loss, backward");
     });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/comm/communicator.h"
 #include "engine/ops/training.h"
 
 namespace vitrine {
@@ -99,9 +100,9 @@ T log_sum_exp(const T* z, int64_t n) {
     return top + std::log(sum);
 }
 
-// mean_t (log sum_e e^z)^2, gradient 2 lse softmax(z) / T.
+// sum_t (log sum_e e^z)^2 / T with T = n_whole, tokens of the batch; gradient 2 lse softmax(z) / T.
 template <class T>
-double z_loss(Ctx& ctx, const TapedRouting& r, double weight) {
+double z_loss(Ctx& ctx, const TapedRouting& r, int64_t n_whole, double weight) {
     const int64_t n_tokens = r.logits_TE.dim(0), n_experts = r.logits_TE.dim(1);
     const Tensor lse_T = ctx.arena.make(r.logits_TE.dtype, {n_tokens});
     T* lse = lse_T.as<T>();
@@ -112,14 +113,14 @@ double z_loss(Ctx& ctx, const TapedRouting& r, double weight) {
     for (int64_t t = 0; t < n_tokens; ++t) value += static_cast<double>(lse[t]) * lse[t];
     ctx.tape->record([=, logits = r.logits_TE](Ctx& c) {
         const Tensor dlogits = c.tape->grad(logits);
-        const T scale = static_cast<T>(2 * weight / static_cast<double>(n_tokens));
+        const T scale = static_cast<T>(2 * weight / static_cast<double>(n_whole));
         c.pool.parallel_for(n_tokens, 64, [&](int64_t t0, int64_t t1) {
             for (int64_t t = t0; t < t1; ++t)
                 for (int64_t e = 0; e < n_experts; ++e)
                     dlogits.row<T>(t)[e] += scale * lse_T.as<T>()[t] * std::exp(logits.row<T>(t)[e] - lse_T.as<T>()[t]);
         });
     });
-    return value / static_cast<double>(n_tokens);
+    return value / static_cast<double>(n_whole);
 }
 
 template <class T>
@@ -138,15 +139,17 @@ void record_balance(Ctx& ctx, const TapedRouting& r, const Segments& segments, s
 template <class T>
 void auxiliary(Ctx& ctx, const TapedRouting& r, const Segments& segments) {
     TrainingStep& step = *ctx.training;
-    const int64_t n_tokens = r.logits_TE.dim(0), n_experts = r.logits_TE.dim(1), n_segments = segments.n();
+    const int64_t n_experts = r.logits_TE.dim(1), n_segments = segments.n();
+    const int64_t n_whole = step.whole ? step.whole->n_tokens : r.logits_TE.dim(0);
+    const auto n_whole_segments = static_cast<double>(step.whole ? static_cast<int64_t>(step.whole->lengths.size()) : n_segments);
     std::vector<AuxiliaryLoss> losses;
     const Loads loads = count_loads<T>(ctx, r, segments);
     const LayerLoad total = loads.total(n_segments);
     std::vector<double> coefficients(static_cast<size_t>(n_segments * n_experts));  // of s' by segment
     if (step.balance_weight != 0 && !r.is_hash_routed) {
-        std::vector<double> same(static_cast<size_t>(n_experts));
-        const double value =
-            balance(total.chosen.data(), total.affinity.data(), n_experts, n_tokens, step.balance_weight, same.data());
+        std::vector<double> same(static_cast<size_t>(n_experts)), chosen = total.chosen;
+        if (step.whole) step.whole->ranks->sum(std::span<double>(chosen));  // f_e is the whole batch's, or it would not be balanced
+        const double value = balance(chosen.data(), total.affinity.data(), n_experts, n_whole, step.balance_weight, same.data());
         for (size_t i = 0; i < coefficients.size(); ++i) coefficients[i] = same[i % same.size()];
         losses.push_back({"balance", ctx.layer, value, step.balance_weight});
     }
@@ -154,14 +157,13 @@ void auxiliary(Ctx& ctx, const TapedRouting& r, const Segments& segments) {
         double sum = 0;
         for (int64_t g = 0; g < n_segments; ++g) {
             const int64_t at = g * n_experts;
-            sum += balance(loads.chosen.data() + at, loads.affinity.data() + at, n_experts,
-                           segments.end(g) - segments.begin(g), step.sequence_weight / static_cast<double>(n_segments),
-                           coefficients.data() + at);
+            sum += balance(loads.chosen.data() + at, loads.affinity.data() + at, n_experts, segments.end(g) - segments.begin(g),
+                           step.sequence_weight / n_whole_segments, coefficients.data() + at);
         }
-        losses.push_back({"sequence_balance", ctx.layer, sum / static_cast<double>(n_segments), step.sequence_weight});
+        losses.push_back({"sequence_balance", ctx.layer, sum / n_whole_segments, step.sequence_weight});
     }
     if (!losses.empty()) record_balance<T>(ctx, r, segments, std::move(coefficients));
-    if (step.z_weight != 0) losses.push_back({"router_z", ctx.layer, z_loss<T>(ctx, r, step.z_weight), step.z_weight});
+    if (step.z_weight != 0) losses.push_back({"router_z", ctx.layer, z_loss<T>(ctx, r, n_whole, step.z_weight), step.z_weight});
     if (step.is_recomputation) return;
     step.losses.insert(step.losses.end(), losses.begin(), losses.end());
     const auto layer = static_cast<size_t>(ctx.layer);

@@ -275,10 +275,11 @@ void leave(Ctx& ctx, const Taped& a, const Asked& asked) {
     const auto layer = static_cast<size_t>(ctx.layer), first_loss = step.losses.size();
     if (step.loads.size() <= layer) step.loads.resize(layer + 1);
     if (asked.balance != 0) step.losses.push_back({"balance", ctx.layer, 0, asked.balance});
-    if (asked.sequence != 0) step.losses.push_back({"sequence_balance", ctx.layer, 0, asked.sequence});
-    if (asked.z != 0) step.losses.push_back({"router_z", ctx.layer, 0, asked.z});
+    if (asked.sequence != 0) step.losses.push_back({"sequence_balance", ctx.layer, 0, step.sequence_weight});
+    if (asked.z != 0) step.losses.push_back({"router_z", ctx.layer, 0, step.z_weight});
     const int n = a.n_experts;
-    const auto n_tokens = static_cast<double>(a.n_tokens), n_segments = static_cast<double>(a.n_segments);
+    const auto n_tokens = static_cast<double>(step.whole ? step.whole->n_tokens : a.n_tokens);
+    const auto n_segments = static_cast<double>(step.whole ? static_cast<int64_t>(step.whole->lengths.size()) : a.n_segments);
     const Tensor total{a.total, DType::f64, {a.width()}};
     ctx.cuda->read_later(total, [=, &step](const void* data) {
         const auto* sums = static_cast<const double*>(data);
@@ -293,10 +294,16 @@ void leave(Ctx& ctx, const Taped& a, const Asked& asked) {
     });
 }
 
-Asked asked_of(const Ctx& ctx, bool is_hash_routed) {
+// Weights of this rank's means: with several ranks its share of the tokens and segments is in them. Balance over the whole batch
+// would need the others' loads in the middle of the forward pass; the trainer refuses it there.
+Asked asked_of(const Ctx& ctx, bool is_hash_routed, int64_t n_tokens, int64_t n_segments) {
     if (!ctx.training) return {0, 0, 0};
     const TrainingStep& s = *ctx.training;
-    return {is_hash_routed ? 0 : s.balance_weight, is_hash_routed ? 0 : s.sequence_weight, s.z_weight};
+    VITRINE_ASSERT(!s.whole || s.balance_weight == 0);
+    const auto share = [&](int64_t n, int64_t n_whole) { return static_cast<double>(n) / static_cast<double>(n_whole); };
+    const double of_tokens = s.whole ? share(n_tokens, s.whole->n_tokens) : 1;
+    const double of_segments = s.whole ? share(n_segments, static_cast<int64_t>(s.whole->lengths.size())) : 1;
+    return {is_hash_routed ? 0 : s.balance_weight, is_hash_routed ? 0 : s.sequence_weight * of_segments, s.z_weight * of_tokens};
 }
 
 void count(Ctx& ctx, const Taped& a) {
@@ -369,7 +376,7 @@ Routing route_on_tape(Ctx& ctx, const Tensor& x_TD, std::span<const int32_t> ids
     const size_t shared = static_cast<size_t>(kWarps * n_experts) * (2 * sizeof(float) + 1);
     choose_taped<<<ceil_div(n_tokens, kWarps), kThreads, shared, ctx.cuda->stream()>>>(a, by);
     check_launch(ctx, "routing");
-    const Asked asked = asked_of(ctx, is_hash_routed);
+    const Asked asked = asked_of(ctx, is_hash_routed, a.n_tokens, a.n_segments);
     const bool leaves = ctx.training && !ctx.training->is_recomputation;
     if (leaves || asked.balance != 0 || asked.sequence != 0) count(ctx, a);
     if (leaves) leave(ctx, a, asked);
