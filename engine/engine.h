@@ -34,6 +34,9 @@ struct EngineOptions {
     int n_threads = 0;        // 0: one per core
     int64_t max_context = 0;  // [tokens]; 0: the config's max_position_embeddings, at most 1,048,576
     int gpu = kCpu;           // or the number of an NVIDIA GPU
+    // Routed experts per token in place of the trained number (0: as trained), for experiments. Hash-routed layers take
+    // no more than their table holds. Error(bad_input): more than there are, or on a GPU more than trained.
+    int active_experts = 0;
 };
 
 // A prompt that is continued with the most probable token each time, to the end token (which is kept) or this many.

@@ -124,4 +124,13 @@ LabKnob text_knob(std::string key, std::string label, std::string value, std::st
     return {std::move(key), std::move(label), std::move(help), std::move(value), {}, 0, 0, false};
 }
 
+LabKnob model_knob() {
+    return text_knob("model", "Model", "", "folder of a checkpoint with a tokenizer; empty: the model that ships");
+}
+
+std::string model_folder(const Knobs& knobs, const Bench& bench) {
+    const std::string& given = knobs.text("model");
+    return given.empty() ? bench.shipped_model : given;
+}
+
 }  // namespace vitrine::lab

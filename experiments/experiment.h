@@ -1,7 +1,9 @@
 // What an experiment is: a description, and either a calculation or a set of training runs with a judgement on them.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -31,7 +33,17 @@ struct Arm {
     TrainConfig train;  // its seed is the run's
 };
 
-// Either analyse, or arms and judge. A training experiment has the knob "size": quick (the preset: <= 3 minutes on two
+// What a measurement on a model is handed by the program that runs it.
+struct Bench {
+    std::string shipped_model;                        // folder of the model that the program ships with
+    std::function<void(const std::string&)> progress;  // one line about what is being done; may be empty
+    std::stop_token stop;                             // Error(cancelled)
+    void tell(const std::string& line) const {
+        if (progress) progress(line);
+    }
+};
+
+// Either analyse, or measure, or arms and judge. A training experiment has the knob "size": quick (the preset: <= 3 minutes on two
 // cores with one seed) or full.
 struct Experiment {
     LabInfo info;
@@ -41,6 +53,13 @@ struct Experiment {
     // Of finished runs of these arms, any number of seeds each; their scalars are those of info.plots. Runs that are
     // missing are told, not guessed.
     LabVerdict (*judge)(const Knobs&, const std::vector<LabRun>&) = nullptr;
+    // No training: a model is loaded (model_knob) and measured. The preset takes three minutes at most on two cores.
+    LabVerdict (*measure)(const Knobs&, const Bench&) = nullptr;
+    // Has no runs: one of the two that give a verdict at once.
+    bool is_measured_at_once() const { return analyse || measure; }
+    LabVerdict at_once(const Knobs& knobs, const Bench& bench) const {
+        return analyse ? analyse(knobs) : measure(knobs, bench);
+    }
 };
 
 // ---- words and numbers of verdicts
@@ -55,5 +74,8 @@ LabKnob number_knob(std::string key, std::string label, std::string value, doubl
 LabKnob choice_knob(std::string key, std::string label, std::vector<std::string> choices,
                     std::string help);  // first: preset
 LabKnob text_knob(std::string key, std::string label, std::string value, std::string help);
+// "model": which checkpoint is measured; empty: the shipped one.
+LabKnob model_knob();
+std::string model_folder(const Knobs& knobs, const Bench& bench);
 
 }  // namespace vitrine::lab

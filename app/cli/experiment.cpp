@@ -1,12 +1,15 @@
 // vitrine train --list and --experiment: the lab from the command line.
 #include "app/cli/experiment.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <thread>
 
 #include "app/cli/common.h"
 #include "app/lab/experiment_runs.h"
+#include "app/paths.h"
 #include "engine/base/error.h"
 #include "experiments/list.h"
 #include "experiments/report.h"
@@ -52,6 +55,18 @@ LabVerdict trained(const lab::Experiment& e, const ExperimentArgs& a) {
     return e.judge(lab::Knobs(e.info, request.knobs), runs);
 }
 
+LabVerdict at_once(const lab::Experiment& e, const ExperimentArgs& a) {
+    if (e.analyse) return e.analyse(lab::Knobs(e.info, knobs_from(a)));
+    Interrupt interrupt;
+    const bool has_terminal = isatty(STDERR_FILENO) != 0;
+    const auto progress = [&](const std::string& line) {
+        if (has_terminal) std::fprintf(stderr, "\r\x1b[K%s", line.c_str());
+    };
+    const LabVerdict v = e.measure(lab::Knobs(e.info, knobs_from(a)), {shipped_model(), progress, interrupt.begin()});
+    if (has_terminal) std::fputs("\r\x1b[K", stderr);
+    return v;
+}
+
 void print_knobs(const lab::Experiment& e) {
     for (const LabKnob& k : e.info.knobs)
         std::printf("  %-14s %-10s %s: %s\n", k.key.c_str(), k.value.c_str(), k.label.c_str(), k.help.c_str());
@@ -85,7 +100,7 @@ int run_experiment(const Args& args) {
     if (a.lists) return print_list();
     const lab::Experiment& e = lab::experiment(a.name);
     if (a.tells_knobs) return print_knobs(e), 0;
-    const LabVerdict v = e.analyse ? e.analyse(lab::Knobs(e.info, knobs_from(a))) : trained(e, a);
+    const LabVerdict v = e.is_measured_at_once() ? at_once(e, a) : trained(e, a);
     std::printf("%s\n", lab::to_text(v).c_str());
     if (!a.readme.empty()) lab::update_readme(a.readme, lab::to_markdown(v));
     return 0;

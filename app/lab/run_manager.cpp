@@ -116,7 +116,7 @@ void RunManager::handle(StartRuns& c) {
     info(c.experiment);
     const std::vector<std::string> arms = catalogue_.arms(c.experiment, c.knobs);
     if (arms.empty()) {
-        push(LabVerdictMade{c.experiment, catalogue_.analyse(c.experiment, c.knobs)});
+        to_analyse_.push_back(std::move(c));
         return;
     }
     // Seeds outside, arms inside: the first comparison is there as early as it can be.
@@ -127,6 +127,29 @@ void RunManager::handle(StartRuns& c) {
             write_request(options_.folder + "/" + id, {c.experiment, arm, seed, c.knobs, "", 0, {}});
             add(id).is_queued = true;
         }
+}
+
+// One at a time: each takes all cores. What takes longer than a moment is announced.
+void RunManager::analyse_next() {
+    using Clock = std::chrono::steady_clock;
+    if (is_analysing_) {
+        if (was_told_analysis_ || Clock::now() - analysed_since_ < std::chrono::seconds(1)) return;
+        was_told_analysis_ = true;
+        const LabInfo& about = info(to_analyse_.front().experiment);
+        push(LabProblem{about.name + " is under way; with its preset it takes " + about.expected_time, false});
+        return;
+    }
+    if (analysis_.joinable()) analysis_.join(), to_analyse_.pop_front();
+    if (to_analyse_.empty()) return;
+    is_analysing_ = true, was_told_analysis_ = false, analysed_since_ = Clock::now();
+    analysis_ = std::jthread([this, c = to_analyse_.front()](std::stop_token stop) {
+        try {
+            push(LabVerdictMade{c.experiment, catalogue_.analyse(c.experiment, c.knobs, stop)});
+        } catch (const std::exception& e) {
+            if (!stop.stop_requested()) push(LabProblem{e.what()});
+        }
+        is_analysing_ = false;
+    });
 }
 
 void RunManager::handle(RewindRun& c) {

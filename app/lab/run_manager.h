@@ -4,9 +4,11 @@
 // manager's thread, which looks at the folders ten times a second while something runs and every two seconds otherwise
 // (runs that were started elsewhere appear too). Points are read for what is watched only. When the window closes, runs
 // are asked to stop: they write a checkpoint and can be resumed. Those that waited wait still in the next window, held
-// until they are resumed: nothing computes that nobody asked for there.
+// until they are resumed: nothing computes that nobody asked for there. What needs no run is
+// calculated on a thread of its own.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -74,6 +76,7 @@ class RunManager {
     void tell_child(Run& r, const std::string& line);
     void find_folders();
     void start_waiting();
+    void analyse_next();
     void start(Run& r);
     void look(Run& r);
     void tell(Run& r);
@@ -98,13 +101,17 @@ class RunManager {
     std::unique_ptr<Child> shown_;  // the file manager that was started last
     int n_at_once_ = 1;
     int64_t serial_ = 0;
+    std::deque<StartRuns> to_analyse_;  // what needs no run, one after the other; the first is under way
+    std::chrono::steady_clock::time_point analysed_since_;
+    bool was_told_analysis_ = true;
     // Shared, each for moments only.
     std::mutex mutex_;
     std::condition_variable_any condition_;
     std::deque<LabCommand> commands_;
     std::vector<LabUpdate> updates_;
-    std::atomic<bool> is_busy_{false};
-    std::jthread thread_;  // last: it uses the rest
+    std::atomic<bool> is_busy_{false}, is_analysing_{false};
+    // Last: they use the rest. The second one starts and ends the first.
+    std::jthread analysis_, thread_;
 };
 
 }  // namespace vitrine

@@ -42,14 +42,17 @@ void RunManager::work(std::stop_token stop) {
         find_folders();
         for (LabCommand& c : commands) run_command(c);
         start_waiting();
+        analyse_next();
         for (const std::string& id : std::vector<std::string>(order_)) look(*runs_.at(id));
         for (const std::string& experiment : std::exchange(to_judge_, {})) judge_finished(experiment);
-        const bool is_running = is_anything_running();
+        const bool is_running = is_anything_running() || !to_analyse_.empty();
         pause = is_running ? kWhileRunning : kOtherwise;
         const std::lock_guard lock(mutex_);
         is_busy_ = is_running || !commands_.empty();
     }
+    analysis_.request_stop();
     stop_all();
+    if (analysis_.joinable()) analysis_.join();
 }
 
 // Runs that lie in the folder and are not known yet, oldest first.

@@ -1,6 +1,7 @@
 // The experiments that ship, as the run manager wants them.
 #include "app/lab/shipped.h"
 
+#include "app/paths.h"
 #include "engine/base/error.h"
 #include "experiments/list.h"
 
@@ -17,10 +18,10 @@ LabCatalogue shipped_catalogue() {
             for (const lab::Arm& a : e.arms(checked)) labels.push_back(a.label);
         return labels;
     };
-    c.analyse = [](const std::string& name, const LabKnobs& knobs) {
+    c.analyse = [](const std::string& name, const LabKnobs& knobs, std::stop_token stop) {
         const lab::Experiment& e = lab::experiment(name);
-        VITRINE_ASSERT(e.analyse);
-        return e.analyse(lab::Knobs(e.info, knobs));
+        VITRINE_ASSERT(e.is_measured_at_once());
+        return e.at_once(lab::Knobs(e.info, knobs), {e.measure ? shipped_model() : "", {}, stop});
     };
     c.judge = [](const std::string& name, const std::vector<LabRun>& runs) {
         const lab::Experiment& e = lab::experiment(name);

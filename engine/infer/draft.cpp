@@ -21,7 +21,9 @@ class NoProbes : public ProbeSink {
 };
 
 Ctx unwatched(Engine::Impl& e, Numerics numerics, NoProbes& nobody, std::stop_token stop) {
-    return {e.arena, e.pool, numerics, nullptr, &nobody, std::move(stop), &e.times, -1};
+    Ctx ctx{e.arena, e.pool, numerics, nullptr, &nobody, std::move(stop), &e.times, -1};
+    ctx.active_experts = e.active_experts;
+    return ctx;
 }
 
 // Sequences in one pass whose products sum in one order, however many they are: a GPU's own kernels take so many rows,

@@ -90,6 +90,10 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     if (e.max_context > kContextLimit)
         throw Error(ErrorKind::bad_input, "context of " + std::to_string(e.max_context) + " tokens: expected at most " +
                                               std::to_string(kContextLimit));
+    e.active_experts = options.active_experts;
+    if (e.active_experts < 0 || e.active_experts > e.config.n_experts)
+        throw Error(ErrorKind::bad_input, folder + ": active_experts is " + std::to_string(e.active_experts) +
+                                              ": expected 1 to " + std::to_string(e.config.n_experts) + ", or 0: as trained");
     e.weights = load_weights(folder, e.config, stop);
     e.weights.warnings.insert(e.weights.warnings.begin(), parsed.warnings.begin(), parsed.warnings.end());
     throw_if_stopped(stop);
@@ -131,6 +135,10 @@ void Engine::set_device(int gpu) {
     if (gpu == device()) return;
     if (gpu != kCpu && !e.edits.layers.empty())
         throw Error(ErrorKind::bad_input, "interventions run on the CPU: end them before the model moves to a GPU");
+    if (gpu != kCpu && e.active_experts > e.config.n_experts_per_tok)
+        throw Error(ErrorKind::bad_input, "active_experts is " + std::to_string(e.active_experts) +
+                                              ": a GPU takes at most the trained " +
+                                              std::to_string(e.config.n_experts_per_tok));
     if (gpu == kCpu) {
         e.gpu = nullptr;
     } else if constexpr (kHasCuda) {

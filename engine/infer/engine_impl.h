@@ -20,6 +20,7 @@ struct Engine::Impl {
     Numerics numerics = Numerics::exact;
     int64_t max_context = 0;
     Interventions edits;              // none: no layers
+    int active_experts = 0;           // EngineOptions
     ModelInfo info;
     std::shared_ptr<const text::Tokenizer> tokenizer;
     text::ChatFormat chat_format;

@@ -93,6 +93,7 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
     RecordSink out(static_cast<int>(n), records, cache.length, sink);
     const Arena::Scope scratch(engine.arena);
     Ctx ctx{engine.arena, engine.pool, numerics, nullptr, &out, stop, &engine.times, -1};
+    ctx.active_experts = engine.active_experts;
     Watch watched;  // the set is read once a chunk, so that a record holds the same probes in every layer
     watched.set(records || sink ? engine.watch.get() : kNoProbes);
     ctx.watch = &watched;

@@ -42,7 +42,7 @@ struct Ctx {
     Tape* tape = nullptr;
     DType dtype = DType::f32;         // of activations; f64 only with a tape
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
-    int active_experts = 0;           // fewer routed experts per token than the model was trained with; 0: as trained
+    int active_experts = 0;           // routed experts per token instead of the trained number (router.h); 0: as trained
 
     // Set: ops run on this GPU. Tensors and weights lie in its memory and `arena` hands it out. Without a tape, tokens and
     // positions come from cuda->step; with one, everything comes as arguments, and activations are f32.

@@ -42,7 +42,7 @@ LabVerdict judged(const std::string& name, const std::string& size, const Values
 TEST(Arms, can_be_built_and_told_apart) {
     for (const Experiment& e : experiments()) {
         SCOPED_TRACE(e.info.name);
-        EXPECT_NE(e.analyse == nullptr, e.arms == nullptr);
+        EXPECT_EQ((e.analyse != nullptr) + (e.measure != nullptr) + (e.arms != nullptr), 1);
         EXPECT_EQ(e.arms == nullptr, e.judge == nullptr);
         if (!e.arms) continue;
         EXPECT_EQ(e.info.badge == LabBadge::provoked, !e.info.provoked_by.empty());

@@ -25,8 +25,9 @@ LabCatalogue catalogue() {
     c.arms = [](const std::string& e, const LabKnobs&) {
         return e == "X01" ? std::vector<std::string>{"hc", "mhc"} : std::vector<std::string>{};
     };
-    c.analyse = [](const std::string&, const LabKnobs&) {
+    c.analyse = [](const std::string&, const LabKnobs& knobs, std::stop_token stop) {
         LabVerdict v;
+        while (knobs.contains("long") && !stop.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
         v.sentence = "calculated";
         return v;
     };
@@ -239,6 +240,16 @@ TEST_F(Manager, what_needs_no_run_is_calculated_and_wrong_words_are_told) {
     m_->send(ControlRun{"../x", ControlRun::Do::stop});
     ASSERT_TRUE(until([&] { return problems_.find("no run ../x") != std::string::npos; })) << problems_;
     EXPECT_TRUE(snapshot_.runs.empty());
+}
+
+TEST_F(Manager, a_long_calculation_holds_nothing_up_and_ends_with_the_window) {
+    m_->send(StartRuns{"X02", {{"long", ""}}, 1, 1});
+    m_->send(StartRuns{"X02", {}, 1, 1});
+    start({{"steps", "5"}});
+    ASSERT_TRUE(until_state(0, RunState::finished));
+    EXPECT_TRUE(m_->is_busy());
+    EXPECT_EQ(snapshot_.verdicts["X02"].sentence, "") << "one at a time";
+    m_.reset();  // asks it to stop; it would never end by itself
 }
 
 TEST_F(Manager, exports_events_for_tensorboard) {

@@ -176,7 +176,7 @@ void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
     const bool is_analytic = info && info->badge == LabBadge::analytic;
     if (groups.empty() && charts.empty()) {
         ui::empty_state(is_analytic ? "Nothing was calculated yet" : "No runs are drawn",
-                        is_analytic ? "Press Calculate: it takes seconds and trains nothing."
+                        is_analytic ? "Press Calculate: it trains nothing."
                                     : "Press Run, or click the circle before a run in the list to draw it.");
         return;
     }

@@ -94,7 +94,9 @@ Routing route(Ctx& ctx, const Tensor& x_TD, std::span<const int32_t> ids, const 
             return ctx.tape ? cuda::route_on_tape(ctx, x_TD, ids, w, c, is_hash_routed, forced_TK, segment_ends)
                             : cuda::route(ctx, x_TD, w, c, is_hash_routed, forced_TK);
     const int64_t n_tokens = x_TD.dim(0), n_experts = c.n_experts;
-    const int64_t k = ctx.active_experts > 0 ? std::min(ctx.active_experts, c.n_experts_per_tok) : c.n_experts_per_tok;
+    const int most = is_hash_routed || ctx.tape ? c.n_experts_per_tok : c.n_experts;
+    const int64_t k = ctx.active_experts > 0 ? std::min(ctx.active_experts, most) : c.n_experts_per_tok;
+    VITRINE_ASSERT(forced_TK.empty() || forced_TK.dim(1) >= k);
     const DType dtype = ctx.tape ? ctx.dtype : DType::f32;
     const Tensor logits_TE = linear(ctx, x_TD, w.gate, {.quantise_input = false, .round_output = false});
     const OpTimer timer(ctx, OpKind::route);

@@ -7,7 +7,8 @@
 
 namespace vitrine {
 
-// K is n_experts_per_tok, or fewer when ctx.active_experts asks for fewer.
+// K is n_experts_per_tok, or what ctx.active_experts asks for: fewer, and on the CPU without a tape more where the layer is
+// routed by score.
 struct Routing {
     Tensor indices_TK;  // i32; routed by score: best first, -1 where top_p needs no more; hash-routed: table order
     Tensor weights_TK;  // dtype of activations; of the unbiased affinities, normalised, times routed_scaling_factor; 0 at -1
