@@ -16,11 +16,12 @@ for readme in */README.md; do
     name=$(echo "${readme%%_*}" | tr x X)
     [ -z "$names" ] || case " $names " in *" $name "*) ;; *) continue ;; esac
     case $name in
-    X02 | X33) options='' ;;
+    X02 | X17 | X33) options='' ;;
+    X19) options='--knob texts=100 --knob items=200' ;;
     X08) options='--knob measure=../assets/models/seedling --knob measure_to=65536' ;;
     *) options="--size $size --seeds 3" ;;
     esac
-    [ "$name $size" != "X08 quick" ] || options=''
+    case "$name $size" in "X08 quick" | "X19 quick") options='' ;; esac
     echo "$name: train --experiment $name $options" >&2
     # shellcheck disable=SC2086  # options are words
     nice "$program" train --experiment "$name" $options --update "$readme" >/dev/null || failed="$failed $name"

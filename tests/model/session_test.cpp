@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "engine/base/error.h"
 #include "engine/engine.h"
@@ -173,6 +174,36 @@ TEST(Session, BadIdsAndFullContextAreRefusedBeforeAnythingIsFed) {
     EXPECT_EQ(s->length(), 0);
     s->append(fixture().part(0, 100));
     EXPECT_THROW(s->append(fixture().part(0, 1)), Error);
+}
+
+// Counts the experts of each layer that the router publishes.
+struct ChosenCount : ProbeSink {
+    std::map<int, int> by_layer;
+    void put(int, Probe, int, const float*, int, int) override {}
+    void put(int, Probe, int layer, const int32_t*, int, int cols) override { by_layer[layer] = cols; }
+};
+
+TEST(Session, active_experts_are_as_many_as_asked_for) {
+    const std::string folder = test::golden_path("flashlike");
+    const auto logits = [&](int k, ChosenCount* count = nullptr) {
+        EngineOptions options;
+        options.active_experts = k;
+        const auto engine = Engine::load(folder, options);
+        engine->watch().set(probe_bit(kRouterIndices));
+        const auto s = engine->new_session();
+        if (count) s->publish_to(count);
+        s->append(fixture().part(0, 40));
+        return std::vector<float>(s->logits().begin(), s->logits().end());
+    };
+    const ModelConfig& c = fixture().engine->config();
+    const std::vector<float> trained = logits(0);
+    EXPECT_EQ(logits(c.n_experts_per_tok), trained);
+    EXPECT_NE(logits(1), trained);
+    ChosenCount count;
+    EXPECT_NE(logits(c.n_experts, &count), trained);
+    for (int l = 0; l < c.n_layers(); ++l)
+        EXPECT_EQ(count.by_layer[l], c.layers[l].is_hash_routed ? c.n_experts_per_tok : c.n_experts) << l;
+    for (const int k : {-1, c.n_experts + 1}) EXPECT_THROW(logits(k), Error);
 }
 
 }  // namespace
