@@ -23,6 +23,7 @@ struct Subcommand {
 constexpr Subcommand kSubcommands[] = {
     {"window", cli::run_window, "the window (also without a subcommand)"},
     {"chat", cli::run_chat, "answer a prompt, or talk in the terminal"},
+    {"compare", cli::run_compare, "one question in the three modes, side by side"},
     {"dump", cli::run_dump, "write logits and internals of a sequence to a file"},
     {"inspect", cli::run_inspect, "what is in a checkpoint folder"},
     {"train", cli::run_train, "train a model, or run the lab's experiments"},

@@ -64,6 +64,7 @@ std::string human_bytes(double bytes);
 // One entry per subcommand; each returns the program's exit code and throws UsageError or Error.
 int run_window(const Args& args);
 int run_chat(const Args& args);
+int run_compare(const Args& args);
 int run_dump(const Args& args);
 int run_inspect(const Args& args);
 int run_train(const Args& args);

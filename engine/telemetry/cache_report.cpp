@@ -90,4 +90,27 @@ std::array<uint64_t, kCacheKinds> projected_bytes(const ModelConfig& c, int64_t 
     return bytes;
 }
 
+std::array<uint64_t, kCacheKinds> filled_bytes(const CacheReport& r, const ModelConfig& c, bool packed) {
+    std::array<Checked, kCacheKinds> sum{};
+    const auto add = [&sum](CacheKind k, Checked bytes) {
+        sum[static_cast<int>(k)] = sum[static_cast<int>(k)] + bytes;
+    };
+    const Checked row(entry_row_bytes(c.head_dim, c.rope_dim, packed));
+    for (size_t l = 0; l < std::min(r.layers.size(), c.layers.size()); ++l) {
+        const LayerConfig& layer = c.layers[l];
+        add(CacheKind::window, Checked(static_cast<uint64_t>(r.layers[l].n_window_rows)) * row);
+        if (layer.kind() == LayerKind::sliding) continue;
+        const bool is_csa = layer.kind() == LayerKind::csa;
+        const Checked n_entries(static_cast<uint64_t>(r.layers[l].n_entries));
+        add(is_csa ? CacheKind::csa_entries : CacheKind::hca_entries, n_entries * row);
+        add(CacheKind::compressor_state, compressor_state_bytes(layer.ratio, is_csa, c.head_dim));
+        if (!is_csa) continue;
+        add(CacheKind::index_keys, n_entries * Checked(index_key_row_bytes(c.index_head_dim, packed)));
+        add(CacheKind::compressor_state, compressor_state_bytes(layer.ratio, true, c.index_head_dim));
+    }
+    std::array<uint64_t, kCacheKinds> bytes{};
+    for (int k = 0; k < kCacheKinds; ++k) bytes[k] = sum[k].value();
+    return bytes;
+}
+
 }  // namespace vitrine

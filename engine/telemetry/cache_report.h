@@ -36,6 +36,9 @@ uint64_t index_key_row_bytes(int index_head_dim, bool packed);
 // Bytes at `n_tokens` in the packed formats with no slack, as the V4 report counts (v4-spec 4.9): the window, entries and
 // index keys; compressor state apart.
 std::array<uint64_t, kCacheKinds> projected_bytes(const ModelConfig& c, int64_t n_tokens);
+// What of the allocated bytes holds something: rows of the window and entries that exist, times the bytes of a row; states whole.
+// packed: numerics `reference`.
+std::array<uint64_t, kCacheKinds> filled_bytes(const CacheReport& r, const ModelConfig& c, bool packed);
 inline constexpr uint64_t kV32BytesPerTokenLayer = 788, kGqa8BytesPerTokenLayer = 4096;
 
 }  // namespace vitrine

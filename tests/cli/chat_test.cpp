@@ -16,7 +16,7 @@
 namespace vitrine {
 namespace {
 
-const std::string kSource = VITRINE_SOURCE_DIR;
+const std::string kSource = VITRINE_SOURCE_DIR, kSeedling = kSource + "/assets/models/seedling";
 
 std::vector<int64_t> ints(const Json& array) {
     std::vector<int64_t> out;
@@ -35,9 +35,10 @@ TEST(Chat, GreedyAnswersAreTheReference) {
         const std::string prompt = c.at("user").as_string();
         SCOPED_TRACE(prompt.substr(0, 40));
         const std::vector<int64_t> expected = ints(c.at("greedy_ids"));
-        const test::Run r = test::run_program({"chat", "-p", prompt, "--mode", c.at("mode").as_string(), "--temp", "0",
-                                               "-n", std::to_string(expected.size()), "--json"},
-                                              home.path());
+        const test::Run r =
+            test::run_program({"chat", "-m", kSeedling, "-p", prompt, "--mode", c.at("mode").as_string(), "--temp", "0", "-n",
+                               std::to_string(expected.size()), "--json"},
+                              home.path());
         ASSERT_EQ(r.code, 0) << r.err;
         const Json j = Json::parse(r.out, "stdout");
         EXPECT_EQ(ints(j.at("prompt_ids")), ints(c.at("prompt_ids")));
@@ -127,7 +128,7 @@ TEST(Npz, HoldsTheSameBytesAndTheirChecksums) {
     const test::TempFolder tmp;
     const std::string a = tmp.file("a.npz"), b = tmp.file("a.safetensors");
     for (const std::string& out : {a, b})
-        ASSERT_EQ(test::run_program({"dump", "-p", "2*3=?", "--mode", "high", "--out", out}, tmp.path()).code, 0);
+        ASSERT_EQ(test::run_program({"dump", "-m", kSeedling, "-p", "2*3=?", "--mode", "high", "--out", out}, tmp.path()).code, 0);
     // The zip's own structure, without NumPy: names, sizes and the checksum of each member.
     const std::string zip = read_file(a, 64 << 20);
     ASSERT_EQ(zip.substr(0, 4), std::string("PK\x03\x04"));

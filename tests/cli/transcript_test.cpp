@@ -1,7 +1,7 @@
 // What the program prints, word for word: tests/cli/transcripts/*.txt.
 //
 // "$ words" runs the program, "< line" is its input, "> line" its stdout, "! line" its stderr, "= N" its exit code.
-// {model} is the shipped model, {data} tests/golden, {scripts} tests/cli/scripts, {tmp} an empty folder; {*} stands for
+// {model} is the seedling, {data} tests/golden, {scripts} tests/cli/scripts, {tmp} an empty folder; {*} stands for
 // anything on a line (versions, times). Files named window* need the window built.
 #include <gtest/gtest.h>
 

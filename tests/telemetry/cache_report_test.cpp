@@ -103,6 +103,23 @@ TEST(CacheReport, SumsAndTheCheckLight) {
     EXPECT_TRUE(CacheReport{}.is_consistent());
 }
 
+TEST(CacheReport, FilledIsWhatRowsAndEntriesTake) {
+    const ModelConfig flash = real_model(false);
+    for (const int64_t n : {0, 3, 9, 128, 5000}) {
+        CacheReport r;
+        r.n_tokens = n;
+        for (const LayerConfig& l : flash.layers) {
+            LayerCacheBytes b;
+            b.n_window_rows = std::min<int64_t>(n, 128), b.n_entries = l.ratio ? n / l.ratio : 0;
+            r.layers.push_back(b);
+        }
+        EXPECT_EQ(filled_bytes(r, flash, true), projected_bytes(flash, n)) << n;
+        // FP32: 512 numbers an entry, 128 an index key.
+        EXPECT_EQ(kind(filled_bytes(r, flash, false), CacheKind::csa_entries), 21u * static_cast<uint64_t>(n / 4) * 2048);
+        EXPECT_EQ(kind(filled_bytes(r, flash, false), CacheKind::index_keys), 21u * static_cast<uint64_t>(n / 4) * 512);
+    }
+}
+
 TEST(CacheReport, KindsHaveNames) {
     EXPECT_STREQ(cache_kind_name(CacheKind::window), "window");
     EXPECT_STREQ(cache_kind_name(CacheKind::compressor_state), "compressor state");
