@@ -6,6 +6,7 @@
 #include "app/cli/common.h"
 #include "engine/engine.h"
 #include "experiments/curriculum/suite.h"
+#include "experiments/inner/inner.h"
 
 namespace vitrine::cli {
 namespace {
@@ -20,6 +21,20 @@ std::vector<std::string> parts_of(const std::string& list) {
     return parts;
 }
 
+int run_inner(Engine& engine, const inner::Options& options, bool is_json, const inner::Progress& progress,
+              std::stop_token stop) {
+    const std::vector<inner::Result> results = inner::run_measures(engine, options, progress, stop);
+    progress("");
+    if (is_json) {
+        Json j = inner::to_json(results, options);
+        j.set("model", engine.info().name);
+        std::printf("%s\n", j.dump().c_str());
+    } else {
+        std::fputs(inner::to_text(results).c_str(), stdout);
+    }
+    return 0;
+}
+
 }  // namespace
 
 int run_eval(const Args& args) {
@@ -32,11 +47,13 @@ int run_eval(const Args& args) {
     Options o("eval", "[-m DIR] [OPTIONS]",
               "Asks a model held-out items of the curriculum (experiments/curriculum/README.md), greedily, in each "
               "mode. Prints accuracy in\n"
-              "percent with its 95 % Wilson interval and the mean number of tokens spent.");
+              "percent with its 95 % Wilson interval and the mean number of tokens spent. Suite `inner` measures how "
+              "the model works instead:\n"
+              "what its experts and its indexer know, what is lost without HCA or CSA, what drafting saves.");
     add_model_options(o, model);
-    o.choice("--suite", {"nano"}, &suite, "which rows (nano)")
-        .integer("-n, --items", 1, 100000, &n, "items of each row and mode (500)")
-        .list("--mode", "NAME", &modes, "non-think, high or max; all three when not given; may be repeated")
+    o.choice("--suite", {"nano", "inner"}, &suite, "which rows (nano)")
+        .integer("-n, --items", 1, 100000, &n, "items of each row and mode (500; suite inner: 100)")
+        .list("--mode", "NAME", &modes, "non-think, high or max; all three when not given (suite inner: high); may be repeated")
         .text("--tasks", "ROWS", &tasks, "these rows alone, with semicolons between: \"add 3 digits;sort 8\"")
         .flag("--list", &lists, "the rows, and nothing else")
         .integer("--together", 1, 1024, &together, "answers written at the same time (32)")
@@ -46,6 +63,11 @@ int run_eval(const Args& args) {
         .integer("--seed", 0, INT64_MAX, &seed, "of the items (2026)")
         .flag("--json", &is_json, "print one object instead of the table");
     if (!o.parse(args)) return 0;
+    const bool is_inner = suite == "inner";
+    if (lists && is_inner) {
+        for (const inner::Measure& m : inner::measures()) std::printf("%-10s %s\n", m.name, m.what);
+        return 0;
+    }
     if (lists) {
         for (const curriculum::SuiteRow& row : curriculum::nano_suite()) std::printf("%s\n", row.name);
         return 0;
@@ -64,6 +86,14 @@ int run_eval(const Args& args) {
     const auto progress = [&](const std::string& text) {
         if (has_terminal) std::fprintf(stderr, "\r\x1b[K%s", text.c_str());
     };
+    if (is_inner) {
+        inner::Options o_inner;
+        if (o.was_given("-n")) o_inner.n = options.n;
+        if (!modes.empty()) o_inner.modes = options.modes;
+        o_inner.seed = options.seed, o_inner.measures = options.rows, o_inner.n_together = options.n_together;
+        o_inner.is_batch_invariant = options.is_batch_invariant;
+        return run_inner(*engine, o_inner, is_json, progress, interrupt.begin());
+    }
     const curriculum::EvalResult r = curriculum::evaluate(*engine, options, progress, interrupt.begin());
     if (has_terminal) std::fputs("\r\x1b[K", stderr);
     if (!is_json) {

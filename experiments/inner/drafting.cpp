@@ -1,0 +1,92 @@
+// Drafting: tokens guessed by the MTP module and checked in one pass; the same answers in less time.
+#include <algorithm>
+#include <cstdio>
+
+#include "engine/engine.h"
+#include "engine/infer/generate.h"
+#include "experiments/curriculum/asker.h"
+#include "experiments/inner/inner.h"
+#include "experiments/inner/statistics.h"
+#include "experiments/questions.h"
+
+namespace vitrine::inner {
+namespace {
+
+constexpr const char* kRows[] = {"add 8 digits", "chain of 12", "hops 4", "sort 8", "countdown 3", "glossary"};
+
+struct Counts {
+    int n_tokens = 0, n_passes = 0, n_drafted = 0, n_accepted = 0;
+    double ms = 0;
+    void add(const GenerateResult& r) {
+        n_tokens += static_cast<int>(r.output_ids.size());
+        n_passes += r.stats.n_passes, n_drafted += r.stats.n_drafted, n_accepted += r.stats.n_accepted;
+        ms += r.stats.decode_ms;
+    }
+};
+
+GenerateResult answer(Engine& engine, const std::vector<int32_t>& prompt, int n_drafts, std::stop_token stop) {
+    GenerateRequest request;
+    request.prompt = prompt, request.mode = Mode::high, request.n_drafts = n_drafts;
+    request.sampling.temperature = 0, request.sampling.max_new_tokens = curriculum::answer_budget(Mode::high);
+    const auto session = engine.new_session(n_drafts > 0);
+    return generate(engine, *session, request, {}, stop);
+}
+
+}  // namespace
+
+Result measure_drafting(Engine& engine, const Options& options, const Progress& progress, std::stop_token stop) {
+    Result r;
+    r.about =
+        "n / 10 held-out items of six rows, Think High, greedy, one after the other. Accepted: share of the guesses "
+        "that came true. Speed-up: time of decoding without drafts over that with them, on this machine as busy as it "
+        "was.";
+    if (engine.config().n_mtp_layers == 0) {
+        r.about += " This model has no MTP module.";
+        return r;
+    }
+    const curriculum::Asker asker(engine, {}, stop);
+    constexpr int kMostDrafts = 3;
+    Table t{
+        "drafts",
+        {"answers", "tokens", "accepted", "lowest", "highest", "tokens per pass", "speed-up", "lowest ", "highest "},
+        3,
+        {}};
+    std::vector<Counts> sums(kMostDrafts + 1);
+    std::vector<std::vector<double>> accepted(kMostDrafts + 1), speed(kMostDrafts + 1);
+    bool is_same = true;
+    int n_answers = 0;
+    for (const char* row : kRows)
+        for (const curriculum::Item& item :
+             lab::suite_items(row, std::max(1, options.n / 10), options.seed, engine.config())) {
+            if (progress) progress("drafting: " + std::string(row));
+            const std::vector<int32_t> prompt = asker.prompt(item.prompt, Mode::high);
+            ++n_answers;
+            const GenerateResult plain = answer(engine, prompt, 0, stop);
+            sums[0].add(plain);
+            for (int n = 1; n <= kMostDrafts; ++n) {
+                const GenerateResult g = answer(engine, prompt, n, stop);
+                is_same &= g.output_ids == plain.output_ids;
+                sums[static_cast<size_t>(n)].add(g);
+                if (g.stats.n_drafted)
+                    accepted[static_cast<size_t>(n)].push_back(double(g.stats.n_accepted) / g.stats.n_drafted);
+                if (g.stats.decode_ms > 0)
+                    speed[static_cast<size_t>(n)].push_back(plain.stats.decode_ms / g.stats.decode_ms);
+            }
+        }
+    for (size_t n = 0; n < sums.size(); ++n) {
+        const Counts& s = sums[n];
+        const Mean a = mean_of(accepted[n]), x = mean_of(speed[n]);
+        const double per_pass = s.n_passes ? double(s.n_tokens) / s.n_passes : kNone;
+        t.rows.push_back({std::to_string(n),
+                          {double(n_answers), double(s.n_tokens),
+                           n ? double(s.n_accepted) / std::max(s.n_drafted, 1) : kNone, n ? a.interval.lowest : kNone,
+                           n ? a.interval.highest : kNone, per_pass, n ? sums[0].ms / std::max(s.ms, 1e-9) : kNone,
+                           n ? x.interval.lowest : kNone, n ? x.interval.highest : kNone}});
+    }
+    r.tables.push_back(std::move(t));
+    r.bars.push_back(
+        {"drafting changes no token", is_same ? "all answers are the same" : "some answers DIFFER", is_same});
+    return r;
+}
+
+}  // namespace vitrine::inner

@@ -1,0 +1,52 @@
+// The statistics of the measures: conditional information with its null, paired differences, means, ratios.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "experiments/curriculum/suite.h"
+
+namespace vitrine::inner {
+
+using curriculum::Interval;
+
+// Tokens of a text with the experts that they went to.
+struct Occurrences {
+    int n_domains = 0, n_experts = 0, k = 0;
+    std::vector<int32_t> token, domain, sample;  // of each occurrence
+    std::vector<int32_t> experts;                // k of each, -1 = none
+    size_t size() const { return token.size(); }
+};
+
+// I(expert; domain | token id) in bits: the plug-in estimate, which is too large on finite texts, and what it comes to
+// when the domains are shuffled among the occurrences of each token id, where the truth is 0.
+struct Information {
+    double plug_in = 0, null_mean = 0, null_highest = 0;  // of the shuffles
+    double corrected() const { return plug_in - null_mean; }
+    Interval interval;  // of `corrected`, 95 %, from leaving out a tenth of the samples at a time
+};
+double conditional_information(const Occurrences& o, const std::vector<int32_t>& domain);
+Information information(const Occurrences& o, int n_shuffles, uint64_t seed);
+
+// First share minus second of the same items, 95 % (Newcombe 1998, method 10): of n items `both` were right in both.
+struct Paired {
+    int n = 0, both = 0, only_first = 0, only_second = 0;
+    void add(bool first, bool second) {
+        ++n, both += first && second, only_first += first && !second, only_second += !first && second;
+    }
+    double first() const { return n ? double(both + only_first) / n : 0; }
+    double second() const { return n ? double(both + only_second) / n : 0; }
+    double difference() const { return first() - second(); }
+    Interval interval() const;
+};
+
+struct Mean {
+    int n = 0;
+    double value = 0;
+    Interval interval;  // 95 %, Student's t over the values; lowest = highest = value for fewer than two
+};
+Mean mean_of(const std::vector<double>& values);
+
+// Largest load of an expert over the mean load, less 1.
+double max_violation(const std::vector<double>& loads);
+
+}  // namespace vitrine::inner
