@@ -71,6 +71,10 @@ int with_ranks(const std::function<int(Communicator&)>& lead) {
     sigaddset(&interrupt, SIGINT);
     pthread_sigmask(SIG_BLOCK, &interrupt, nullptr);
     const std::unique_ptr<Communicator> ranks = mpi_ranks();
+    if (ranks->size() == 1)  // each would take itself for the only one, and all would write the same run
+        throw Error(ErrorKind::bad_input, std::to_string(started_ranks()) +
+                                              " processes were started together, but MPI sees one: "
+                                              "expected the mpirun of the MPI that this program was built with");
     try {
         if (ranks->rank() > 0) {
             for (bool goes_on = true; goes_on;) goes_on = serve(*ranks);

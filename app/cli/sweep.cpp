@@ -40,7 +40,7 @@ bool parse(const Args& args, SweepArgs& a) {
         .text("--preset", "NAME", &a.train.preset, "a small model from nothing and its recipe")
         .text("--from", "DIR", &a.train.from, "checkpoint to begin with")
         .text("--config", "FILE", &a.train.config, "{\"model\": ..., \"train\": ...}, or a run's run.json")
-        .list("--set", "KEY=VALUE", &a.train.sets, "the same in all runs; may be repeated")
+        .list("--set, --knob", "KEY=VALUE", &a.train.sets, "the same in all runs; may be repeated")
         .integer("--steps", 1, INT64_MAX, &a.train.steps, "how many; as --set steps=N")
         .integer("--seed", 0, INT64_MAX, &a.train.seed, "of data and weights; as --set seed=N (an experiment's: 1)")
         .text("--run", "DIR", &a.train.run, "a folder for the run folders and the table, summary.md")

@@ -21,6 +21,9 @@
 namespace vitrine {
 
 class Communicator;
+namespace cuda {
+class RankSums;
+}  // namespace cuda
 
 struct Scalar {
     std::string name;            // "loss", "loss.addition", "grad_norm", "layers.3.max_vio"
@@ -155,6 +158,7 @@ class Trainer {
     TrainConfig config_;
     Communicator* ranks_;  // nullptr: one process
     Place place_;
+    std::shared_ptr<cuda::RankSums> rank_sums_;  // of several GPUs' gradients, once invited
     ModelConfig model_;
     std::unique_ptr<ModelWeights> weights_;
     Masters masters_;

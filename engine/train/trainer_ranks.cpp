@@ -2,8 +2,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <type_traits>
 
+#include "engine/base/log.h"
 #include "engine/comm/communicator.h"
+#include "engine/device/cuda/rank_sums.h"
 #include "engine/model/config.h"
 #include "engine/model/roles.h"
 #include "engine/train/fresh.h"
@@ -84,10 +87,9 @@ void Trainer::add_gradients() {
     with_real(all.dtype, [&](auto real) {
         using T = decltype(real);
         const std::span<T> here(all.as<T>(), static_cast<size_t>(all.count()));
-        if (!place_.gpu()) return ranks_->sum(here);
-        HostBytes copy = place_.read(all);
-        ranks_->sum(std::span<T>(reinterpret_cast<T*>(copy.copy.data()), here.size()));
-        place_.write(all.data, copy.copy.data(), copy.copy.size());
+        if constexpr (kHasCuda && std::is_same_v<T, float>)
+            if (place_.gpu()) return rank_sums_->sum(here.data(), here.size());
+        ranks_->sum(here);
     });
 }
 
@@ -161,6 +163,11 @@ std::unique_ptr<Trainer> Trainer::join(Communicator& ranks, int n_threads, int g
 // Weights, moments, tables and counters of rank 0.
 void Trainer::share_state() {
     const bool leads = ranks_->rank() == 0;
+    if constexpr (kHasCuda)
+        if (place_.gpu()) {
+            rank_sums_ = std::make_shared<cuda::RankSums>(*place_.gpu(), *ranks_);
+            if (leads) log_info(std::to_string(ranks_->size()) + " GPUs, gradients by " + rank_sums_->way());
+        }
     const auto share = [&](const Tensor& t) {
         HostBytes here = place_.read(t);
         std::vector<std::byte> bytes(here.data, here.data + tensor_bytes(t));

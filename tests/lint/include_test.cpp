@@ -20,7 +20,7 @@ const std::vector<Room>& rooms() {
         {"engine/base", {}},
         {"engine/telemetry", {"engine/base/"}},
         {"engine/tensor", {"engine/base/"}},
-        {"engine/device", {"engine/base/", "engine/tensor/"}},
+        {"engine/device", {"engine/base/", "engine/tensor/", "engine/comm/"}},
         {"engine/comm", {"engine/base/"}},
         {"engine/autograd", {"engine/base/", "engine/tensor/", "engine/device/", "engine/ops/ctx.h"}},
         // Ops take the model's plain structs (weights by role, the rings of a cache), and nothing of it that computes.
