@@ -57,12 +57,14 @@ std::pair<std::string, std::string> setting(const std::string& text) {
 }
 
 // An experiment's arms under these settings: knobs first, what is no knob is a key of the configuration.
-void add_experiment(const SweepArgs& a, const Settings& fixed, const Settings& swept, std::vector<SweepRun>& runs) {
+void add_experiment(const SweepArgs& a, Settings fixed, const Settings& swept, std::vector<SweepRun>& runs) {
     const lab::Experiment& e = lab::experiment(a.train.experiment);
     if (!e.arms) throw UsageError("--experiment " + e.info.name + ": is calculated, there is nothing to train");
+    fixed.emplace_back("seed", std::to_string(a.train.seed >= 0 ? a.train.seed : 1));
+    if (a.train.steps >= 0) fixed.emplace_back("steps", std::to_string(a.train.steps));
     std::map<std::string, std::string> knobs;
     Settings keys;
-    for (const Settings* from : {&fixed, &swept})
+    for (const Settings* from : std::initializer_list<const Settings*>{&fixed, &swept})
         for (const auto& [key, value] : *from) {
             const bool is_knob = std::any_of(e.info.knobs.begin(), e.info.knobs.end(), [&](const auto& k) { return k.key == key; });
             if (is_knob)
@@ -70,7 +72,11 @@ void add_experiment(const SweepArgs& a, const Settings& fixed, const Settings& s
             else
                 keys.emplace_back(key, value);
         }
-    std::vector<lab::Arm> arms = e.arms(lab::Knobs(e.info, knobs));
+    const lab::Knobs all_knobs(e.info, knobs);
+    std::string changes;  // an arm that is trained in another way is another arm to a verdict; a seed is not
+    for (const auto& [key, value] : keys)
+        if (key != "seed") changes += ", " + key + "=" + value;
+    std::vector<lab::Arm> arms = e.arms(all_knobs);
     if (!a.train.arm.empty()) arms = {lab::arm_of(e, knobs, a.train.arm)};
     for (const auto& [key, value] : keys) {  // an arm's label would no longer tell the truth
         std::set<std::string> values;
@@ -80,14 +86,12 @@ void add_experiment(const SweepArgs& a, const Settings& fixed, const Settings& s
             throw UsageError(e.info.name + ": " + escaped(key) + ": its arms set " + escaped(key) + " themselves; --arm takes one");
     }
     for (lab::Arm& arm : arms) {
-        arm.train.seed = a.train.seed >= 0 ? a.train.seed : 1;
-        if (a.train.steps >= 0) arm.train.steps = a.train.steps;
         ConfigFields f = fields(arm.train);
         for (const auto& [key, value] : keys) f.set(key + "=" + value);
         throw_if_any(validate(arm.train, ""));
         std::vector<std::string> parts{e.info.name, arm.label};
         for (const auto& [key, value] : swept) parts.push_back(key + "=" + value);
-        runs.push_back({sweep_name(parts), e.info.name, arm.label, {swept.begin(), swept.end()}, arm.model, arm.train});
+        runs.push_back({sweep_name(parts), e.info.name, arm.label + changes, all_knobs.values(), arm.model, arm.train});
     }
 }
 

@@ -43,7 +43,7 @@ class Running {
             in_folder_ = TrainingRun::resume(folder, engine);
             return;
         }
-        const RunDescription d{r.experiment, r.arm, r.set, o.command, "", 0};
+        const RunDescription d{r.experiment, r.arm, r.knobs, o.command, "", 0};
         in_folder_ = TrainingRun::start(folder, r.model, o.weights(r), r.train, d, o.texts(r), engine);
     }
 

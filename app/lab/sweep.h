@@ -26,7 +26,7 @@ std::vector<std::vector<std::pair<std::string, std::string>>> combinations(const
 struct SweepRun {
     std::string name;                        // also its folder's: "X07 muon lr=0.01 seed=2" with dashes
     std::string experiment, arm;             // of the lab, or empty
-    std::map<std::string, std::string> set;  // what was swept
+    std::map<std::string, std::string> knobs;  // of the experiment, all; else what was swept
     ModelConfig model;
     TrainConfig train;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "engine/base/json.h"
 #include "engine/base/reader.h"
 #include "tests/cli/program.h"
 #include "tests/support/temp_folder.h"
@@ -52,13 +53,33 @@ TEST(Sweep, every_combination_has_its_folder_and_its_row) {
     EXPECT_NE(test::run_program(other, home.path()).out.find("holds a run with another configuration"), std::string::npos);
 }
 
+// What a verdict reads: all knobs, and an arm that says what is different in it.
 TEST(Sweep, knobs_and_keys_of_an_experiment) {
     const test::TempFolder home;
-    const test::Run r = test::run_program(
-        {"train", "--experiment", "X07", "--steps", "2", "--sweep", "batch=2,3", "--sweep", "size=quick"}, home.path());
+    const std::string folder = home.file("runs");
+    const test::Run r = test::run_program({"train", "--experiment", "X07", "--steps", "10", "--set", "batch=2", "--sweep",
+                                           "clip=0.5,2", "--sweep", "init_std=0.03", "--sweep", "seed=7", "--run", folder},
+                                          home.path());
     EXPECT_EQ(r.code, 0) << r.err;
-    EXPECT_NE(r.out.find("-batch=2-size=quick |"), std::string::npos) << r.out;
-    EXPECT_NE(r.out.find("| finished | 2 "), std::string::npos) << r.out;
+    EXPECT_NE(r.out.find("| finished | 10 "), std::string::npos) << r.out;
+    size_t n = 0;
+    for (const auto& e : std::filesystem::directory_iterator(folder)) {
+        if (!e.is_directory()) continue;
+        ++n;
+        const std::string name = e.path().filename().string();
+        const Json j = Json::parse(read_file(e.path().string() + "/run.json", 1 << 20), name);
+        EXPECT_EQ(j.at("experiment").as_string(), "X07");
+        EXPECT_TRUE(name.ends_with("-clip=0.5-init_std=0.03-seed=7") || name.ends_with("-clip=2-init_std=0.03-seed=7")) << name;
+        const std::string change = name.find("clip=2") != std::string::npos ? ", clip=2" : ", clip=0.5";
+        EXPECT_TRUE(j.at("arm").as_string().ends_with(change)) << j.at("arm").as_string();
+        EXPECT_EQ(j.at("seed").as_int(), 7);
+        EXPECT_EQ(j.at("knobs").at("init_std").as_string(), "0.03");
+        EXPECT_EQ(j.at("knobs").at("steps").as_string(), "10");
+        EXPECT_EQ(j.at("n_steps").as_int(), 10);
+        EXPECT_EQ(j.at("knobs").at("size").as_string(), "quick") << "knobs that were not given too";
+        EXPECT_EQ(j.at("knobs").find("clip"), nullptr);
+    }
+    EXPECT_EQ(n, 8u);
 }
 
 TEST(Sweep, wrong_words_are_told_before_anything_runs) {

@@ -1,6 +1,7 @@
 // NCCL behind dlopen.
 #include "engine/device/cuda/nccl.h"
 
+#include <cuda_runtime.h>
 #include <dlfcn.h>
 #include <nccl.h>
 
@@ -74,6 +75,7 @@ struct NcclSums::State {
 };
 
 NcclSums::NcclSums(Device& device, Communicator& ranks) : state_(std::make_shared<State>(State{device})) {
+    device.check(cudaSetDevice(device.gpu().index), "choosing it");  // NCCL takes the thread's current one
     ncclUniqueId id{};
     if (ranks.rank() == 0) check(library().get_id(&id), "starting");
     ranks.broadcast(std::as_writable_bytes(std::span(&id, 1)));
