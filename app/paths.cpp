@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/base/error.h"
+#include "engine/base/reader.h"
 
 namespace vitrine {
 namespace fs = std::filesystem;
@@ -87,6 +88,15 @@ std::string asset(const std::string& relative) {
 
 std::string shipped_model() {
     return asset("models/seedling");
+}
+
+bool has_tokenizer_of_curriculum(const std::string& folder) {
+    constexpr size_t kMaxBytes = size_t{4} << 20;
+    try {
+        return read_file(folder + "/tokenizer.json", kMaxBytes) == read_file(asset("curriculum/tokenizer.json"), kMaxBytes);
+    } catch (const Error&) {
+        return false;  // one of them is not there, or is far larger than the curriculum's
+    }
 }
 
 bool has_display() {

@@ -23,6 +23,10 @@ std::string shipped_model();
 // A file or folder of assets/, found the same way.
 std::string asset(const std::string& relative);
 
+// Whether the model in this folder was taught by experiments/curriculum: its tokenizer is that of assets/curriculum, to the
+// byte. What a model was taught can't be read from its weights, and names can be anything.
+bool has_tokenizer_of_curriculum(const std::string& folder);
+
 bool has_display();  // DISPLAY or WAYLAND_DISPLAY is set
 
 }  // namespace vitrine

@@ -8,7 +8,8 @@ namespace {
 
 bool is_latest_wins(const Update& u) {
     return std::holds_alternative<Progress>(u) || std::holds_alternative<Meters>(u) ||
-           std::holds_alternative<CacheChanged>(u) || std::holds_alternative<OpTimesChanged>(u) ||
+           std::holds_alternative<CacheChanged>(u) || std::holds_alternative<ComparisonChanged>(u) ||
+           std::holds_alternative<OpTimesChanged>(u) ||
            std::holds_alternative<ConversationsListed>(u);
 }
 

@@ -93,6 +93,9 @@ void Shell::note_text(const Update& u) {
     } else if (const auto* a = std::get_if<TokensAppended>(&u)) {
         fonts_.note_text(a->reasoning_delta), fonts_.note_text(a->content_delta);
         for (const TokenInfo& k : a->tokens) fonts_.note_text(k.text);
+    } else if (const auto* x = std::get_if<ComparisonChanged>(&u); x && x->comparison) {
+        fonts_.note_text(x->comparison->question);
+        for (const ModeAnswer& m : x->comparison->modes) fonts_.note_text(m.content), fonts_.note_text(m.reasoning);
     } else if (const auto* n = std::get_if<Notice>(&u)) {
         fonts_.note_text(n->text);
     } else if (const auto* m = std::get_if<ModelLoaded>(&u); m && m->info) {

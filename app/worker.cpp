@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "app/dialogue.h"
+#include "app/paths.h"
 #include "app/watching.h"
 #include "engine/base/reader.h"
 
@@ -128,7 +129,7 @@ void Worker::gpu_was_lost(const std::string& why) {
     auto info = std::make_shared<ModelInfo>(engine_->info());
     info->is_gpu_lost = true;
     info->device += ", lost";
-    reports_.push(ModelLoaded{std::move(info)});
+    reports_.push(ModelLoaded{std::move(info), knows_curriculum_});
     notice(Notice::Level::error, "The GPU was lost: " + why);
 }
 
@@ -161,6 +162,10 @@ bool Worker::idle_work() {
     return true;
 }
 
+void Worker::report_model() {
+    reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info()), knows_curriculum_});
+}
+
 Dialogue& Worker::need_dialogue() {
     if (!dialogue_) throw Error(ErrorKind::bad_input, "No model is loaded: open a checkpoint folder first.");
     return *dialogue_;
@@ -187,11 +192,12 @@ void Worker::handle(LoadModel& c) {
     }
     dialogue_ = std::make_unique<Dialogue>(*loaded, trace_);
     engine_ = std::move(loaded);
+    knows_curriculum_ = has_tokenizer_of_curriculum(engine_->info().folder);
     apply_watch();
     measured_for_ = 0;
     watching_cost_percent_ = -1;
     tokens_per_s_ = 0;
-    reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info())});
+    report_model();
     for (const std::string& w : engine_->info().warnings) notice(Notice::Level::warning, w);
     start_conversation(system);
 }
@@ -201,7 +207,7 @@ void Worker::handle(SetNumerics& c) {
     engine_->set_numerics(c.numerics);
     d.forget_session();  // its cache is of the other kind
     measured_for_ = 0;
-    reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info())});
+    report_model();
     reports_.push(CacheChanged{});
 }
 
@@ -212,7 +218,7 @@ void Worker::handle(SetDevice& c) {
     engine_->set_device(c.gpu);
     d.forget_session();  // its cache lies elsewhere
     measured_for_ = 0;
-    reports_.push(ModelLoaded{std::make_shared<const ModelInfo>(engine_->info())});
+    report_model();
     reports_.push(CacheChanged{});
 }
 

@@ -67,6 +67,7 @@ class Worker : public CommandSink {
     void handle(SendMessage& c);
     void handle(Regenerate& c);
     void handle(EditTurn& c);
+    void handle(CompareModes& c);
     void handle(SelectSibling& c);
     void handle(RecomputeToken& c);
     void handle(ExportConversation& c);
@@ -83,6 +84,7 @@ class Worker : public CommandSink {
     void save_turns(const std::vector<int64_t>& turns);
     void save_all();
     void refresh_list();
+    void report_model();
     void notice(Notice::Level level, const std::string& text) { reports_.push(Notice{level, text}); }
     void apply_watch();
 
@@ -93,6 +95,7 @@ class Worker : public CommandSink {
 
     // The engine's thread.
     std::shared_ptr<Engine> engine_;
+    bool knows_curriculum_ = false;
     std::unique_ptr<Dialogue> dialogue_;
     std::unique_ptr<WatchingMeter> watching_;  // a measurement in progress
     ProbeSet measured_for_ = 0;                // the set that the last measurement was of

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "app/comparison.h"
 #include "app/dialogue.h"
 #include "app/watching.h"
 #include "app/worker.h"
@@ -135,6 +136,33 @@ void Worker::handle(EditTurn& c) {
     if (is_asked) return answer(id, c.mode, c.sampling);
     publish_conversation();
     save_turns({id});
+}
+
+void Worker::handle(CompareModes& c) {
+    struct Reapply {
+        Worker& w;
+        ~Reapply() { w.apply_watch(); }  // it may have been changed while the comparison had its own
+    } reapply{*this};
+    ConversationTree tree = need_dialogue().tree();  // a copy: the question is not part of the conversation
+    int64_t asked = c.turn;
+    if (asked == 0) {
+        const std::vector<int64_t> path = tree.path();
+        Turn turn;
+        turn.parent = path.empty() ? 0 : path.back();
+        turn.role = "user";
+        turn.content = c.text;
+        asked = tree.add(std::move(turn));
+    }
+    Clock::time_point last_report{};
+    int last_state = -1;
+    const auto changed = [&](const Comparison& now) {
+        int state = 0;
+        for (const ModeAnswer& m : now.modes) state = 4 * state + static_cast<int>(m.state);
+        if (state == last_state && Clock::now() - last_report < kReportEvery) return;
+        last_state = state, last_report = Clock::now();
+        reports_.push(ComparisonChanged{std::make_shared<const Comparison>(now)});
+    };
+    compare_modes(*engine_, tree, asked, c.sampling, changed, running_.get_token());
 }
 
 void Worker::handle(SelectSibling& c) {

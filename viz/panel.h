@@ -23,6 +23,7 @@ struct View {
     Source source = Source::none;
     bool is_dark = true;
     std::string go_to;                 // a panel sets the name of another panel to switch to it
+    std::string run = {};              // and the id of an action to have it done
 };
 
 // What a panel can do by name: in the menu of its name and in the command palette.

@@ -10,6 +10,7 @@ std::vector<std::unique_ptr<Panel>> make_panels() {
     all.push_back(make_attention_panel());
     all.push_back(make_streams_panel());
     all.push_back(make_cache_panel());
+    all.push_back(make_modes_panel());
     all.push_back(make_model_panel());
     all.push_back(make_lab_panel());
     return all;

@@ -11,6 +11,7 @@ std::unique_ptr<Panel> make_routing_panel();
 std::unique_ptr<Panel> make_attention_panel();
 std::unique_ptr<Panel> make_streams_panel();
 std::unique_ptr<Panel> make_cache_panel();
+std::unique_ptr<Panel> make_modes_panel();
 std::unique_ptr<Panel> make_model_panel();
 std::unique_ptr<Panel> make_lab_panel();
 

@@ -14,9 +14,10 @@ struct Applier {
     void operator()(ModelLoaded&& u) const {
         const bool is_other = !s.model || !u.info || s.model->folder != u.info->folder;
         s.model = std::move(u.info);
+        s.knows_curriculum = u.knows_curriculum;
         s.is_loading = false;
         s.progress = {};
-        if (is_other) s.histograms.clear(), s.times = {}, s.meters = {}, s.cache = {};
+        if (is_other) s.histograms.clear(), s.times = {}, s.meters = {}, s.cache = {}, s.comparison = nullptr;
     }
     void operator()(ConversationChanged&& u) const {
         const bool is_other = !s.conversation || !u.conversation || s.conversation->id != u.conversation->id;
@@ -48,6 +49,7 @@ struct Applier {
         end_of_work();
         s.meters.tokens_per_s = u.stats.tokens_per_s;
     }
+    void operator()(ComparisonChanged&& u) const { s.comparison = std::move(u.comparison); }
     void operator()(CacheChanged&& u) const { s.cache = std::move(u.report); }
     void operator()(OpTimesChanged&& u) const { s.times = std::move(u); }
     void operator()(Meters&& u) const { s.meters = u; }
@@ -65,7 +67,7 @@ struct Applier {
     }
 
     void end_of_work() const {
-        s.is_generating = s.is_loading = false;
+        s.is_generating = s.is_loading = s.is_comparing = false;
         s.progress = {};
         s.live_reasoning.clear();
         s.live_content.clear();

@@ -20,10 +20,12 @@ struct NoticeLine {
 
 struct Snapshot {
     std::shared_ptr<const ModelInfo> model;             // null: none loaded
+    bool knows_curriculum = false;                      // ModelLoaded's
     std::shared_ptr<const Conversation> conversation;   // the finished part; null: none
     std::vector<ConversationSummary> conversations;
     Timeline timeline;                                  // prompt and generated tokens of the current context
     std::shared_ptr<const Trace> trace;
+    std::shared_ptr<const Comparison> comparison;       // of the three modes; null: none was made with this model
     CacheReport cache;
     OpTimesChanged times;
     Meters meters;
@@ -33,6 +35,7 @@ struct Snapshot {
     LabSnapshot lab;
     // The turn that is being generated.
     bool is_generating = false, is_loading = false;
+    bool is_comparing = false;                          // the three modes: the conversation stays as it is
     int64_t live_turn = 0;
     std::string live_reasoning, live_content;
     std::vector<TokenInfo> live_tokens;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "app/paths.h"
 #include "engine/base/error.h"
 #include "tests/support/temp_folder.h"
 
@@ -67,6 +68,8 @@ class Window {
     std::string content, reasoning, errors, notices;
     std::vector<TurnStats> finished;
     CacheReport cache;
+    std::shared_ptr<const Comparison> comparison;
+    bool knows_curriculum = false;
     OpTimesChanged times;
     double watching_cost = -1;
     int n_timelines = 0;
@@ -74,7 +77,8 @@ class Window {
 
   private:
     void apply(Update u) {
-        if (auto* x = std::get_if<ModelLoaded>(&u)) model = x->info;
+        if (auto* x = std::get_if<ModelLoaded>(&u)) model = x->info, knows_curriculum = x->knows_curriculum;
+        if (auto* x = std::get_if<ComparisonChanged>(&u)) comparison = x->comparison;
         if (auto* x = std::get_if<ConversationChanged>(&u)) conversation = x->conversation;
         if (auto* x = std::get_if<ConversationsListed>(&u)) list = x->list;
         if (auto* x = std::get_if<TimelineStarted>(&u))
@@ -123,6 +127,40 @@ TEST(Worker, SendsEverythingAWindowShows) {
     ASSERT_FALSE(w.times.ms_by_kind_and_layer.empty());
     EXPECT_EQ(w.times.ms_by_kind_and_layer[0].size(), 9u);
     EXPECT_TRUE(w.worker().trace()->get(w.timeline.branch, 3)->has(kRouterScores, 3));
+}
+
+TEST(Worker, ComparesTheModesBesideTheConversation) {
+    Window w;
+    w.run(LoadModel{kSeedling});
+    w.ask("74*82=?", Mode::non_think);
+    const auto n_turns = w.conversation->path.size();
+    const CacheReport held = w.cache;
+    w.run(CompareModes{w.conversation->path.front().id, "", greedy()});
+    EXPECT_EQ(w.errors, "");
+    ASSERT_TRUE(w.comparison);
+    EXPECT_TRUE(w.comparison->is_finished());
+    EXPECT_EQ(w.comparison->question, "74*82=?");
+    EXPECT_EQ(w.comparison->n_earlier_turns, 0);
+    EXPECT_EQ(w.comparison->at(Mode::non_think).content, "6108");
+    w.run(CompareModes{0, "72*59=?", greedy()});
+    EXPECT_EQ(w.comparison->question, "72*59=?");
+    EXPECT_EQ(w.comparison->n_earlier_turns, 2);
+    EXPECT_EQ(w.conversation->path.size(), n_turns);
+    EXPECT_EQ(w.cache.allocated(), held.allocated());
+    w.run(CompareModes{4711, "", greedy()});
+    EXPECT_NE(w.errors.find("turn 4711"), std::string::npos) << w.errors;
+}
+
+TEST(Worker, KnowsAModelOfTheCurriculumByItsTokenizer) {
+    Window w;
+    w.run(LoadModel{kSeedling});
+    EXPECT_FALSE(w.knows_curriculum);
+    const test::TempFolder folder;
+    EXPECT_FALSE(has_tokenizer_of_curriculum(folder.path()));
+    std::filesystem::copy(std::string(VITRINE_SOURCE_DIR) + "/assets/curriculum/tokenizer.json", folder.path() + "/tokenizer.json");
+    EXPECT_TRUE(has_tokenizer_of_curriculum(folder.path()));
+    std::ofstream(folder.path() + "/tokenizer.json", std::ios::app) << "\n";
+    EXPECT_FALSE(has_tokenizer_of_curriculum(folder.path()));
 }
 
 TEST(Worker, ErrorsBecomeNoticesAndTheOldModelStays) {

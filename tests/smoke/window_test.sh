@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Starts the real window under Xvfb, lets the shipped model answer, takes a picture, and checks that there is something in it.
+# Starts the real window under Xvfb, lets the seedling answer, takes a picture, and checks that there is something in it.
 # usage: window_test.sh PROGRAM FOLDER   (FOLDER: where the pictures go)
 set -euo pipefail
 program=$(readlink -f "$1")
 mkdir -p "$2"
 folder=$(readlink -f "$2")
+seedling=$(readlink -f "$(dirname "$0")/../../assets/models/seedling")
 command -v Xvfb >/dev/null || { echo "Xvfb is not installed (package xvfb)"; exit 77; }
 
 # Settings and conversations of its own, so that nobody's are touched.
@@ -43,11 +44,17 @@ shot $folder/overview.png
 view Routing
 expect affinity
 shot $folder/routing.png
+type 72*59=?
+click Compare
+wait idle
+expect 4248
+expect-value modes/high/written = 40 ± 0
+shot $folder/modes.png
 EOF
-timeout 300 "$program" drive "$home/script"
+timeout 300 "$program" drive "$home/script" -m "$seedling"
 
 # A picture that is no PNG, has another size, or holds one colour only is no picture of the window.
-for picture in "$folder/overview.png" "$folder/routing.png"; do
+for picture in "$folder/overview.png" "$folder/routing.png" "$folder/modes.png"; do
     size=$(od -An -tu1 -j16 -N8 "$picture" | awk '{print ($1*16777216+$2*65536+$3*256+$4) "x" ($5*16777216+$6*65536+$7*256+$8)}')
     signature=$(od -An -tx1 -N8 "$picture" | tr -d ' \n')
     bytes=$(stat -c %s "$picture")

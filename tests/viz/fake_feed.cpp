@@ -278,6 +278,46 @@ CacheReport cache_report(const Shape& s) {
     return r;
 }
 
+std::shared_ptr<const Comparison> comparison(const Shape& s, bool is_running) {
+    auto c = std::make_shared<Comparison>();
+    c->question = kQuestion;
+    c->n_earlier_turns = 2;
+    c->n_layers = s.n_layers, c->n_experts = s.n_experts, c->n_chosen = s.n_chosen;
+    constexpr int kTokens[kModes][kComparedPhases] = {{12, 0, 14}, {12, 46, 9}, {75, 61, 9}};
+    for (int m = 0; m < kModes; ++m) {
+        ModeAnswer& a = c->modes[static_cast<size_t>(m)];
+        a.state = is_running && m == 2 ? ModeAnswer::State::running : ModeAnswer::State::done;
+        a.reasoning = m ? kReasoning : "", a.content = is_running && m == 2 ? "" : kAnswer;
+        a.stats.n_prompt = kTokens[m][0], a.stats.n_thinking = kTokens[m][1], a.stats.n_answer = kTokens[m][2];
+        a.stats.prefill_ms = 31.5 * (m + 1), a.stats.decode_ms = 410.25 * (m + 1);
+        a.stats.stop_reason = m == 1 ? "length" : "end of text";
+        Shape so_far = s;
+        so_far.n_tokens = 0;
+        for (int p = 0; p < kComparedPhases; ++p) {
+            PhaseMeasure& phase = a.phases[static_cast<size_t>(p)];
+            phase.n_tokens = phase.n_counted = kTokens[m][p];
+            so_far.n_tokens += phase.n_tokens;
+            phase.ms = 3.5 * phase.n_tokens;
+            if (phase.n_tokens == 0) continue;
+            phase.cache = cache_report(so_far);
+            phase.filled = phase.cache.allocated();
+            phase.loads.assign(static_cast<size_t>(s.n_layers) * s.n_experts, 0);
+            for (int t = 0; t < phase.n_counted; ++t)
+                for (int l = 0; l < s.n_layers; ++l)
+                    for (int k = 0; k < s.n_chosen; ++k) {
+                        // Thinking leans to the first half of the experts in the upper layers.
+                        const int among = p == 1 && l >= s.n_layers / 2 ? s.n_experts / 2 : s.n_experts;
+                        const int first = static_cast<int>(unit(m * 3 + p, t, l, 30) * among);
+                        const auto e = static_cast<int16_t>((first + k) % s.n_experts);
+                        phase.choices.push_back(e);
+                        ++phase.loads[static_cast<size_t>(l) * s.n_experts + e];
+                    }
+        }
+    }
+    measure_distances(*c);
+    return c;
+}
+
 Snapshot empty_conversation(const Shape& s) {
     Snapshot out;
     out.model = model_info(s);
@@ -299,6 +339,7 @@ Snapshot snapshot(const Shape& s) {
     for (int64_t p = std::max<int64_t>(0, n - s.n_recorded); p < n; ++p) trace->put(1, p, record(s, p));
     out.trace = trace;
     out.cache = cache_report(s);
+    out.comparison = comparison(s);
     const char* kinds[] = {"attention", "indexer", "experts", "mixing", "norms"};
     for (int k = 0; k < 5; ++k) {
         out.times.kinds.push_back(kinds[k]);

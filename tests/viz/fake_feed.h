@@ -22,6 +22,8 @@ std::shared_ptr<const ModelInfo> model_info(const Shape& s);
 // chosen entries are the k best index scores. Deterministic in (shape, position).
 std::shared_ptr<const TokenRecord> record(const Shape& s, int64_t position);
 CacheReport cache_report(const Shape& s);
+// The three modes on one question, Think Max still being written when `is_running`.
+std::shared_ptr<const Comparison> comparison(const Shape& s, bool is_running = false);
 // A whole snapshot: model, conversation with thinking and siblings, timeline, trace, cache, times, meters, conversation list.
 Snapshot snapshot(const Shape& s);
 // A snapshot with a model and nothing said yet; and one with nothing at all is `Snapshot{}`.

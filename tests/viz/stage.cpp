@@ -60,6 +60,7 @@ void Stage::frame(Panel& panel, const Snapshot& s) {
     view.source = Source::live;
     panel.draw(s, view);
     if (!view.go_to.empty()) went_to = view.go_to;
+    if (!view.run.empty()) asked_for = view.run;
     ImGui::End();
     ImGui::Render();
     null_render();

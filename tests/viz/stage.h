@@ -23,7 +23,8 @@ class Stage {
 
     Cursor cursor;
     fake::Sink sink;
-    std::string went_to;  // the view that a panel asked for
+    std::string went_to;    // the view that a panel asked for
+    std::string asked_for;  // the action
 
     void draw(const std::string& panel, const Snapshot& s, int n_frames = 2);
     // Clicks the middle of a widget that was drawn; false when it was not.

@@ -9,6 +9,7 @@
 
 #include "app/shell.h"
 #include "tests/viz/fake_feed.h"
+#include "viz/shell/suggestions.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::viz {
@@ -107,6 +108,62 @@ TEST_F(Window, enter_sends_what_was_typed_with_mode_and_sampling) {
     key("Ctrl+Enter");
     ASSERT_TRUE(sink_.last<SendMessage>());
     EXPECT_EQ(sink_.last<SendMessage>()->text, "two\nlines");
+}
+
+TEST_F(Window, compare_asks_in_the_three_modes_and_shows_them) {
+    show(fake::empty_conversation(fake::typical()));
+    EXPECT_FALSE(desk().can_compare());  // nothing typed, nothing said
+    click("Message");
+    ASSERT_EQ(driver_->type("74*82=?"), "");
+    click("Compare");
+    const auto* sent = sink_.last<CompareModes>();
+    ASSERT_TRUE(sent);
+    EXPECT_EQ(sent->turn, 0);
+    EXPECT_EQ(sent->text, "74*82=?");
+    EXPECT_EQ(desk().draft, "");
+    EXPECT_STREQ(desk().panels[static_cast<size_t>(desk().panel)]->name(), "Modes");
+    EXPECT_FALSE(desk().can_send());
+    click("Stop");
+    EXPECT_EQ(sink_.n_cancelled, 1);
+    finish();
+    EXPECT_TRUE(desk().can_send());
+
+    show(fake::snapshot(fake::typical()));
+    click("Message");
+    key("Ctrl+M");  // nothing typed: the last question, in its own context
+    sent = sink_.last<CompareModes>();
+    ASSERT_TRUE(sent);
+    EXPECT_EQ(sent->turn, desk().last_turn("user")->id);
+    finish();
+    ASSERT_EQ(driver_->type("and then?"), "");
+    key("Ctrl+M");
+    sent = sink_.last<CompareModes>();
+    ASSERT_TRUE(sent);
+    EXPECT_EQ(sent->text, "and then?");
+    EXPECT_EQ(desk().draft, "");
+}
+
+TEST_F(Window, suggestions_are_written_into_the_composer) {
+    show(fake::empty_conversation(fake::typical()));
+    EXPECT_TRUE(ui::widget_names("suggest/").empty());  // a model of other training: nothing is promised
+    Snapshot taught = fake::empty_conversation(fake::typical());
+    taught.knows_curriculum = true;
+    show(std::move(taught));
+    expect_nothing_cut("suggestions");
+    EXPECT_EQ(ui::widget_names("suggest/").size(), 2 * suggestions().size());
+    for (const Suggestion& s : suggestions())
+        for (const bool is_chinese : {false, true}) {
+            const std::string question = is_chinese ? s.chinese : s.english;
+            click("suggest/" + question);
+            driver_->frames(2);
+            EXPECT_EQ(desk().draft, suggested_prompt(s, is_chinese));
+            EXPECT_TRUE(desk().draft.ends_with(question));
+            if (s.note_english) EXPECT_TRUE(desk().draft.starts_with(is_chinese ? s.note_chinese : s.note_english));
+        }
+    EXPECT_TRUE(sink_.commands.empty());
+    key("Enter");
+    ASSERT_TRUE(sink_.last<SendMessage>());
+    EXPECT_EQ(sink_.last<SendMessage>()->text, suggested_prompt(suggestions().back(), true));
 }
 
 TEST_F(Window, what_is_typed_wraps_and_is_sent_as_typed) {

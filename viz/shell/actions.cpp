@@ -68,8 +68,12 @@ void add_chat(std::vector<Action>& a, Desk& d) {
     // again.
     Shortcut send = keys(Key::kEnter, kCtrl);
     send.works_in_text = false;
+    Shortcut compare = keys(Key::kM, kCtrl);
+    compare.works_in_text = false;
     a.push_back({"chat.send", "Send the message", "Chat", send, [&d] { d.send_draft(); },
                  [&d] { return d.can_send() && !d.draft.empty(); }});
+    a.push_back({"chat.compare", "Compare the three modes", "Chat", compare, [&d] { d.compare(); },
+                 [&d] { return d.can_compare(); }});
     a.push_back({"chat.stop", "Stop", "Chat", {}, [&d] { d.stop(); }, [&d] { return d.can_stop(); }});
     a.push_back({"chat.regenerate", "Regenerate the answer", "Chat", keys(Key::kR, kCtrl), [&d] { d.regenerate(); },
                  [&d] { return d.can_send() && d.last_turn("assistant"); }});

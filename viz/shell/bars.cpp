@@ -163,6 +163,8 @@ void Workspace::draw_status_bar() {
         doing = "loading\xE2\x80\xA6";
     else if (s.is_generating)
         doing = "generating";
+    else if (s.is_comparing)
+        doing = "comparing modes";
     else if (s.model)
         doing = "idle";
     doing = ui::elide(doing, right - px(16));

@@ -2,8 +2,10 @@
 #include "viz/shell/chat_pane.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "viz/imgui_compat.h"
+#include "viz/shell/suggestions.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 
@@ -108,6 +110,7 @@ void ChatPane::draw_messages(Desk& desk) {
             desk.s.is_loading ? desk.stop() : desk.open(Overlay::open_folder);
         return;
     }
+    if (is_empty && desk.s.knows_curriculum) return draw_suggestions(desk);
     if (is_empty) {
         if (ui::empty_state(
                 "Ask something",
@@ -131,6 +134,52 @@ void ChatPane::draw_messages(Desk& desk) {
         is_at_bottom_ = ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - px(24);
     if (was_scrolled && ImGui::GetIO().MouseWheel > 0) is_at_bottom_ = false;
     if (ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - 1 && !was_scrolled) is_at_bottom_ = true;
+}
+
+// One row per skill: the question in English and in Chinese. A click writes it into the composer.
+void ChatPane::draw_suggestions(Desk& desk) {
+    {
+        ui::FontScope bold(Font::title);
+        ui::text("Ask something");
+    }
+    {
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped("A click writes the question below. Choose a mode at the top and Send, or Compare all three.");
+    }
+    const float gap = px(6), room = ImGui::GetContentRegionAvail().x - px(4), width = std::floor((room - gap) / 2);
+    ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(gap, px(4)));
+    ImGui::PushStyleVar(ImGuiStyleVar_ButtonTextAlign, ImVec2(0, 0.5f));
+    ImGui::PushStyleColor(ImGuiCol_Button, theme().raised);
+    ImGui::PushStyleColor(ImGuiCol_ButtonHovered, theme().hovered);
+    ImGui::PushStyleColor(ImGuiCol_ButtonActive, theme().border_strong);
+    for (const Suggestion& s : suggestions()) {
+        {
+            ui::FontScope small(Font::small);
+            ui::Color dim(theme().text_dim);
+            ui::text_in(s.skill, room);
+        }
+        for (const bool is_chinese : {false, true}) {
+            const std::string question = is_chinese ? s.chinese : s.english, name = std::string("suggest/") + question;
+            const bool is_far = (is_chinese ? s.note_chinese : s.note_english) != nullptr;
+            if (is_chinese) ImGui::SameLine(0, gap);
+            ImGui::PushID(name.c_str());
+            const std::string shown = ui::elide(question, width - 2 * ImGui::GetStyle().FramePadding.x);
+            if (ImGui::Button((shown + "##question").c_str(), {width, 0})) {
+                desk.draft = suggested_prompt(s, is_chinese);
+                desk.wants_input_focus = true;
+            }
+            ui::mark(name, question);
+            if (is_far)
+                ui::tooltip(question + "\n" + (is_chinese ? s.note_chinese : s.note_english) +
+                            " That is said first, about 2,000 tokens earlier.");
+            else if (shown != question)
+                ui::tooltip(question);
+            ImGui::PopID();
+        }
+    }
+    ImGui::PopStyleColor(3);
+    ImGui::PopStyleVar(2);
 }
 
 void ChatPane::draw_turn(Desk& desk, const Turn& t, int index) {

@@ -45,6 +45,7 @@ class ChatPane {
     };
     void draw_header(Desk& desk);
     void draw_messages(Desk& desk);
+    void draw_suggestions(Desk& desk);
     void draw_turn(Desk& desk, const Turn& t, int index);
     void draw_live(Desk& desk);
     void draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live,

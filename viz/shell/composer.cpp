@@ -54,10 +54,18 @@ void ChatPane::draw_composer(Desk& desk) {
         desk.wants_input_focus = true;
         is_at_bottom_ = true;
     }
+    if (is_active && current_mods() == kCtrl && key_pressed(Key::kM, false)) {
+        ImGui::ClearActiveID();
+        desk.compare();
+        desk.wants_input_focus = true;
+    }
     const std::string summary = sampling_summary(desk.settings.sampling);
-    const char* action = desk.s.is_generating ? "Stop" : "Send";
+    const bool is_busy = desk.s.is_generating || desk.s.is_comparing;
+    const char* action = is_busy ? "Stop" : "Send";
     const float action_width = ImGui::CalcTextSize("Send").x + 4 * ImGui::GetStyle().FramePadding.x;
-    const float summary_room = ImGui::GetContentRegionAvail().x - action_width - ImGui::GetStyle().ItemSpacing.x;
+    const float compare_width = ImGui::CalcTextSize("Compare").x + 2 * ImGui::GetStyle().FramePadding.x + px(6);
+    const float summary_room =
+        ImGui::GetContentRegionAvail().x - action_width - compare_width - ImGui::GetStyle().ItemSpacing.x;
     {
         ui::FontScope small(Font::mono_small);
         ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(6), (row - ImGui::GetTextLineHeight()) / 2));
@@ -67,19 +75,25 @@ void ChatPane::draw_composer(Desk& desk) {
         ui::tooltip("Sampling: temperature, top-k, top-p, min-p, repetition penalty, seed, stop strings");
     }
     ImGui::SameLine(0, 0);
-    ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, ImGui::GetContentRegionAvail().x - action_width));
+    ImGui::SetCursorPosX(ImGui::GetCursorPosX() +
+                         std::max(0.0f, ImGui::GetContentRegionAvail().x - action_width - compare_width));
+    ImGui::BeginDisabled(!desk.can_compare());
+    if (ui::quiet_button("Compare") && desk.compare()) desk.wants_input_focus = true;
+    ImGui::EndDisabled();
+    ui::tooltip("Non-think, Think High and Think Max side by side: what is written here, else the last question (Ctrl+M)");
+    ImGui::SameLine(0, px(6));
     ImGui::PushStyleVar(ImGuiStyleVar_FramePadding,
                         ImVec2(2 * ImGui::GetStyle().FramePadding.x, ImGui::GetStyle().FramePadding.y));
-    const bool is_enabled = desk.s.is_generating || (desk.can_send() && !desk.draft.empty());
+    const bool is_enabled = is_busy || (desk.can_send() && !desk.draft.empty());
     ImGui::BeginDisabled(!is_enabled);
     if (ui::primary_button(action)) {
-        if (desk.s.is_generating)
+        if (is_busy)
             desk.stop();
         else if (desk.send_draft())
             desk.wants_input_focus = true, is_at_bottom_ = true;
     }
     ImGui::EndDisabled();
-    ui::tooltip(desk.s.is_generating ? "Stop (Esc)" : "Send (Ctrl+Enter)");
+    ui::tooltip(is_busy ? "Stop (Esc)" : "Send (Ctrl+Enter)");
     ImGui::PopStyleVar();
 }
 

@@ -7,6 +7,10 @@ namespace vitrine::viz {
 
 namespace {
 
+bool is_blank(const std::string& text) {
+    return text.find_first_not_of(" \n\t") == std::string::npos;
+}
+
 // What takes `c` back; no commands: it can't be.
 UndoStep inverse_of(const Command& c, const Snapshot& s) {
     const Conversation* shown = s.conversation.get();
@@ -72,9 +76,11 @@ bool Desk::post(Command c) {
     UndoStep back = inverse_of(c, s);
     const bool generates = std::holds_alternative<SendMessage>(c) || std::holds_alternative<Regenerate>(c) ||
                            std::holds_alternative<EditTurn>(c);
+    const bool compares = std::holds_alternative<CompareModes>(c);
     if (sink.send(std::move(c))) {
         // From now on, not only once the engine begins: a second click must not send twice. Idle ends it.
         s.is_generating = s.is_generating || generates;
+        s.is_comparing = s.is_comparing || compares;
         if (!back.commands.empty()) undo_steps.push_back(std::move(back));
         if (undo_steps.size() > kMaxUndo) undo_steps.erase(undo_steps.begin());
         return true;
@@ -150,11 +156,24 @@ Source Desk::source(TokenRef ref) const {
 }
 
 bool Desk::send_draft() {
-    const auto is_space = [](unsigned char c) { return c == ' ' || c == '\n' || c == '\t'; };
-    if (std::all_of(draft.begin(), draft.end(), is_space) || !can_send()) return false;
+    if (is_blank(draft) || !can_send()) return false;
     if (!post(SendMessage{draft, settings.mode, settings.sampling})) return false;
     draft.clear();
     cursor.is_live = true;
+    return true;
+}
+
+bool Desk::can_compare() const {
+    return can_send() && (!is_blank(draft) || last_turn("user"));
+}
+
+bool Desk::compare() {
+    if (!can_compare()) return false;
+    const bool is_typed = !is_blank(draft);
+    if (!post(CompareModes{is_typed ? 0 : last_turn("user")->id, is_typed ? draft : "", settings.sampling})) return false;
+    if (is_typed) draft.clear();
+    for (size_t i = 0; i < panels.size(); ++i)
+        if (std::string_view(panels[i]->name()) == "Modes") panel = static_cast<int>(i);
     return true;
 }
 

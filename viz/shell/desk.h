@@ -66,10 +66,13 @@ struct Desk {
     void follow_live();  // puts the cursor on the newest token that has a record
     Source source(TokenRef ref) const;
 
-    bool can_send() const { return s.model && !s.is_generating && !s.is_loading && !s.model->is_gpu_lost; }
+    bool can_send() const { return s.model && !s.is_generating && !s.is_comparing && !s.is_loading && !s.model->is_gpu_lost; }
     bool is_gpu_lost() const { return s.model && s.model->is_gpu_lost && !s.is_loading; }
     bool send_draft();  // false: nothing to send
-    bool can_stop() const { return s.is_generating || s.is_loading; }
+    // What is typed, in the three modes; nothing typed: the last question again. False: there is neither. Shows the view.
+    bool can_compare() const;
+    bool compare();
+    bool can_stop() const { return s.is_generating || s.is_comparing || s.is_loading; }
     void stop();  // what the engine does: an answer, the opening of a model
     const Turn* last_turn(const char* role) const;
     void regenerate();

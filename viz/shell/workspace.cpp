@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "viz/shell/suggestions.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 #include "viz/widgets/export.h"
@@ -85,7 +86,8 @@ bool Workspace::run_action(std::string_view name) {
 bool Workspace::is_animating() const {
     const Snapshot& s = desk_.s;
     const bool has_undo = !desk_.undo_steps.empty() && s.time - desk_.undo_steps.back().time < Desk::kUndoSeconds + 1;
-    return s.is_generating || s.is_loading || has_undo || desk_.deleted || ui::is_exporting() || desk_.overlay == Overlay::find ||
+    return s.is_generating || s.is_comparing || s.is_loading || has_undo || desk_.deleted || ui::is_exporting() ||
+           desk_.overlay == Overlay::find ||
            desk_.overlay == Overlay::open_folder ||
            (!s.notices.empty() && s.time - s.notices.back().time < kWarningSeconds);
 }
@@ -107,6 +109,8 @@ void Workspace::prepare() {
             const Sampling& asked = s.model->sampling;
             own.temperature = asked.temperature, own.top_k = asked.top_k, own.top_p = asked.top_p, own.min_p = asked.min_p;
         }
+        if (s.knows_curriculum)
+            for (const Suggestion& x : suggestions()) desk_.fonts.note_text(std::string(x.skill) + x.chinese);
         if (s.model) desk_.cursor.layer = std::min(4, std::max(0, s.model->config.n_layers() - 1));
     }
     desk_.panel = std::clamp(desk_.panel, 0, static_cast<int>(desk_.panels.size()) - 1);
@@ -255,6 +259,7 @@ void Workspace::draw_view_pane() {
         ImGui::PopID();
     }
     if (!view.go_to.empty()) show_panel(view.go_to);
+    if (!view.run.empty()) run_action(view.run);
     ImGui::PopStyleVar();
 }
 

@@ -98,6 +98,7 @@ void draw_numbers(const HeatmapSpec& s, Canvas& canvas, const Grid& g, float lo,
             if (registry_is_on())
                 value_rect(std::string(s.id) + "/" + std::to_string(r) + "/" + std::to_string(c), v, a,
                            g.corner(r + 1, c + 1));
+            if (!std::isfinite(v)) continue;
             if (size.x + px(4) > g.w || size.y > g.h) continue;
             const ImU32 back = map_color(s.map, map_position(s.map, v, lo, hi));
             canvas.text({a.x + (g.w - size.x) / 2, a.y + (g.h - size.y) / 2}, readable_on(back), label);
