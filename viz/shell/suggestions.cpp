@@ -12,14 +12,14 @@ constexpr Suggestion kSuggestions[] = {
      "Five cups stand in the order 12345. Swap places 1 and 4, 2 and 5, 3 and 4, 1 and 2. What is the order now?",
      "五个杯子排成12345，依次交换位置1和4、2和5、3和4、1和2，现在的顺序是什么？"},
     {"Sorting \xC2\xB7 排序", "Sort: 42 7 93 18 65 30 77 51", "从小到大排列：42 7 93 18 65 30 77 51"},
-    {"Countdown \xC2\xB7 倒计时", "Make 38 from 6 7 4.", "用9 3 5得到42。"},
+    {"Countdown \xC2\xB7 倒计时", "Make 29 from 3 8 5.", "用8 6 3得到45。"},
     {"A note far back \xC2\xB7 很久以前的笔记", "What is the code of Anna?", "小明的密码是什么？",
      "The code of Anna is 4821.", "小明的密码是5093。"},
     {"How it works \xC2\xB7 原理", "What is an expert?", "什么是专家？"},
     {"About itself \xC2\xB7 自己", "How many layers do you have?", "你有多少层？"},
 };
 
-constexpr int kExercises = 130;  // about 2,000 tokens
+constexpr int kExercises = 152;  // about 2,000 tokens
 
 }  // namespace
 
