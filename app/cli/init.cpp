@@ -13,6 +13,7 @@ namespace vitrine::cli {
 int run_init(const Args& args) {
     std::string preset, from, weights, out;
     uint64_t seed = 0;
+    int64_t shard_mb = 2000;
     std::vector<std::string> names;
     std::string list;
     for (const Preset& p : presets()) {
@@ -27,18 +28,20 @@ int run_init(const Args& args) {
         .text("-o, --out", "DIR", &out, "folder to write; must not hold a model")
         .counter("--seed", &seed, "the same seed gives the same bytes (0)")
         .choice("--weights", {"f32", "bf16", "fp8", "official"}, &weights,
-                "number format; official: FP8 projections and FP4 experts");
+                "number format; official: FP8 projections and FP4 experts")
+        .integer("--shard-mb", 1, 1000000, &shard_mb, "most MB of tensors in one file (2000)");
     if (!o.parse(args)) return 0;
     if (preset.empty() == from.empty()) throw UsageError("give either --preset NAME or --from DIR");
     if (!from.empty() && weights.empty()) throw UsageError("--from needs --weights");
     if (out.empty()) throw UsageError("missing --out DIR");
 
     Interrupt interrupt;
-    InitProgress progress;
-    progress.stop = interrupt.begin();
+    InitOptions options;
+    options.stop = interrupt.begin();
+    options.shard_bytes = static_cast<uint64_t>(shard_mb) * 1000000;
     int last = -1;
     if (isatty(STDERR_FILENO))
-        progress.report = [&last](uint64_t done, uint64_t total) {
+        options.report = [&last](uint64_t done, uint64_t total) {
             const int percent =
                 total ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100;
             if (percent != last)
@@ -46,12 +49,12 @@ int run_init(const Args& args) {
             if (done == total) std::fputc('\n', stderr);
         };
     if (!from.empty()) {
-        repack_checkpoint(from, weights_format_from_name(weights), out, progress);
+        repack_checkpoint(from, weights_format_from_name(weights), out, options);
         log_info(from + " as " + weights + " written to " + out);
         return 0;
     }
     const WeightsFormat format = weights.empty() ? preset_format(preset) : weights_format_from_name(weights);
-    init_checkpoint(preset, seed, format, out, progress);
+    init_checkpoint(preset, seed, format, out, options);
     log_info(preset + " (" + weights_format_name(format) + ", seed " + std::to_string(seed) + ") written to " + out);
     return 0;
 }

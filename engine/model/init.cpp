@@ -20,8 +20,6 @@ namespace vitrine {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kShardBytes = 2'000'000'000;
-
 // ---- values
 // -------------------------------------------------------------------------------------------------------------------
 
@@ -107,12 +105,12 @@ Job plan_job(const std::string& name, const Shape& shape, Storage storage, Weigh
     return j;
 }
 
-std::vector<std::vector<Job>> plan_shards(const ModelConfig& c, WeightsFormat format) {
+std::vector<std::vector<Job>> plan_shards(const ModelConfig& c, WeightsFormat format, uint64_t shard_bytes) {
     std::vector<std::vector<Job>> shards(1);
     uint64_t bytes = 0;
     auto visit = [&](const std::string& name, Param&, const Shape& shape, Storage storage) {
         Job j = plan_job(name, shape, storage, format);
-        if (bytes > 0 && bytes + j.bytes() > kShardBytes) shards.emplace_back(), bytes = 0;
+        if (bytes > 0 && bytes + j.bytes() > shard_bytes) shards.emplace_back(), bytes = 0;
         bytes += j.bytes();
         shards.back().push_back(std::move(j));
     };
@@ -131,12 +129,12 @@ class Writer {
   public:
     // from: weights to write, under their official names; null: random ones.
     Writer(const ModelConfig& c, uint64_t seed, WeightsFormat format, const fs::path& folder,
-           const InitProgress& progress, const std::map<std::string, const Param*>* from = nullptr)
-        : config_(c), seed_(seed), format_(format), folder_(folder), progress_(progress), from_(from) {}
+           const InitOptions& options, const std::map<std::string, const Param*>* from = nullptr)
+        : config_(c), seed_(seed), format_(format), folder_(folder), options_(options), from_(from) {}
 
     // texts: name and content of files that belong to the model.
     void run(const std::vector<std::pair<std::string, std::string>>& texts) {
-        const auto shards = plan_shards(config_, format_);
+        const auto shards = plan_shards(config_, format_, options_.shard_bytes);
         for (const auto& s : shards)
             for (const Job& j : s) total_ += j.bytes();
         prepare_folder();
@@ -204,7 +202,7 @@ class Writer {
     }
 
     void write_job(const Job& j, SafetensorsWriter& file) {
-        if (progress_.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+        if (options_.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
         const CounterRng rng(seed_, fnv1a64(j.name));
         if (j.storage == Storage::table)
             write_table(j, rng, file);
@@ -213,7 +211,7 @@ class Writer {
         else
             write_plain(j, rng, file);
         done_ += j.bytes();
-        if (progress_.report) progress_.report(done_, total_);
+        if (options_.report) options_.report(done_, total_);
     }
 
     void write_plain(const Job& j, const CounterRng& rng, SafetensorsWriter& file) {
@@ -336,7 +334,7 @@ class Writer {
     uint64_t seed_;
     WeightsFormat format_;
     fs::path folder_;
-    const InitProgress& progress_;
+    const InitOptions& options_;
     uint64_t total_ = 0, done_ = 0;
     std::vector<fs::path> written_;
     std::vector<float> values_, row_;
@@ -359,33 +357,33 @@ std::vector<Issue> issues_of(const ModelConfig& config, WeightsFormat format) {
 }  // namespace
 
 void repack_checkpoint(const std::string& folder, WeightsFormat format, const std::string& out_dir,
-                       const InitProgress& progress) {
+                       const InitOptions& options) {
     ModelConfig config = read_config(folder).config;
     throw_if_any(issues_of(config, format));
-    ModelWeights weights = load_weights(folder, config, progress.stop);
+    ModelWeights weights = load_weights(folder, config, options.stop);
     config.n_mtp_layers = static_cast<int>(weights.mtp.size());
     std::map<std::string, const Param*> params;
     const auto visit = [&](const std::string& name, Param& p, const Shape&, Storage) { params[name] = &p; };
     trunk_roles(weights, config, visit);
     if (!weights.mtp.empty()) mtp_roles(weights, config, visit);
-    Writer(config, 0, format, out_dir, progress, &params).run(ModelTexts::read(folder).files);
+    Writer(config, 0, format, out_dir, options, &params).run(ModelTexts::read(folder).files);
     throw_if_mapping_failed();
 }
 
 void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
-                     const InitProgress& progress) {
+                     const InitOptions& options) {
     std::vector<Issue> issues = issues_of(config, format);
     if (config.vocab_size < 272)
         issues.push_back({"", "vocab_size", std::to_string(config.vocab_size),
                           "expected at least 272: 256 bytes and 16 control tokens", ""});
     throw_if_any(issues);
-    Writer writer(config, seed, format, out_dir, progress);
+    Writer writer(config, seed, format, out_dir, options);
     writer.run(writer.random_texts());
 }
 
 void init_checkpoint(const std::string& preset, uint64_t seed, WeightsFormat format, const std::string& out_dir,
-                     const InitProgress& progress) {
-    init_checkpoint(preset_config(preset), seed, format, out_dir, progress);
+                     const InitOptions& options) {
+    init_checkpoint(preset_config(preset), seed, format, out_dir, options);
 }
 
 }  // namespace vitrine

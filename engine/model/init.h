@@ -27,26 +27,27 @@ const std::vector<Preset>& presets();
 ModelConfig preset_config(const std::string& name);  // Error(bad_input) listing the names
 WeightsFormat preset_format(const std::string& name);
 
-struct InitProgress {
+struct InitOptions {
     std::function<void(uint64_t done_bytes, uint64_t total_bytes)> report;
     std::stop_token stop;
+    uint64_t shard_bytes = 2'000'000'000;  // of the tensors in one file, at most; one tensor may be larger
 };
 
-// Writes model*.safetensors (shards of at most 2 GB with their index), tokenizer.json (256 bytes and the control tokens
+// Writes model*.safetensors (shards of at most shard_bytes with their index), tokenizer.json (256 bytes and the control tokens
 // of v4-spec 8.1, V4's pre-tokenizer), chat.json, generation_config.json and, last, config.json. A tensor's values
 // depend on (seed, its official name, its shape) only, not on the format: f32 and bf16 checkpoints hold the same
 // numbers, packed ones are rounded from them. Gains keep activations near 1. Error(bad_input) when out_dir holds a
 // model already, Error(io) when the disk is too small or fails; what was written is removed then. Needs memory for one
 // tensor.
 void init_checkpoint(const std::string& preset, uint64_t seed, WeightsFormat format, const std::string& out_dir,
-                     const InitProgress& progress = {});
+                     const InitOptions& options = {});
 void init_checkpoint(const ModelConfig& config, uint64_t seed, WeightsFormat format, const std::string& out_dir,
-                     const InitProgress& progress = {});
+                     const InitOptions& options = {});
 
 // The weights of the model in `folder` in another format, with the texts that belong to it; same rules for out_dir. What is
 // rounded is rounded from the widened values.
 void repack_checkpoint(const std::string& folder, WeightsFormat format, const std::string& out_dir,
-                       const InitProgress& progress = {});
+                       const InitOptions& options = {});
 
 // tokenizer.json of the random-weight checkpoints; ids 0 to 271.
 std::string byte_tokenizer_json();

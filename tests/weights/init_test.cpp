@@ -143,6 +143,24 @@ TEST_F(Init, WritesAModelAgainInAnotherFormat) {
     EXPECT_THROW(repack_checkpoint(out("nowhere"), WeightsFormat::bf16, out("x")), Error);
 }
 
+TEST_F(Init, ShardsAreAsLargeAsAskedForAndHoldTheSame) {
+    const ModelConfig c = odd_config();
+    InitOptions options;
+    options.shard_bytes = 50'000;
+    init_checkpoint(c, 7, WeightsFormat::official, out("whole"));
+    init_checkpoint(c, 7, WeightsFormat::official, out("cut"), options);
+    EXPECT_FALSE(std::filesystem::exists(out("cut") + "/model.safetensors"));
+    const auto whole = read_folder(out("whole")), cut = read_folder(out("cut"));
+    EXPECT_FALSE(fs::exists(out("cut") + "/model.safetensors"));
+    EXPECT_TRUE(fs::exists(out("cut") + "/model.safetensors.index.json"));
+    ASSERT_EQ(whole.size(), cut.size());
+    for (const auto& [name, t] : whole) {
+        const RawTensor& other = cut.at(name);
+        ASSERT_EQ(t.bytes, other.bytes) << name;
+        EXPECT_EQ(std::memcmp(t.data, other.data, t.bytes), 0) << name;
+    }
+}
+
 TEST_F(Init, ValuesDependOnSeedAndNameAlone) {
     ModelConfig c = odd_config();
     init_checkpoint(c, 7, WeightsFormat::f32, out("a"));
@@ -186,7 +204,7 @@ TEST_F(Init, TheFolderIsComplete) {
 
 TEST_F(Init, CancelLeavesNothing) {
     std::stop_source stop;
-    InitProgress progress;
+    InitOptions progress;
     progress.stop = stop.get_token();
     uint64_t last = 0;
     progress.report = [&](uint64_t done, uint64_t total) {
