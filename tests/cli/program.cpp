@@ -75,13 +75,16 @@ Run run_program(const std::vector<std::string>& args, const std::string& home, c
 }
 
 #ifdef VITRINE_MPIEXEC
-// Containers run tests as root and lend fewer cores than there are ranks: Open MPI refuses both unless told.
+// Containers run tests as root, lend fewer cores than there are ranks, and forbid reading another process's memory: Open MPI
+// refuses the first two and trips over the third unless told. For version 4 (OMPI) and 5 (PRTE).
 Run run_ranks(int n, const std::vector<std::string>& args, const std::string& home, const std::string& input) {
     std::vector<std::string> words = {VITRINE_MPIEXEC, "-n", std::to_string(n), VITRINE_PROGRAM};
     words.insert(words.end(), args.begin(), args.end());
     std::vector<std::string> environment = environment_in(home);
-    for (const char* allowed : {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                "OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_hwloc_base_binding_policy=none"})
+    for (const char* allowed : {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "PRTE_ALLOW_RUN_AS_ROOT=1",
+                                "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_rmaps_base_oversubscribe=1",
+                                "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
+                                "OMPI_MCA_hwloc_base_binding_policy=none", "OMPI_MCA_btl_vader_single_copy_mechanism=none"})
         environment.emplace_back(allowed);
     return run_words(words, environment, input);
 }

@@ -95,7 +95,8 @@ TEST(Curriculum, thinking_stays_within_its_budgets) {
         const Selection what{.domain = static_cast<int>(i % domains().size()), .model = &model()};
         const Item item = make_item(11, Split::train, what, i);
         EXPECT_LE(n_tokens(item.high), 96u) << item.skill << " " << item.level << "\n" << item.high;
-        EXPECT_LE(n_tokens(item.max), std::string_view(item.skill) == "countdown" ? 512u : 384u) << item.skill << " " << item.level << "\n" << item.max;
+        EXPECT_LE(n_tokens(item.max), std::string_view(item.skill) == "countdown" ? 512u : 384u)
+            << item.skill << " " << item.level << "\n" << item.max;
         EXPECT_LT(item.high.size(), item.max.size()) << item.prompt;
     }
 }
