@@ -207,7 +207,11 @@ int run_sweep(const Args& args, Communicator& ranks) {
     exchange(ranks, results);
     const std::string table = table_of(runs, results);
     std::printf("%s", table.c_str());
-    if (!a.train.run.empty()) write_file_atomic(a.train.run + "/summary.md", table);
+    if (!a.train.run.empty()) {
+        std::error_code failed;  // where no run has made it, and nobody may: told by the write
+        std::filesystem::create_directories(a.train.run, failed);
+        write_file_atomic(a.train.run + "/summary.md", table);
+    }
     return std::all_of(results.begin(), results.end(), [](const SweepResult& r) { return r.state == "finished"; }) ? 0 : 1;
 }
 

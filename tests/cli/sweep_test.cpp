@@ -82,6 +82,15 @@ TEST(Sweep, knobs_and_keys_of_an_experiment) {
     EXPECT_EQ(n, 8u);
 }
 
+TEST(Sweep, a_table_even_where_no_run_could_begin) {
+    const test::TempFolder home;
+    const test::Run r = test::run_program(
+        {"train", "--preset", "mix3-t1", "--steps", "2", "--sweep", "data=nothing,never", "--run", home.file("runs")}, home.path());
+    EXPECT_EQ(r.code, 1) << r.err;
+    EXPECT_NE(r.out.find("| mix3-t1-data=never   | failed | 0 "), std::string::npos) << r.out;
+    EXPECT_EQ(r.out, read_file(home.file("runs/summary.md"), 1 << 16));
+}
+
 TEST(Sweep, wrong_words_are_told_before_anything_runs) {
     const test::TempFolder home;
     const auto refused = [&](const std::vector<std::string>& words, const std::string& message) {
