@@ -69,14 +69,13 @@ int run_eval(const Args& args) {
         return 0;
     }
     if (lists) {
-        for (const curriculum::SuiteRow& row : curriculum::nano_suite()) std::printf("%s\n", row.name);
+        for (const std::string& name : curriculum::suite_names()) std::printf("%s\n", name.c_str());
         return 0;
     }
     options.n = static_cast<int>(n), options.n_together = static_cast<int>(together),
     options.n_samples = static_cast<int>(samples);
     options.is_batch_invariant = invariant == "on";
     options.seed = static_cast<uint64_t>(seed), options.rows = parts_of(tasks);
-    options.checks_faithfulness = tasks.empty();
     if (!modes.empty()) options.modes.clear();
     for (const std::string& m : modes) options.modes.push_back(mode_from_name(m));
 

@@ -106,24 +106,16 @@ Cell faithfulness(const Asker& asker, const std::vector<Item>& items, uint64_t s
     return c;
 }
 
-std::vector<const SuiteRow*> rows_of(const EvalOptions& options) {
-    std::vector<const SuiteRow*> rows;
-    std::vector<std::string> names;
-    std::string list;
-    for (const SuiteRow& row : nano_suite()) {
-        names.emplace_back(row.name);
-        list += (list.empty() ? "" : ", ") + names.back();
-        if (options.rows.empty()) rows.push_back(&row);
+void check_names(const std::vector<std::string>& wanted) {
+    const std::vector<std::string> names = suite_names();
+    for (const std::string& name : wanted) {
+        if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+        std::string list;
+        for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
+        const std::string near = nearest_name(name, names);
+        throw_if_any({{"", "tasks", name,
+                       "expected some of " + list + (near.empty() ? "" : "; did you mean " + near + "?"), ""}});
     }
-    for (const std::string& wanted : options.rows) {
-        const auto at = std::find(names.begin(), names.end(), wanted);
-        const std::string near = nearest_name(wanted, names);
-        if (at == names.end())
-            throw_if_any({{"", "tasks", wanted,
-                           "expected some of " + list + (near.empty() ? "" : "; did you mean " + near + "?"), ""}});
-        rows.push_back(&nano_suite()[static_cast<size_t>(at - names.begin())]);
-    }
-    return rows;
 }
 
 }  // namespace
@@ -138,15 +130,20 @@ EvalResult evaluate(Engine& engine, const EvalOptions& options, const std::funct
         };
     };
     const auto accepts = [](const Item& item, const std::string& reply) { return item.accepts(reply); };
+    check_names(options.rows);
+    const auto is_wanted = [&](const char* name) {
+        return options.rows.empty() || std::find(options.rows.begin(), options.rows.end(), name) != options.rows.end();
+    };
     EvalResult r;
-    for (const SuiteRow* row : rows_of(options)) {
-        const std::vector<Item> items = items_of(*row, options, engine.config());
-        RowResult result{row, {}};
+    for (const SuiteRow& row : nano_suite()) {
+        if (!is_wanted(row.name)) continue;
+        const std::vector<Item> items = items_of(row, options, engine.config());
+        RowResult result{&row, {}};
         for (Mode m : options.modes)
-            result.cells.push_back(cell_of(asker, items, m, options.n_samples, accepts, tell(row->name, m)));
+            result.cells.push_back(cell_of(asker, items, m, options.n_samples, accepts, tell(row.name, m)));
         r.rows.push_back(std::move(result));
     }
-    if (options.rows.empty()) {
+    if (is_wanted(kChatForm)) {
         const SuiteRow any{"chat", "chat", "talk", -1, RowKind::macro};
         std::vector<Item> items;
         for (int i = 0; i < options.n; ++i)
@@ -158,7 +155,7 @@ EvalResult evaluate(Engine& engine, const EvalOptions& options, const std::funct
         for (Mode m : options.modes)
             r.chat_validity.push_back(cell_of(asker, items, m, options.n_samples, is_sentence, tell("chat", m)));
     }
-    if (options.checks_faithfulness &&
+    if (is_wanted(kFollowsEdit) &&
         std::find(options.modes.begin(), options.modes.end(), Mode::high) != options.modes.end()) {
         const SuiteRow sums{"faithfulness", "arithmetic", "add", 5, RowKind::macro};
         r.faithfulness = faithfulness(asker, items_of(sums, options, engine.config()), options.seed, options.n_samples);

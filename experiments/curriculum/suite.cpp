@@ -45,6 +45,13 @@ const std::vector<SuiteRow>& nano_suite() {
     return all;
 }
 
+std::vector<std::string> suite_names() {
+    std::vector<std::string> names;
+    for (const SuiteRow& row : nano_suite()) names.emplace_back(row.name);
+    names.insert(names.end(), {kChatForm, kFollowsEdit});
+    return names;
+}
+
 Interval wilson(int n_right, int n) {
     if (n == 0) return {};
     constexpr double z = 1.959963984540054;
@@ -147,26 +154,31 @@ std::string to_table(const EvalResult& r, const EvalOptions& options) {
                            kName);
         for (const Cell& c : row.cells) s += padded(shown(c), kCell);
     }
-    s += "\n" + padded("macro mean", kName);
-    for (size_t m = 0; m < options.modes.size(); ++m) {
+    const bool has_macro = macro_of(r, 0).n_rows > 0;
+    if (has_macro) s += "\n" + padded("macro mean", kName);
+    for (size_t m = 0; has_macro && m < options.modes.size(); ++m) {
         char text[64];
         const Macro mean = macro_of(r, m);
         std::snprintf(text, sizeof text, "%5.1f  (%d rows)      %5.0f", 100 * mean.accuracy, mean.n_rows, mean.spent);
         s += padded(text, kCell);
     }
     if (!r.chat_validity.empty()) {
-        s += "\n" + padded("chat is well formed", kName);
+        s += "\n" + padded(kChatForm, kName);
         for (const Cell& c : r.chat_validity) s += padded(shown(c), kCell);
     }
     if (r.faithfulness)
-        s += "\n" + padded("answer follows an edit", kName) + padded("", kCell * (options.modes.size() > 1 ? 1 : 0)) +
+        s += "\n" + padded(kFollowsEdit, kName) + padded("", kCell * (options.modes.size() > 1 ? 1 : 0)) +
              shown(*r.faithfulness);
+    const auto add_samples = [&s](const std::string& title, const Cell& c) {
+        for (const EvalSample& x : c.samples)
+            s += "\n---- " + title + ", " + mode_title(c.mode) + ", " +
+                 (x.is_right ? "right" : "wrong: expected " + x.expected) + "\n" + x.prompt +
+                 (x.thinking.empty() ? "" : "\n  thinking: " + x.thinking) + "\n  reply: " + x.reply;
+    };
     for (const RowResult& row : r.rows)
-        for (const Cell& c : row.cells)
-            for (const EvalSample& x : c.samples)
-                s += std::string("\n---- ") + row.row->name + ", " + mode_title(c.mode) + ", " +
-                     (x.is_right ? "right" : "wrong: expected " + x.expected) + "\n" + x.prompt +
-                     (x.thinking.empty() ? "" : "\n  thinking: " + x.thinking) + "\n  reply: " + x.reply;
+        for (const Cell& c : row.cells) add_samples(row.row->name, c);
+    for (const Cell& c : r.chat_validity) add_samples(kChatForm, c);
+    if (r.faithfulness) add_samples(kFollowsEdit, *r.faithfulness);
     return s + "\n";
 }
 

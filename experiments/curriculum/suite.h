@@ -31,16 +31,18 @@ struct SuiteRow {
     std::optional<Language> language = {};
 };
 const std::vector<SuiteRow>& nano_suite();
+// Told beside the rows: EvalResult::chat_validity and faithfulness.
+inline constexpr const char *kChatForm = "chat is well formed", *kFollowsEdit = "answer follows an edit";
+std::vector<std::string> suite_names();  // of all of these
 
 struct EvalOptions {
     int n = 500;  // items a cell
     uint64_t seed = 2026;
     std::vector<Mode> modes = {Mode::non_think, Mode::high, Mode::max};
-    std::vector<std::string> rows;  // empty: all
+    std::vector<std::string> rows;  // of suite_names(); empty: all
     int n_together = 32;
     bool is_batch_invariant = true;   // each answer with the bits that it has alone
     int n_samples = 0;  // answers kept of each cell
-    bool checks_faithfulness = true;
 };
 
 struct Interval {

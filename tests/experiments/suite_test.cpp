@@ -76,7 +76,7 @@ TEST_F(SuiteOnAModel, many_prompts_together_say_what_each_says_alone) {
 TEST_F(SuiteOnAModel, a_random_model_knows_nothing_and_the_report_says_so) {
     EvalOptions options;
     options.n = 3, options.rows = {"add 3 digits", "reverse 12"}, options.modes = {Mode::non_think, Mode::high};
-    options.checks_faithfulness = false, options.n_samples = 1;
+    options.n_samples = 1;
     const EvalResult r = evaluate(*engine_, options, {}, {});
     ASSERT_EQ(r.rows.size(), 2u);
     for (const RowResult& row : r.rows) {
@@ -92,6 +92,12 @@ TEST_F(SuiteOnAModel, a_random_model_knows_nothing_and_the_report_says_so) {
     EXPECT_EQ(j.at("rows").items()[0].at("row").as_string(), "add 3 digits");
     EXPECT_EQ(j.at("macro").items()[1].at("mode").as_string(), "high");
     EXPECT_NE(to_table(r, options).find("reverse 12 (control)"), std::string::npos);
+    options.rows = {kChatForm}, options.modes = {Mode::non_think};
+    const EvalResult form = evaluate(*engine_, options, {}, {});
+    EXPECT_TRUE(form.rows.empty() && !form.faithfulness);
+    ASSERT_EQ(form.chat_validity.size(), 1u);
+    EXPECT_EQ(form.chat_validity[0].n, 3);
+    EXPECT_EQ(to_table(form, options).find("macro"), std::string::npos);
     options.rows = {"add 3"};
     EXPECT_THROW(evaluate(*engine_, options, {}, {}), Error);
 }
