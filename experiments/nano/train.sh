@@ -29,5 +29,6 @@ if ! finished b "$end"; then
     fi
 fi
 rm -rf nano
-"$program" init --from "b/checkpoints/$end" --weights official --out nano
+"$program" init --from "b/checkpoints/$end" --weights official --out nano --shard-mb 8
+printf '{\n "bos_token_id": 0,\n "eos_token_id": 1,\n "do_sample": false\n}\n' >nano/generation_config.json
 "$program" eval -m nano --device cuda --suite nano -n 500
