@@ -87,7 +87,7 @@ std::string asset(const std::string& relative) {
 }
 
 std::string shipped_model() {
-    return asset("models/seedling");
+    return asset("models/nano");
 }
 
 bool has_tokenizer_of_curriculum(const std::string& folder) {

@@ -1,36 +1,41 @@
 #!/usr/bin/env bash
-# Makes the pictures of the README with the program itself, in a window under Xvfb. usage: docs/images/make.sh (after ./run)
+# Makes the pictures of the README with the program itself, in a window under Xvfb. usage (after ./run):
+# docs/images/make.sh [model|lab]: those of the model's views, those of the Lab, or all.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
-notes='Notes: candle0=garden63; candle1=pepper77; dragon2=river77; marble0=tiger28; pepper2=cotton73; '
-notes+='cotton0=candle43; pepper1=garden40; lemon0=tiger99; river1=candle79; stone2=pepper41; '
-notes+='marble2=garden35; rocket0=apple53. What is pepper2?'
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
-cat >"$home/script" <<EOF
+what=${1:-all}
+case $what in all | model | lab) ;; *) echo "usage: $0 [model|lab]" >&2; exit 2 ;; esac
+: >"$home/script"
+if [ "$what" != lab ]; then cat >>"$home/script" <<EOF; fi
 wait idle
-click Sampling
-click Greedy
-key Escape
-type $notes
+set temperature 0
+type 4738*62=?
+click Compare
+wait idle
+hover mode/Think High
+shot $here/modes.png
+click suggest/What is the code of Anna?
 key Ctrl+Enter
 wait idle
-key Ctrl+K
-type Mode: Think High
-key Enter
-type 74*82=?
-key Ctrl+Enter
-wait idle
-view Overview
-shot $here/overview.png
-view Routing
-shot $here/routing.png
 view Attention
 shot $here/attention.png
 view Streams
 shot $here/streams.png
 view Cache
 shot $here/cache.png
+set mode high
+type What is 734 plus 289?
+key Ctrl+Enter
+wait idle
+view Overview
+shot $here/overview.png
+view Routing
+shot $here/routing.png
+EOF
+if [ "$what" != model ]; then cat >>"$home/script" <<EOF; fi
+wait idle
 view Lab
 key Ctrl+B
 click lab/experiment/X34

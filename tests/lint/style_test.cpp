@@ -137,7 +137,7 @@ TEST(Style, the_rooms_of_the_map_exist) {
     for (const char* folder :
          {"app", "app/cli", "engine/base", "engine/base/config", "engine/telemetry", "engine/device", "engine/tensor",
           "engine/ops", "engine/model", "engine/weights", "engine/text", "engine/infer", "viz",
-          "assets/models/seedling", "tests/golden", "tests/lint", "docs/howto"})
+          "assets/models/nano", "assets/models/seedling", "tests/golden", "tests/lint", "docs/howto"})
         EXPECT_TRUE(exists(folder)) << folder;
 }
 

@@ -53,8 +53,21 @@ shot $folder/modes.png
 EOF
 timeout 300 "$program" drive "$home/script" -m "$seedling"
 
+# The shipped model: what it says is its own affair; that it offers questions and answers one is not.
+cat >"$home/shipped" <<EOS
+wait idle
+set temperature 0
+click suggest/What is an expert?
+key Ctrl+Enter
+wait idle
+expect end of text
+view Attention
+shot $folder/shipped.png
+EOS
+timeout 300 "$program" drive "$home/shipped"
+
 # A picture that is no PNG, has another size, or holds one colour only is no picture of the window.
-for picture in "$folder/overview.png" "$folder/routing.png" "$folder/modes.png"; do
+for picture in "$folder/overview.png" "$folder/routing.png" "$folder/modes.png" "$folder/shipped.png"; do
     size=$(od -An -tu1 -j16 -N8 "$picture" | awk '{print ($1*16777216+$2*65536+$3*256+$4) "x" ($5*16777216+$6*65536+$7*256+$8)}')
     signature=$(od -An -tx1 -N8 "$picture" | tr -d ' \n')
     bytes=$(stat -c %s "$picture")

@@ -33,7 +33,7 @@ std::string suggested_prompt(const Suggestion& s, bool is_chinese) {
     if (!note) return question;
     std::string text = note;
     for (int i = 0; i < kExercises; ++i) {
-        const int a = 10 + 37 * i % 90, b = 10 + 53 * i % 90;
+        const int a = 10 + 37 * i % 90, b = 10 + 41 * i % 83;
         text += "\n" + std::to_string(a) + (is_chinese ? "加" : "+") + std::to_string(b) +
                 (is_chinese ? "等于多少？ 答：" : "=? Answer: ") + std::to_string(a + b);
     }
