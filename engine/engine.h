@@ -14,6 +14,7 @@
 #include "engine/base/config/model_config.h"
 #include "engine/base/config/numerics.h"
 #include "engine/base/config/sampling.h"
+#include "engine/base/config/weight_rounding.h"
 #include "engine/telemetry/cache_report.h"
 #include "engine/telemetry/chat.h"
 #include "engine/telemetry/model_info.h"
@@ -37,6 +38,8 @@ struct EngineOptions {
     // Routed experts per token in place of the trained number (0: as trained), for experiments. Hash-routed layers take
     // no more than their table holds. Error(bad_input): more than there are, or on a GPU more than trained.
     int active_experts = 0;
+    // Parts of the weights to round in memory, in this order, for experiments.
+    std::vector<WeightRounding> rounding;
 };
 
 // A prompt that is continued with the most probable token each time, to the end token (which is kept) or this many.
@@ -64,6 +67,7 @@ class Engine {
     // there.
     std::string device_plan(int gpu) const;
     int device() const;
+    const std::vector<RoundedWeights>& rounded() const;  // what EngineOptions::rounding came to, one for each
     const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none
     const text::ChatFormat& chat_format() const;
     Watch& watch();

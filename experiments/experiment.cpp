@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "engine/base/error.h"
+#include "engine/telemetry/model_info.h"
 
 namespace vitrine::lab {
 namespace {
@@ -131,6 +132,11 @@ LabKnob model_knob() {
 std::string model_folder(const Knobs& knobs, const Bench& bench) {
     const std::string& given = knobs.text("model");
     return given.empty() ? bench.shipped_model : given;
+}
+
+std::string model_words(const ModelInfo& i) {
+    return " Model: " + i.name + ", " + fixed(static_cast<double>(i.n_params) / 1e6, 1) + " M parameters, " +
+           fixed(static_cast<double>(i.weight_bytes) / 1e6, 1) + " MB.";
 }
 
 }  // namespace vitrine::lab

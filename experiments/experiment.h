@@ -11,6 +11,10 @@
 #include "engine/base/config/training_config.h"
 #include "engine/telemetry/lab.h"
 
+namespace vitrine {
+struct ModelInfo;
+}
+
 namespace vitrine::lab {
 
 // Values of an experiment's knobs: the preset's where nothing was given.
@@ -77,5 +81,6 @@ LabKnob text_knob(std::string key, std::string label, std::string value, std::st
 // "model": which checkpoint is measured; empty: the shipped one.
 LabKnob model_knob();
 std::string model_folder(const Knobs& knobs, const Bench& bench);
+std::string model_words(const ModelInfo& i);  // " Model: nano, 32.1 M parameters, 23.5 MB."
 
 }  // namespace vitrine::lab

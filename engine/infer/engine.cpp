@@ -11,6 +11,7 @@
 #include "engine/base/stop.h"
 #include "engine/model/config.h"
 #include "engine/model/generation_config.h"
+#include "engine/model/rounding.h"
 #include "engine/model/interventions.h"
 #include "engine/model/variants.h"
 #include "engine/text/chat.h"
@@ -95,6 +96,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
         throw Error(ErrorKind::bad_input, folder + ": active_experts is " + std::to_string(e.active_experts) +
                                               ": expected 1 to " + std::to_string(e.config.n_experts) + ", or 0: as trained");
     e.weights = load_weights(folder, e.config, stop);
+    for (const WeightRounding& r : options.rounding) e.rounded.push_back(round_weights(e.weights, e.config, r));
     e.weights.warnings.insert(e.weights.warnings.begin(), parsed.warnings.begin(), parsed.warnings.end());
     throw_if_stopped(stop);
     if (std::filesystem::exists(folder + "/tokenizer.json")) {
@@ -111,6 +113,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
 const ModelConfig& Engine::config() const { return impl_->config; }
 const ModelInfo& Engine::info() const { return impl_->info; }
 Numerics Engine::numerics() const { return impl_->numerics; }
+const std::vector<RoundedWeights>& Engine::rounded() const { return impl_->rounded; }
 const text::Tokenizer* Engine::tokenizer() const { return impl_->tokenizer.get(); }
 const text::ChatFormat& Engine::chat_format() const { return impl_->chat_format; }
 Watch& Engine::watch() { return impl_->watch; }

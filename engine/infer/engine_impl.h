@@ -21,6 +21,7 @@ struct Engine::Impl {
     int64_t max_context = 0;
     Interventions edits;              // none: no layers
     int active_experts = 0;           // EngineOptions
+    std::vector<RoundedWeights> rounded;
     ModelInfo info;
     std::shared_ptr<const text::Tokenizer> tokenizer;
     text::ChatFormat chat_format;

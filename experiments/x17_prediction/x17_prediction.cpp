@@ -320,6 +320,7 @@ LabVerdict measure(const Knobs& knobs, const Bench& bench) {
     v.tables = {recall_table(m, c), time_table(m, c, best)};
     v.charts = charts(m, c, best);
     judge(v, m, c, best);
+    v.sentence += model_words(engine->info());
     return v;
 }
 

@@ -281,7 +281,9 @@ LabVerdict measure(const Knobs& knobs, const Bench& bench) {
         held_out_texts(*engine, static_cast<int>(knobs.integer("texts")), kLongestText, seed);
     std::vector<AtK> all;
     for (const int k : ks_of(knobs, c)) all.push_back(measure_at(folder, k, texts, knobs, bench));
-    return Report(c, std::move(texts), std::move(all), seed).verdict();
+    LabVerdict v = Report(c, std::move(texts), std::move(all), seed).verdict();
+    v.sentence += model_words(engine->info());
+    return v;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "engine/base/error.h"
 #include "engine/engine.h"
@@ -14,6 +15,7 @@
 #include "experiments/questions.h"
 #include "experiments/statistics.h"
 #include "experiments/x08_cost/cost_model.h"
+#include "experiments/x12_modes/causality.h"
 #include "experiments/x17_prediction/predictors.h"
 #include "experiments/x19_active_experts/routed_share.h"
 #include "tests/support/temp_folder.h"
@@ -132,6 +134,27 @@ ModelConfig small_config() {
     return c;
 }
 
+TEST(Causality, edits_a_result_and_knows_what_taking_it_over_is) {
+    const std::string working = "5+8=3c 0+6c=7 1+3=4 ~374";
+    std::set<std::string> kept;
+    for (uint64_t i = 0; i < 40; ++i) {
+        const Edit e = edit_working(working, 1, i);
+        kept.insert(e.kept);
+        ASSERT_EQ(e.kept.size(), e.changed.size());
+        EXPECT_EQ(working.rfind(e.kept, 0), 0u);
+        EXPECT_EQ(e.kept.substr(0, e.kept.size() - 1), e.changed.substr(0, e.changed.size() - 1));
+        EXPECT_NE(e.kept.back(), e.changed.back());
+        EXPECT_TRUE(e.changed.back() >= '0' && e.changed.back() <= '9');
+    }
+    EXPECT_EQ(kept, (std::set<std::string>{"5+8=3", "5+8=3c 0+6c=7", "5+8=3c 0+6c=7 1+3=4"}));
+    EXPECT_TRUE(edit_working("no result = here", 1, 0).kept.empty());
+    EXPECT_TRUE(takes_over("473", "423", '2'));
+    EXPECT_FALSE(takes_over("473", "423", '5')) << "another digit";
+    EXPECT_FALSE(takes_over("473", "523", '2')) << "two digits";
+    EXPECT_FALSE(takes_over("473", "473", '7')) << "nothing changed";
+    EXPECT_FALSE(takes_over("473", "1473", '1'));
+}
+
 class OnATinyModel : public ::testing::Test {
   protected:
     static void SetUpTestSuite() {
@@ -216,10 +239,58 @@ TEST_F(OnATinyModel, x19_counts_what_the_identity_says) {
     EXPECT_THROW(run("X19", {{"model", "/nonexistent"}}), Error);
 }
 
+TEST_F(OnATinyModel, x12_pairs_the_same_questions) {
+    const LabVerdict v = run("X12", {{"items", "2"}});
+    EXPECT_EQ(table(v, "Criteria").rows.size(), 4u);
+    EXPECT_EQ(table(v, "Criteria").rows[0].back(), "fail") << "a random model knows nothing";
+    for (const auto& row : table(v, "McNemar").rows) EXPECT_EQ(row.back(), "1.0") << row[0];
+}
+
+TEST_F(OnATinyModel, x15_rounds_what_is_stored_in_fp4_to_itself) {
+    const LabVerdict v = run("X15", {{"texts", "1"}});
+    const LabTable& parts = table(v, "One part rounded");
+    EXPECT_EQ(parts.rows.size(), 19u);
+    for (const auto& row : parts.rows) {
+        SCOPED_TRACE(row[0] + " " + row[1]);
+        const bool is_stored_so = (row[0] == "routed experts") ||
+                                  (row[1] == "FP8" && (row[0] == "shared expert" || row[0] == "attention projections"));
+        // Scales of two formats differ, values of the narrower one fit into the wider one.
+        EXPECT_EQ(row[5] == "exact", is_stored_so || row[1] == "BF16");
+        if (is_stored_so) {
+            EXPECT_EQ(row[7], "100.00 %");
+        }
+    }
+    for (const size_t row : {1, 2}) EXPECT_EQ(table(v, "Criteria").rows[row].back(), "pass");
+}
+
+TEST_F(OnATinyModel, rounding_is_what_packing_writes) {
+    // The same model stored in F32: rounded in memory it says what the packed checkpoint says, and has its bytes.
+    init_checkpoint(small_config(), 0, WeightsFormat::f32, folder_->file("f32"));
+    EngineOptions o;
+    o.rounding = {{WeightPart::routed_experts, NumberFormat::fp4},
+                  {WeightPart::shared_experts, NumberFormat::fp8},
+                  {WeightPart::attention, NumberFormat::fp8}};
+    const auto packed = Engine::load(folder_->file("model"), {}), wide = Engine::load(folder_->file("f32"), {}),
+               rounded = Engine::load(folder_->file("f32"), o);
+    const auto text = held_out_texts(*wide, 1, 500, 7).at(0);
+    // The indexer's query projection is packed too, but these texts are shorter than what it would leave out.
+    const double of_packed = read_text(*packed, text, {}).loss.sum, of_rounded = read_text(*rounded, text, {}).loss.sum,
+                 of_wide = read_text(*wide, text, {}).loss.sum;
+    EXPECT_NEAR(of_rounded / of_packed, 1, 1e-4);
+    EXPECT_GT(std::abs(of_wide / of_packed - 1), 1e-3);
+    ASSERT_EQ(rounded->rounded().size(), 3u);
+    const RoundedWeights& experts = rounded->rounded()[0];
+    EXPECT_EQ(experts.n_values, 4 * 8 * 3 * 64 * 32);
+    EXPECT_EQ(experts.stored_bytes, static_cast<uint64_t>(4 * experts.n_values));
+    EXPECT_EQ(experts.rounded_bytes, static_cast<uint64_t>(experts.n_values / 2 + experts.n_values / 32));
+    EXPECT_NEAR(experts.sqnr_db(), 18.8, 0.5) << "of normal values";
+    EXPECT_NEAR(rounded->rounded()[1].sqnr_db(), 31.8, 0.5);
+}
+
 TEST_F(OnATinyModel, a_stop_is_cancelled) {
     std::stop_source stop;
     stop.request_stop();
-    for (const char* name : {"X17", "X19"}) {
+    for (const char* name : {"X12", "X15", "X17", "X19"}) {
         const Experiment& e = experiment(name);
         try {
             e.measure(Knobs(e.info, {}), {folder_->file("model"), {}, stop.get_token()});
