@@ -105,9 +105,13 @@ void answer_in(Engine& engine, const ConversationTree& tree, int64_t asked, Mode
                                               ": expected at least one less");
     ChoiceSink choices(c.n_layers, c.n_chosen);
     session->publish_to(&choices);
-    a.phases[static_cast<size_t>(Phase::prompt)].n_tokens = a.stats.n_prompt = static_cast<int>(prompt.tokens.size());
+    a.phases[static_cast<size_t>(Phase::prompt)].n_tokens = static_cast<int>(prompt.tokens.size());
     PhaseClock clock(a, engine, *session);
     GenerateCallbacks callbacks;
+    callbacks.prefill = [&](int64_t done, int64_t) {
+        a.stats.n_prompt = static_cast<int>(done);
+        changed();
+    };
     callbacks.token = [&](const TokenInfo& token, const std::string& reasoning, const std::string& content) {
         clock.drawn(token.phase);
         a.reasoning += reasoning;

@@ -35,6 +35,7 @@ TEST(Comparison, TotalVariation) {
     EXPECT_DOUBLE_EQ(total_variation({4, 0}, {0, 1}), 1);
     // |1/2 - 1/4| + |1/2 - 1/4| + |0 - 1/2|, halved.
     EXPECT_DOUBLE_EQ(total_variation({2, 2, 0}, {1, 1, 2}), 0.5);
+    EXPECT_EQ(total_variation({1, 2, 3, 4}, {7, 14, 21, 28}), 0);  // exactly: shares are equal
     EXPECT_TRUE(std::isnan(total_variation({0, 0}, {1, 1})));
     EXPECT_TRUE(std::isnan(total_variation({1}, {1, 1})));
 }

@@ -169,6 +169,12 @@ TEST_F(ModesView, NothingComparedAndOneStillBeingWritten) {
     stage.draw("Modes", s);
     EXPECT_EQ(stage.text("modes/max/cost"), "stopped");
 
+    auto several = std::make_shared<Comparison>(*s.comparison);
+    several->question = "A note.\nAnd one more.\nWhat was it?\n", several->n_earlier_turns = 0;
+    s.comparison = several;
+    stage.draw("Modes", s);
+    EXPECT_EQ(stage.text("modes/question"), "\xE2\x80\xA6 What was it?");
+
     auto failed = std::make_shared<Comparison>(*s.comparison);
     failed->modes[2] = {};
     failed->modes[2].state = ModeAnswer::State::failed, failed->modes[2].problem = "the prompt has 300 tokens";

@@ -102,8 +102,11 @@ bool ModesPanel::draw_head(const Snapshot& s, View& view) {
     ImGui::SameLine(0, px(12));
     const std::string context =
         c->n_earlier_turns == 0 ? "" : "  (after " + ui::format_count(c->n_earlier_turns) + " earlier turns)";
-    std::string question = displayable(c->question) + context;
-    std::replace(question.begin(), question.end(), '\n', ' ');
+    // Of a message of several lines the last: that is where the question is.
+    const std::string all = c->question.substr(0, c->question.find_last_not_of(" \n") + 1);
+    const size_t last = all.rfind('\n');
+    const std::string question =
+        (last == std::string::npos ? displayable(all) : "\xE2\x80\xA6 " + displayable(all.substr(last + 1))) + context;
     ui::Color dim(theme().text_dim);
     ui::text_in(question, std::max(px(40), ImGui::GetContentRegionAvail().x - px(4)), "modes/question");
     return true;
