@@ -207,6 +207,33 @@ double effective_rank(std::span<const float> norms, std::span<const float> cosin
     return std::exp(entropy);
 }
 
+StreamUse stream_use(std::span<const float> x, int n) {
+    VITRINE_ASSERT(n > 1 && x.size() % static_cast<size_t>(n) == 0);
+    const auto rows = static_cast<size_t>(n), d = x.size() / rows;
+    std::vector<double> gram(rows * rows);
+    for (size_t i = 0; i < rows; ++i)
+        for (size_t j = 0; j <= i; ++j) {
+            double sum = 0;
+            for (size_t c = 0; c < d; ++c) sum += static_cast<double>(x[i * d + c]) * x[j * d + c];
+            gram[i * rows + j] = gram[j * rows + i] = sum;
+        }
+    std::vector<float> norms(rows), cosines(rows * rows);
+    StreamUse use;
+    double squares = 0;
+    for (size_t i = 0; i < rows; ++i) {
+        squares += gram[i * rows + i];
+        norms[i] = static_cast<float>(std::sqrt(gram[i * rows + i]));
+        for (size_t j = 0; j < rows; ++j) {
+            const double both = std::sqrt(gram[i * rows + i] * gram[j * rows + j]),
+                         cosine = both > 0 ? gram[i * rows + j] / both : 0;
+            cosines[i * rows + j] = static_cast<float>(cosine);
+            if (j < i) use.cosine += 2 * cosine / (n * (n - 1.0));
+        }
+    }
+    use.norm = std::sqrt(squares / n), use.rank = effective_rank(norms, cosines);
+    return use;
+}
+
 std::vector<double> stream_shares(std::span<const float> weights, std::span<const float> norms) {
     VITRINE_ASSERT(norms.size() == weights.size() || norms.size() == 1);
     std::vector<double> share(weights.size());

@@ -32,6 +32,14 @@ std::vector<SiteGain> gains_over_tokens(const std::vector<std::span<const float>
 // and equally long.
 double effective_rank(std::span<const float> norms, std::span<const float> cosines);
 
+// Of streams X [n, d] themselves, n at least 2.
+struct StreamUse {
+    double norm = 0;    // root of the mean of their squared L2 norms
+    double cosine = 0;  // mean over pairs of streams
+    double rank = 0;    // effective_rank
+};
+StreamUse stream_use(std::span<const float> x, int n);
+
 // Share of each stream in what a site reads (weights pre) or, with norms of one value, in where it writes (weights post):
 // |w_j| norm_j over their sum. Zeros where all are zero.
 std::vector<double> stream_shares(std::span<const float> weights, std::span<const float> norms);

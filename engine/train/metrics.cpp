@@ -13,14 +13,32 @@
 namespace vitrine {
 namespace {
 
-std::string layer_name(int layer, const char* what) { return "layers." + std::to_string(layer) + "." + what; }
-
-struct Mean {
-    double sum = 0, max = -HUGE_VAL;
-    int64_t n = 0;
-    void add(double v) { sum += v, max = std::max(max, v), ++n; }
-    double mean() const { return n ? sum / static_cast<double>(n) : 0; }
-};
+// How loads lie, for whoever asked for more than MaxVio, entropy and dead experts.
+void add_load_shapes(const TrainingStep& s, ScalarList& out) {
+    Mean least, cv2, gini, effective, mass, over_1, over_125, over_2;
+    int64_t n_starving = 0;
+    for (size_t l = 0; l < s.loads.size(); ++l) {
+        const std::vector<double>&counts = s.loads[l].chosen, &gates = s.loads[l].affinity;
+        if (counts.empty()) continue;
+        const LoadShape shape = load_shape(counts);
+        least.add(-shape.least), cv2.add(shape.cv2), gini.add(shape.gini), effective.add(shape.effective);
+        over_1.add(overflow(counts, 1)), over_125.add(overflow(counts, 1.25)), over_2.add(overflow(counts, 2));
+        n_starving += shape.n_starving;
+        double sum = 0;
+        for (const double p : gates) sum += p;
+        if (sum > 0)
+            mass.add(*std::max_element(gates.begin(), gates.end()) * static_cast<double>(gates.size()) / sum - 1);
+        const int layer = static_cast<int>(l);
+        out.add(layer_name(layer, "load.effective"), shape.effective);
+        out.add(layer_name(layer, "overflow.1.25"), overflow(counts, 1.25));
+    }
+    if (cv2.n == 0) return;
+    out.add("load.min", -least.max), out.add("load.cv2", cv2.mean()), out.add("load.gini", gini.mean());
+    out.add("load.effective", effective.mean()), out.add("load.starving", static_cast<double>(n_starving));
+    if (mass.n > 0) out.add("gate_mass.max_vio", mass.mean());
+    out.add("overflow.1", over_1.mean()), out.add("overflow.1.25", over_125.mean()),
+        out.add("overflow.2", over_2.mean());
+}
 
 void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
     Mean violation, entropy;
@@ -47,14 +65,19 @@ void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
 
 }  // namespace
 
+std::string layer_name(int layer, const std::string& what) {
+    return "layers." + std::to_string(layer) + "." + what;
+}
+
 void ScalarList::add(const std::string& name, double value) { out_.push_back({name, value}); }
 
 void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
     add_loads(s, by_layer, out);
+    if (by_layer) add_load_shapes(s, out);
     std::map<std::string, Mean> losses;
     for (const AuxiliaryLoss& l : s.losses) {
         losses[l.name].add(l.value);
-        if (by_layer) out.add(layer_name(l.layer, ("loss." + std::string(l.name)).c_str()), l.value);
+        if (by_layer) out.add(layer_name(l.layer, "loss." + std::string(l.name)), l.value);
     }
     for (const auto& [name, mean] : losses) out.add("loss." + name, mean.mean());
     Mean logit, entropy, window, entries, sink, recall;
@@ -90,10 +113,12 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
     for (const HyperStats& h : s.hypers) dynamic.add(h.dynamic);
     if (dynamic.n > 0) out.add("hyper.dynamic", dynamic.mean());
     auto share = [&](const char* name, const cpu::RoundingCount& c) {
-        if (c.n > 0) out.add(name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
+        if (c.n == 0) return;
+        out.add(std::string("fp8.saturated.") + name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
+        out.add(std::string("fp8.underflow.") + name, static_cast<double>(c.flushed) / static_cast<double>(c.n));
     };
-    share("fp8.saturated.weights", s.rounding.weights), share("fp8.saturated.activations", s.rounding.activations);
-    share("fp8.saturated.cache", s.rounding.cache);
+    share("weights", s.rounding.weights), share("activations", s.rounding.activations),
+        share("cache", s.rounding.cache);
     for (const IndexerStats& i : s.indexers) {
         if (std::isnan(i.recall)) continue;
         recall.add(i.recall);
@@ -163,95 +188,6 @@ void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {
         if (double& most = largest[weight_group(leaves[i])]; sigma[i] > most) most = sigma[i];
     for (const auto& [group, s] : largest)
         if (s > 0) out.add("spectral." + group, s);
-}
-
-ProbeSet InternalsSink::wanted() const {
-    return probe_bit(kAttnHcComb) | probe_bit(kMlpHcComb) | probe_bit(kRouterMargin) | probe_bit(kRouterIndices);
-}
-
-void InternalsSink::put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) {
-    if (p == kRouterIndices) keep_choice(choices_, token, layer, {data, static_cast<size_t>(rows * cols)});
-}
-
-void InternalsSink::add_routing(const ModelConfig& c, const TrainBatch& batch, bool has_domains, bool by_layer,
-                                ScalarList& out) const {
-    if (c.n_experts < 2) return;
-    std::vector<int32_t> domain_of, sample_of;
-    for (size_t s = 0; s < batch.samples.size(); ++s)
-        for (int64_t t = batch.samples[s].begin; t < batch.samples[s].end; ++t)
-            domain_of.push_back(batch.samples[s].domain), sample_of.push_back(static_cast<int32_t>(s));
-    Mean share, lift, switches, domain, token, given, null;
-    for (int l = 0; l < c.n_layers() && static_cast<size_t>(l) < choices_.by_layer.size(); ++l) {
-        const std::vector<int32_t>& ids = choices_.by_layer[static_cast<size_t>(l)];
-        if (ids.empty()) continue;
-        const Choices choices{ids, static_cast<int64_t>(ids.size()) / choices_.n_tokens, c.n_experts};
-        const CoActivation pairs = co_activation(choices);
-        const double rate = switch_rate(choices, sample_of);
-        RoutingInformation i;
-        if (has_domains) i = routing_information(choices, domain_of, batch.tokens, static_cast<uint64_t>(l));
-        if (by_layer) {
-            out.add(layer_name(l, "experts.together"), pairs.share), out.add(layer_name(l, "experts.lift"), pairs.lift);
-            out.add(layer_name(l, "router.switch_rate"), rate);
-            if (has_domains) out.add(layer_name(l, "router.information.domain_given_token"), i.domain_given_token);
-        }
-        if (c.layers[static_cast<size_t>(l)].is_hash_routed) continue;  // its choice is the token's alone
-        share.add(pairs.share), lift.add(pairs.lift), switches.add(rate);
-        domain.add(i.domain), token.add(i.token), given.add(i.domain_given_token), null.add(i.null);
-    }
-    if (share.n == 0) return;
-    out.add("experts.together", share.max), out.add("experts.lift", lift.max), out.add("router.switch_rate", switches.mean());
-    if (!has_domains) return;
-    out.add("router.information.domain", domain.mean()), out.add("router.information.token", token.mean());
-    out.add("router.information.domain_given_token", given.mean()), out.add("router.information.null", null.mean());
-}
-
-void InternalsSink::put(int token, Probe p, int layer, const float* data, int rows, int cols) {
-    if (p == kRouterMargin) return margins_[layer].push_back(*data);
-    if (p != kAttnHcComb && p != kMlpHcComb) return;
-    Site& site = sites_[2 * layer + (p == kMlpHcComb)];
-    site.n = rows;
-    if (site.by_token.size() <= static_cast<size_t>(token)) site.by_token.resize(static_cast<size_t>(token) + 1);
-    site.by_token[static_cast<size_t>(token)].assign(data, data + rows * cols);
-}
-
-void InternalsSink::add(int n_layers, bool by_layer, ScalarList& out) const {
-    Mean margin;
-    for (const auto& [layer, values] : margins_) {
-        Mean here;
-        for (double v : values)
-            if (std::isfinite(v)) here.add(v), margin.add(v);
-        if (by_layer) out.add(layer_name(layer, "router.margin"), here.mean());
-    }
-    if (margin.n > 0) out.add("router.margin", margin.mean());
-    std::vector<const Site*> trunk;
-    for (const auto& [at, site] : sites_)
-        if (at < 2 * n_layers) trunk.push_back(&site);
-    if (trunk.empty()) return;
-    Mean forward, backward, row_error, column_error, second;
-    std::vector<Mean> sites(trunk.size());
-    const int n = trunk[0]->n;
-    for (size_t t = 0; t < trunk[0]->by_token.size(); ++t) {
-        std::vector<std::span<const float>> combs;
-        for (const Site* s : trunk)
-            if (t < s->by_token.size() && !s->by_token[t].empty()) combs.emplace_back(s->by_token[t]);
-        if (combs.size() != trunk.size()) continue;
-        const std::vector<Gain> gains = composite_gain(combs, n);
-        forward.add(gains.back().forward), backward.add(gains.back().backward);
-        for (size_t s = 0; s < combs.size(); ++s) sites[s].add(composite_gain({combs[s]}, n).back().forward);
-        if (t % 16 != 0) continue;  // singular values cost more than the rest together
-        for (const auto& comb : combs) {
-            const MixingStats m = mixing_stats(comb, n);
-            row_error.add(m.row_error), column_error.add(m.column_error), second.add(m.sigma2);
-        }
-    }
-    if (forward.n == 0) return;
-    out.add("hyper.gain.max", forward.max), out.add("hyper.gain.mean", forward.mean());
-    out.add("hyper.gain_backward.max", backward.max), out.add("hyper.gain_backward.mean", backward.mean());
-    out.add("hyper.row_error", row_error.max), out.add("hyper.column_error", column_error.max);
-    out.add("hyper.sigma2", second.mean());
-    if (!by_layer) return;
-    for (size_t s = 0; s < sites.size(); ++s)
-        out.add(layer_name(static_cast<int>(s / 2), s % 2 ? "hyper.mlp.gain" : "hyper.attn.gain"), sites[s].max);
 }
 
 }  // namespace vitrine

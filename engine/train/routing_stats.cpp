@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -75,6 +76,61 @@ double switch_rate(const Choices& c, std::span<const int32_t> sample_of) {
             if (e >= 0) ++n, n_new += std::find(before.begin(), before.end(), e) == before.end();
     }
     return n ? static_cast<double>(n_new) / static_cast<double>(n) : 0;
+}
+
+double repeat_rate(const Choices& c, std::span<const int32_t> sample_of) {
+    int64_t n = 0, n_same = 0;
+    for (int64_t t = 1; t < c.n_tokens(); ++t) {
+        if (sample_of[static_cast<size_t>(t)] != sample_of[static_cast<size_t>(t - 1)]) continue;
+        const int32_t before = c.ids[static_cast<size_t>((t - 1) * c.k)], first = c.ids[static_cast<size_t>(t * c.k)];
+        if (before >= 0 && first >= 0) ++n, n_same += before == first;
+    }
+    return n ? static_cast<double>(n_same) / static_cast<double>(n) : 0;
+}
+
+LoadShape load_shape(std::span<const double> counts) {
+    const auto n = static_cast<double>(counts.size());
+    std::vector<double> sorted(counts.begin(), counts.end());
+    std::sort(sorted.begin(), sorted.end());
+    double sum = 0, squares = 0, ranked = 0, entropy = 0;
+    for (size_t i = 0; i < sorted.size(); ++i)
+        sum += sorted[i], squares += sorted[i] * sorted[i], ranked += static_cast<double>(i + 1) * sorted[i];
+    LoadShape s;
+    if (!(sum > 0)) return s;
+    const double mean = sum / n;
+    for (const double x : sorted) {
+        if (x > 0) entropy -= x / sum * std::log(x / sum);
+        s.n_starving += x < 0.1 * mean;
+    }
+    s.least = sorted[0] / mean, s.cv2 = squares / n / (mean * mean) - 1, s.gini = 2 * ranked / (n * sum) - (n + 1) / n;
+    s.effective = std::exp(entropy);
+    return s;
+}
+
+double overflow(std::span<const double> counts, double factor) {
+    double sum = 0, dropped = 0;
+    for (const double x : counts) sum += x;
+    for (const double x : counts) dropped += std::max(0.0, x - factor * sum / static_cast<double>(counts.size()));
+    return sum > 0 ? dropped / sum : 0;
+}
+
+RouterConfidence router_confidence(std::span<const float> scores, int n_experts, int64_t k) {
+    const auto width = static_cast<size_t>(n_experts), n_tokens = scores.size() / width, last = static_cast<size_t>(k);
+    RouterConfidence r;
+    std::vector<float> sorted;
+    for (size_t t = 0; t < n_tokens; ++t) {
+        const auto row = scores.subspan(t * width, width);
+        double sum = 0, entropy = 0;
+        for (const float s : row) sum += s;
+        for (const float s : row)
+            if (s > 0) entropy -= s / sum * std::log(s / sum);
+        r.entropy += entropy / std::log(n_experts) / static_cast<double>(n_tokens);
+        if (k < 1 || last >= width) continue;
+        sorted.assign(row.begin(), row.end());
+        std::sort(sorted.begin(), sorted.end(), std::greater<>());
+        r.margin += (static_cast<double>(sorted[last - 1]) - sorted[last]) / static_cast<double>(n_tokens);
+    }
+    return r;
 }
 
 RoutingInformation routing_information(const Choices& c, std::span<const int32_t> domain_of, std::span<const int32_t> token_of,

@@ -24,6 +24,30 @@ CoActivation co_activation(const Choices& c);
 // Share of a token's experts that its predecessor did not have, mean over neighbours of one sample; sample_of ascends, [T].
 double switch_rate(const Choices& c, std::span<const int32_t> sample_of);
 
+// Share of tokens whose first choice is that of the token before it in their sample (Mixtral, arXiv 2401.04088); first:
+// best.
+double repeat_rate(const Choices& c, std::span<const int32_t> sample_of);
+
+// How evenly tokens fall on experts, from counts n_e >= 0 of tokens sent to each (some > 0); N their sum.
+struct LoadShape {
+    double least = 0;  // min_e n_e over the mean
+    double cv2 = 0;    // squared coefficient of variation: variance over squared mean (Shazeer 2017, arXiv 1701.06538)
+    double gini = 0;   // 0: all alike, (E - 1) / E: one has all
+    double effective = 0;  // experts: e^H of the shares n_e / N
+    int n_starving = 0;    // below a tenth of the mean, the dead included
+};
+LoadShape load_shape(std::span<const double> counts);
+// Share of the choices that experts of capacity C = factor N / E would drop: sum_e max(0, n_e - C) / N (Switch, arXiv
+// 2101.03961). Simulated: nothing is dropped here.
+double overflow(std::span<const double> counts, double factor);
+
+// Of one layer's affinities s [T, E], before the selection bias.
+struct RouterConfidence {
+    double entropy = 0;  // of s / sum s of a token, as a share of ln E; mean over tokens
+    double margin = 0;   // k-th largest affinity minus the next; mean over tokens, 0 with k = E
+};
+RouterConfidence router_confidence(std::span<const float> scores, int n_experts, int64_t k);
+
 // Mutual information in bits between the expert E of a choice and what the token is. `null`: that of the domain given the token
 // after the domains of equal tokens were shuffled, mean of kShuffles: what chance and small counts give by themselves.
 struct RoutingInformation {

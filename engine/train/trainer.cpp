@@ -11,6 +11,7 @@
 #include "engine/model/v4.h"
 #include "engine/ops/cross_entropy/cross_entropy.h"
 #include "engine/ops/squares/squares.h"
+#include "engine/train/internals.h"
 #include "engine/train/metrics.h"
 #include "engine/train/pass.h"
 #include "engine/train/schedule.h"

@@ -1,0 +1,149 @@
+// The field's standard metrics of a step on cases small enough to be worked out by hand.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "engine/telemetry/derive_streams.h"
+#include "engine/train/internals.h"
+#include "engine/train/metrics.h"
+#include "engine/train/routing_stats.h"
+#include "tests/train/small_model.h"
+
+namespace vitrine {
+namespace {
+
+std::map<std::string, double> by_name(const std::vector<Scalar>& scalars) {
+    std::map<std::string, double> all;
+    for (const Scalar& s : scalars) EXPECT_TRUE(all.emplace(s.name, s.value).second) << s.name << " twice";
+    return all;
+}
+
+// ---- loads, router
+TEST(LoadShape, of_loads_known_in_closed_form) {
+    const LoadShape one = load_shape(std::vector<double>{0, 4, 0, 0}),
+                    even = load_shape(std::vector<double>{2, 2, 2, 2}), two = load_shape(std::vector<double>{3, 1});
+    EXPECT_DOUBLE_EQ(one.least, 0);
+    EXPECT_DOUBLE_EQ(one.cv2, 3);  // E - 1
+    EXPECT_DOUBLE_EQ(one.gini, 0.75);
+    EXPECT_DOUBLE_EQ(one.effective, 1);
+    EXPECT_EQ(one.n_starving, 3);
+    EXPECT_DOUBLE_EQ(even.least, 1);
+    EXPECT_DOUBLE_EQ(even.cv2, 0);
+    EXPECT_DOUBLE_EQ(even.gini, 0);
+    EXPECT_NEAR(even.effective, 4, 1e-12);
+    EXPECT_EQ(even.n_starving, 0);
+    EXPECT_DOUBLE_EQ(two.least, 0.5);
+    EXPECT_DOUBLE_EQ(two.cv2, 0.25);
+    EXPECT_DOUBLE_EQ(two.gini, 0.25);
+    EXPECT_NEAR(two.effective, std::pow(4.0 / 3, 0.75) * std::pow(4.0, 0.25), 1e-12);
+}
+
+TEST(Overflow, is_what_lies_above_the_capacity) {
+    const std::vector<double> counts{6, 2};  // a mean of 4
+    EXPECT_DOUBLE_EQ(overflow(counts, 1), 2.0 / 8);
+    EXPECT_DOUBLE_EQ(overflow(counts, 1.25), 1.0 / 8);
+    EXPECT_DOUBLE_EQ(overflow(counts, 2), 0);
+}
+
+TEST(RepeatRate, counts_equal_first_choices_within_a_sample) {
+    const std::vector<int32_t> ids{5, 1, 5, 2, 1, 5, 1, 0, 1, 2}, samples{0, 0, 0, 1, 1};
+    EXPECT_DOUBLE_EQ(repeat_rate({ids, 2, 6}, samples), 2.0 / 3);  // 5 5, 5 1, and 1 1 behind the edge
+}
+
+TEST(RouterConfidence, of_a_sure_and_an_unsure_token) {
+    const std::vector<float> scores{1, 1, 1, 1, 0, 3, 0, 0};
+    const RouterConfidence r = router_confidence(scores, 4, 1);
+    EXPECT_DOUBLE_EQ(r.entropy, 0.5);
+    EXPECT_DOUBLE_EQ(r.margin, 1.5);
+}
+
+TEST(StandardMetrics, of_loads_and_of_rounding_are_named) {
+    TrainingStep step;
+    step.loads.resize(2);  // layer 0 has no experts
+    step.loads[1] = {{6, 2}, {1, 3}};
+    step.rounding.weights = {8, 1, 2};
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    add_training_step(step, true, list);
+    const auto s = by_name(scalars);
+    EXPECT_DOUBLE_EQ(s.at("overflow.1"), 0.25);
+    EXPECT_DOUBLE_EQ(s.at("layers.1.overflow.1.25"), 0.125);
+    EXPECT_DOUBLE_EQ(s.at("load.min"), 0.5);
+    EXPECT_DOUBLE_EQ(s.at("gate_mass.max_vio"), 0.5);
+    EXPECT_DOUBLE_EQ(s.at("fp8.saturated.weights"), 0.125);
+    EXPECT_DOUBLE_EQ(s.at("fp8.underflow.weights"), 0.25);
+    EXPECT_FALSE(s.contains("fp8.underflow.cache"));
+    scalars.clear();
+    add_training_step(step, false, list);
+    EXPECT_FALSE(by_name(scalars).contains("overflow.1")) << "few stay few";
+}
+
+// ---- hyper-connections
+TEST(StandardMetrics, of_a_permutation_and_a_uniform_mixing_matrix) {
+    InternalsSink sink(1);
+    const float swap[] = {0, 1, 1, 0}, uniform[] = {0.5f, 0.5f, 0.5f, 0.5f}, streams[] = {3, 0, 0, 0, 0, 4};
+    sink.put(0, kAttnHcComb, 0, swap, 2, 2);
+    sink.put(0, kMlpHcComb, 0, uniform, 2, 2);
+    sink.put(0, kStreams, 0, streams, 2, 3);
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    sink.add(1, true, list);
+    const auto s = by_name(scalars);
+    EXPECT_NEAR(s.at("layers.0.hyper.attn.distance.permutation"), 0, 1e-12);
+    EXPECT_NEAR(s.at("layers.0.hyper.mlp.distance.permutation"), 1, 1e-12);
+    EXPECT_NEAR(s.at("hyper.distance.permutation"), 0.5, 1e-12);
+    EXPECT_NEAR(s.at("hyper.distance.identity"), (2 + 1) / 2.0, 1e-12);
+    EXPECT_NEAR(s.at("hyper.distance.uniform"), (1 + 0) / 2.0, 1e-12);
+    EXPECT_NEAR(s.at("hyper.entropy"), (0 + 1) / 2.0, 1e-12);
+    EXPECT_NEAR(s.at("hyper.sigma_min"), (1 + 0) / 2.0, 1e-9);
+    EXPECT_NEAR(s.at("hyper.lambda2"), (1 + 0) / 2.0, 1e-9);
+    EXPECT_NEAR(s.at("hyper.attenuation"), 1, 1e-12);
+    EXPECT_NEAR(s.at("hyper.max_log_column"), 0, 1e-12);
+    EXPECT_NEAR(s.at("streams.cosine"), 0, 1e-12);
+    EXPECT_NEAR(s.at("streams.rank"), std::exp(-3.0 / 7 * std::log(3.0 / 7) - 4.0 / 7 * std::log(4.0 / 7)), 1e-6);
+    EXPECT_NEAR(s.at("layers.0.streams.norm"), std::sqrt(12.5), 1e-6);
+}
+
+TEST(StandardMetrics, attenuation_is_the_stream_that_fades_most) {
+    InternalsSink sink(1);
+    const float halves[] = {0.5f, 0, 0, 2};  // diagonal: stream 0 keeps a half at each site, stream 1 doubles
+    sink.put(0, kAttnHcComb, 0, halves, 2, 2);
+    sink.put(0, kMlpHcComb, 0, halves, 2, 2);
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    sink.add(1, false, list);
+    const auto s = by_name(scalars);
+    EXPECT_DOUBLE_EQ(s.at("hyper.attenuation"), 0.25);
+    EXPECT_NEAR(s.at("hyper.max_log_column"), std::log(4.0), 1e-12);
+    EXPECT_DOUBLE_EQ(s.at("hyper.gain.max"), 4);
+}
+
+TEST(StreamUse, of_equal_and_of_opposite_streams) {
+    const StreamUse same = stream_use(std::vector<float>{1, 2, 1, 2, 1, 2}, 3),
+                    other = stream_use(std::vector<float>{1, 2, -1, -2}, 2);
+    EXPECT_NEAR(same.cosine, 1, 1e-12);
+    EXPECT_NEAR(same.rank, 1, 1e-3);  // cosines are FP32
+    EXPECT_NEAR(same.norm, std::sqrt(5.0), 1e-12);
+    EXPECT_NEAR(other.cosine, -1, 1e-12);
+}
+
+// ---- in a run
+TEST(StandardMetrics, come_with_a_step_and_do_not_depend_on_threads) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::all, c.metrics_every = 1;
+    const StepReport one = test::small_trainer(c, 1)->step(), three = test::small_trainer(c, 3)->step();
+    ASSERT_EQ(one.scalars.size(), three.scalars.size());
+    for (size_t i = 0; i < one.scalars.size(); ++i)
+        EXPECT_EQ(one.scalars[i].value, three.scalars[i].value) << one.scalars[i].name;
+    const auto s = by_name(one.scalars);
+    for (const char* name : {"overflow.1", "load.gini", "router.entropy", "router.margin.affinity",
+                             "hyper.distance.permutation", "hyper.lambda2", "streams.rank"})
+        EXPECT_GT(s.at(name), 0) << name;
+    EXPECT_LE(s.at("router.entropy"), 1);
+    EXPECT_LE(s.at("streams.rank"), 2);
+}
+
+}  // namespace
+}  // namespace vitrine
