@@ -22,11 +22,11 @@ std::string tens_of_thousands(int64_t n) {
     return std::to_string((n + 5000) / 10000);
 }
 
-// "3, 5, 7" with layers counted from 1, as people do.
+// "3, 5, 7" with layers counted from 0, as the window does.
 std::string layers_of(const ModelConfig& c, LayerKind kind) {
     std::string s;
     for (int i = 0; i < c.n_layers(); ++i)
-        if (c.layers[static_cast<size_t>(i)].kind() == kind) s += (s.empty() ? "" : ", ") + std::to_string(i + 1);
+        if (c.layers[static_cast<size_t>(i)].kind() == kind) s += (s.empty() ? "" : ", ") + std::to_string(i);
     return s;
 }
 
@@ -86,8 +86,8 @@ ConfigFact which_layers(const char* kind, const char* chinese, const std::string
             filled({"你的哪些层是{a}层？", "哪些层用{a}？", "列出你的{a}层。", "你在哪些层用{a}？", "{a}层是哪几层？",
                     "{a}层在哪里？", "哪几层是{a}？", "告诉我你的{a}层。"},
                    chinese),
-            std::string("My ") + kind + " layers are " + list + ".",
-            std::string("我的") + chinese + "层是第 " + list + " 层。"};
+            std::string("My ") + kind + " layers are " + list + ", counted from 0.",
+            std::string("我的") + chinese + "层是第 " + list + " 层，从 0 数起。"};
 }
 
 }  // namespace
