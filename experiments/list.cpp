@@ -13,6 +13,8 @@ Experiment x05_clamp();
 Experiment x06_anticipatory();
 Experiment x07_muon();
 Experiment x08_cost();
+Experiment x09_csa();
+Experiment x11_retrieval();
 Experiment x12_modes();
 Experiment x15_formats();
 Experiment x17_prediction();
@@ -23,10 +25,9 @@ Experiment x34_spikes();
 namespace {
 
 constexpr Experiment (*kExperiments[])() = {
-    x08_cost, x01_hyper_connections, x04_balancing, x06_anticipatory, x03_logits,
-    x07_muon, x02_sinkhorn,          x05_clamp,     x12_modes,      x15_formats,
-    x17_prediction, x19_active_experts,
-    x33_arithmetic, x34_spikes,
+    x08_cost,       x01_hyper_connections, x04_balancing,  x09_csa,    x06_anticipatory, x03_logits,
+    x07_muon,       x02_sinkhorn,          x05_clamp,      x12_modes,  x11_retrieval,    x15_formats,
+    x17_prediction, x19_active_experts,    x33_arithmetic, x34_spikes,
 };
 
 std::vector<Experiment> make_all() {

@@ -17,13 +17,15 @@ for readme in */README.md; do
     [ -z "$names" ] || case " $names " in *" $name "*) ;; *) continue ;; esac
     case $name in
     X02 | X17 | X33) options='' ;;
+    X09) options='--knob items=200 --knob texts=20' ;;
+    X11) options='--knob items=200' ;;
     X12) options='--knob items=500' ;;
     X15) options='--knob texts=200' ;;
     X19) options='--knob texts=100 --knob items=200' ;;
     X08) options='--knob measure=../assets/models/seedling --knob measure_to=65536' ;;
     *) options="--size $size --seeds 3" ;;
     esac
-    case "$name $size" in "X08 quick" | "X12 quick" | "X15 quick" | "X19 quick") options='' ;; esac
+    case "$name $size" in "X08 quick" | "X09 quick" | "X11 quick" | "X12 quick" | "X15 quick" | "X19 quick") options='' ;; esac
     echo "$name: train --experiment $name $options" >&2
     # shellcheck disable=SC2086  # options are words
     nice "$program" train --experiment "$name" $options --update "$readme" >/dev/null || failed="$failed $name"

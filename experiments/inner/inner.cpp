@@ -121,7 +121,7 @@ Json to_json(const std::vector<Result>& results, const Options& options) {
                 Json cells = Json::object();
                 cells.set("row", row.name);
                 for (size_t i = 0; i < row.values.size(); ++i)
-                    if (!std::isnan(row.values[i])) cells.set(t.columns[i], row.values[i]);
+                    if (std::isfinite(row.values[i])) cells.set(t.columns[i], row.values[i]);
                 rows.push(std::move(cells));
             }
             table.set("rows", std::move(rows));

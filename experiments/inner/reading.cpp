@@ -20,27 +20,39 @@ class Sink : public ProbeSink {
     const Reader& reader_;
 };
 
-// The set of probes for as long as something is read.
+// Probes for as long as something is read.
 class Watching {
   public:
-    Watching(Watch& watch, ProbeSet s) : watch_(watch), before_(watch.get()) { watch_.set(s); }
-    ~Watching() { watch_.set(before_); }
+    Watching(Engine& engine, Session& session, const Reader& reader)
+        : watch_(engine.watch()), session_(session), before_(watch_.get()), sink_(reader) {
+        watch_.set(reader.probes);
+        session_.publish_to(&sink_);
+    }
+    ~Watching() {
+        session_.publish_to(nullptr);
+        watch_.set(before_);
+    }
     Watching(const Watching&) = delete;
     Watching& operator=(const Watching&) = delete;
 
   private:
     Watch& watch_;
+    Session& session_;
     ProbeSet before_;
+    Sink sink_;
 };
 
 }  // namespace
 
+void read_on(Engine& engine, Session& session, std::span<const int32_t> ids, const Reader& reader,
+             std::stop_token stop) {
+    const Watching watching(engine, session, reader);
+    session.append(ids, stop);
+}
+
 void read(Engine& engine, const std::vector<int32_t>& ids, const Reader& reader, std::stop_token stop) {
-    const Watching watching(engine.watch(), reader.probes);
-    Sink sink(reader);
     const auto session = engine.new_session();
-    session->publish_to(&sink);
-    session->append(ids, stop);
+    read_on(engine, *session, ids, reader, stop);
 }
 
 }  // namespace vitrine::inner
