@@ -52,11 +52,19 @@ struct CompressorStats {              // of one layer's main compressor in this 
     int layer;
     double entropy;                   // of the pooling weights over an entry's slots, as a share of the largest: 1 = a mean, 0 =
                                       // picks one; mean over channels and entries
+    // With wants_reconstruction: entries [S, D] before the norm, and what their own tokens gave to them [S, ratio * D].
+    int64_t n_entries = 0;
+    std::vector<float> entries{}, tokens{};
 };
 
 struct HyperStats {                   // of one site in this step
     int layer;
     double dynamic;                   // |a m| / (|a m| + |base|) of what makes the mixing matrix, mean over tokens
+};
+
+struct WriteStats {        // of what a site adds to the residual streams, post f, against their sum behind it
+    int layer;             // its attention's first, then its experts'
+    double share, cosine;  // |post f| / |X'| and the cosine of the two, over all streams; means over tokens
 };
 
 struct IndexerStats {                 // of one CSA layer in this step
@@ -71,6 +79,15 @@ struct ExpertStats {                  // of one MoE layer in this step, of h = s
     double clipped;                   // share of gates and ups that the SwiGLU clamp cut
     double alignment;                 // mean over channels of |cos| between the rows of gate and up projection
     double kurtosis;                  // mean(m^2) / mean(m)^2 over channels with mean square m; 1: all alike
+    // Of an expert's weighted output for a token against the sum of all, shared one included: ratio of norms and
+    // cosine, means over what was sent to routed experts; the shared expert's ratio, NaN without one.
+    double contribution = 0, cosine = 0, shared = 0;
+};
+
+struct ExpertOutputs {  // of one MoE layer in this step: every routed expert on some of the tokens, evenly spaced
+    int layer;
+    int64_t n_experts, n_tokens;
+    std::vector<float> values;  // [E, T, D] before the routing weight
 };
 
 struct RoundingCounts {               // FP8 values of this step; the experts' hidden rows are not counted
@@ -98,6 +115,8 @@ struct TrainingStep {
     bool wants_hyper_stats = false;
     bool wants_indexer_recall = false;  // costs a dense attention per CSA layer
     bool wants_expert_stats = false;
+    bool wants_expert_outputs = false;  // costs every expert of a layer on 64 tokens
+    bool wants_reconstruction = false;  // with wants_compressor_stats
     bool wants_rounding = false;
     double balance_weight = 0;        // E sum_e f_e P_e over the batch
     double sequence_weight = 0;       // the same within each segment, mean over segments
@@ -114,8 +133,10 @@ struct TrainingStep {
     std::vector<HeadLogits> head_logits;
     std::vector<CompressorStats> compressors;
     std::vector<HyperStats> hypers;
+    std::vector<WriteStats> writes;
     std::vector<IndexerStats> indexers;
     std::vector<ExpertStats> experts;
+    std::vector<ExpertOutputs> expert_outputs;
     RoundingCounts rounding;
     std::shared_ptr<RoundedWeights> rounded;  // for the ops: weights rounded once. Weights have moved: take a new step
     std::shared_ptr<cuda::StepCopies> on_gpu;  // as `rounded`, on a GPU

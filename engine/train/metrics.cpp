@@ -7,6 +7,7 @@
 #include "engine/ops/linear/matmul.h"
 #include "engine/telemetry/derive.h"
 #include "engine/train/optimizer.h"
+#include "engine/train/representation.h"
 #include "engine/train/routing_stats.h"
 #include "engine/train/trainer.h"
 
@@ -38,6 +39,48 @@ void add_load_shapes(const TrainingStep& s, ScalarList& out) {
     if (mass.n > 0) out.add("gate_mass.max_vio", mass.mean());
     out.add("overflow.1", over_1.mean()), out.add("overflow.1.25", over_125.mean()),
         out.add("overflow.2", over_2.mean());
+}
+
+// What sub-layers and experts add to the sums they are part of; experts on the same tokens; tokens behind an entry.
+void add_contributions(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    Mean attn, attn_cosine, mlp, mlp_cosine, routed, routed_cosine, shared;
+    for (size_t i = 0; i < s.writes.size(); ++i) {
+        const WriteStats& w = s.writes[i];
+        const bool is_mlp = i > 0 && s.writes[i - 1].layer == w.layer;
+        (is_mlp ? mlp : attn).add(w.share), (is_mlp ? mlp_cosine : attn_cosine).add(w.cosine);
+        if (by_layer) out.add(layer_name(w.layer, is_mlp ? "contribution.mlp" : "contribution.attn"), w.share);
+    }
+    if (attn.n > 0) out.add("contribution.attn", attn.mean()), out.add("contribution.attn.cosine", attn_cosine.mean());
+    if (mlp.n > 0) out.add("contribution.mlp", mlp.mean()), out.add("contribution.mlp.cosine", mlp_cosine.mean());
+    for (const ExpertStats& e : s.experts) {
+        routed.add(e.contribution), routed_cosine.add(e.cosine);
+        if (!std::isnan(e.shared)) shared.add(e.shared);
+        if (by_layer) out.add(layer_name(e.layer, "experts.contribution"), e.contribution);
+    }
+    if (routed.n > 0) out.add("experts.contribution", routed.mean());
+    if (routed.n > 0) out.add("experts.contribution.cosine", routed_cosine.mean());
+    if (shared.n > 0) out.add("experts.contribution.shared", shared.mean());
+}
+
+void add_representations(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    Mean cosine, most, cka, r2;
+    for (const ExpertOutputs& e : s.expert_outputs) {
+        const Redundancy r = expert_redundancy(e.values, e.n_experts, e.n_tokens);
+        cosine.add(r.cosine), most.add(r.most);
+        if (by_layer) out.add(layer_name(e.layer, "experts.redundancy"), r.cosine);
+        if (std::isnan(r.cka)) continue;
+        cka.add(r.cka);
+        if (by_layer) out.add(layer_name(e.layer, "experts.cka"), r.cka);
+    }
+    if (cosine.n > 0) out.add("experts.redundancy", cosine.mean()), out.add("experts.redundancy.max", most.max);
+    if (cka.n > 0) out.add("experts.cka", cka.mean());
+    for (const CompressorStats& c : s.compressors) {
+        const double value = linear_probe_r2(c.entries, c.tokens, c.n_entries);
+        if (std::isnan(value)) continue;
+        r2.add(value);
+        if (by_layer) out.add(layer_name(c.layer, "compressor.r2"), value);
+    }
+    if (r2.n > 0) out.add("compressor.r2", r2.mean());
 }
 
 void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
@@ -80,6 +123,8 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
         if (by_layer) out.add(layer_name(l.layer, "loss." + std::string(l.name)), l.value);
     }
     for (const auto& [name, mean] : losses) out.add("loss." + name, mean.mean());
+    add_contributions(s, by_layer, out);
+    add_representations(s, by_layer, out);
     Mean logit, entropy, window, entries, sink, recall;
     for (const AttentionStats& a : s.attention) {
         logit.add(a.max_logit), entropy.add(a.entropy), window.add(a.window), entries.add(a.entries), sink.add(a.sink);

@@ -249,7 +249,8 @@ StepReport Trainer::step_here(std::stop_token stop) {
     pass.whole = ranks_ ? &whole : nullptr;
     pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
     pass.asked.wants_compressor_stats = pass.asked.wants_hyper_stats = is_measured;
-    pass.asked.wants_indexer_recall = is_measured && config_.metrics == MetricsLevel::all;
+    pass.asked.wants_indexer_recall = pass.asked.wants_expert_outputs = pass.asked.wants_reconstruction =
+        is_measured && config_.metrics == MetricsLevel::all;
     forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
     ctx.watch = nullptr;
     r.loss = pass.total;

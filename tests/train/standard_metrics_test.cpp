@@ -5,9 +5,11 @@
 #include <map>
 #include <string>
 
+#include "engine/base/rng.h"
 #include "engine/telemetry/derive_streams.h"
 #include "engine/train/internals.h"
 #include "engine/train/metrics.h"
+#include "engine/train/representation.h"
 #include "engine/train/routing_stats.h"
 #include "tests/train/small_model.h"
 
@@ -129,6 +131,63 @@ TEST(StreamUse, of_equal_and_of_opposite_streams) {
     EXPECT_NEAR(other.cosine, -1, 1e-12);
 }
 
+// ---- representations
+TEST(Redundancy, of_equal_opposite_and_rotated_outputs) {
+    const CounterRng rng(3, 4);
+    constexpr int kTokens = 16;
+    std::vector<float> a, twice, minus, turned;  // width 2
+    for (uint64_t t = 0; t < kTokens; ++t) {
+        const auto draw = [&](uint64_t i) { return static_cast<float>(rng.bits(2 * t + i) % 1000) / 500 - 1; };
+        const float x = draw(0), y = draw(1);
+        a.insert(a.end(), {x, y}), twice.insert(twice.end(), {2 * x, 2 * y});
+        minus.insert(minus.end(), {-x, -y}), turned.insert(turned.end(), {-y, x});
+    }
+    const auto of = [&](const std::vector<float>& b) {
+        std::vector<float> both = a;
+        both.insert(both.end(), b.begin(), b.end());
+        return expert_redundancy(both, 2, kTokens);
+    };
+    EXPECT_NEAR(of(twice).cosine, 1, 1e-12);
+    EXPECT_NEAR(of(minus).cosine, -1, 1e-12);
+    EXPECT_NEAR(of(turned).cosine, 0, 1e-12);
+    for (const auto* b : {&twice, &minus, &turned})
+        EXPECT_NEAR(of(*b).cka, 1, 1e-12) << "neither scale nor rotation counts";
+    std::vector<float> three = a;
+    three.insert(three.end(), twice.begin(), twice.end()), three.insert(three.end(), minus.begin(), minus.end());
+    EXPECT_NEAR(expert_redundancy(three, 3, kTokens).cosine, -1.0 / 3, 1e-12);  // 1, -1, -1
+    EXPECT_NEAR(expert_redundancy(three, 3, kTokens).most, 1, 1e-12);
+    EXPECT_TRUE(std::isnan(expert_redundancy(std::vector<float>{1, 2, 3, 4}, 2, 1).cka));
+}
+
+TEST(Redundancy, cka_of_independent_outputs_is_zero_in_the_mean) {
+    const CounterRng rng(1, 2);
+    std::vector<float> outputs;  // 12 experts, 32 tokens, width 8: the biased estimate would give 0.2
+    for (uint64_t i = 0; i < 12 * 32 * 8; ++i) outputs.push_back(static_cast<float>(rng.bits(i) % 1000) / 500 - 1);
+    EXPECT_NEAR(expert_redundancy(outputs, 12, 32).cka, 0, 0.02);
+}
+
+TEST(LinearProbe, of_what_can_and_cannot_be_read_off) {
+    const CounterRng rng(7, 8);
+    const auto draw = [&](uint64_t i) { return static_cast<float>(rng.bits(i) % 1000) / 500 - 1; };
+    constexpr int64_t kRows = 4000, kTokens = 4;
+    std::vector<float> entries, tokens, linear, other;
+    for (int64_t r = 0; r < kRows; ++r) {
+        float mean = 0;
+        for (int64_t j = 0; j < kTokens; ++j) {
+            tokens.push_back(draw(static_cast<uint64_t>(r * kTokens + j)));
+            mean += tokens.back() / kTokens;
+        }
+        entries.push_back(mean), linear.push_back(3 * mean - 2);
+        other.push_back(draw(static_cast<uint64_t>(1000000 + r)));
+    }
+    EXPECT_NEAR(linear_probe_r2(entries, linear, kRows), 1, 1e-9);
+    EXPECT_NEAR(linear_probe_r2(entries, tokens, kRows), 1.0 / kTokens, 0.02);  // one of four from their mean
+    EXPECT_NEAR(linear_probe_r2(entries, other, kRows), 0, 0.01);
+    EXPECT_TRUE(std::isnan(linear_probe_r2(std::vector<float>(7, 1.0f), std::vector<float>(7, 2.0f), 7)));  // too few
+    EXPECT_TRUE(
+        std::isnan(linear_probe_r2(std::vector<float>(20, 1.0f), std::vector<float>(20, 2.0f), 20)));  // all alike
+}
+
 // ---- in a run
 TEST(StandardMetrics, come_with_a_step_and_do_not_depend_on_threads) {
     TrainConfig c = test::small_training();
@@ -139,10 +198,13 @@ TEST(StandardMetrics, come_with_a_step_and_do_not_depend_on_threads) {
         EXPECT_EQ(one.scalars[i].value, three.scalars[i].value) << one.scalars[i].name;
     const auto s = by_name(one.scalars);
     for (const char* name : {"overflow.1", "load.gini", "router.entropy", "router.margin.affinity",
-                             "hyper.distance.permutation", "hyper.lambda2", "streams.rank"})
+                             "hyper.distance.permutation", "hyper.lambda2", "streams.rank", "contribution.attn",
+                             "contribution.mlp", "experts.contribution", "experts.contribution.shared"})
         EXPECT_GT(s.at(name), 0) << name;
     EXPECT_LE(s.at("router.entropy"), 1);
     EXPECT_LE(s.at("streams.rank"), 2);
+    EXPECT_LE(std::abs(s.at("experts.redundancy")), 1);
+    EXPECT_TRUE(s.contains("layers.2.contribution.attn") && s.contains("layers.2.contribution.mlp"));
 }
 
 }  // namespace

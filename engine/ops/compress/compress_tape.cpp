@@ -94,6 +94,18 @@ struct Pooling {
         return std::accumulate(by_entry.begin(), by_entry.end(), 0.0) / static_cast<double>(by_entry.size());
     }
 
+    // Entries, and of each its own block's rows k in order.
+    void keep_reconstruction(CompressorStats& into) const {
+        into.n_entries = e.dim(0);
+        into.entries.assign(e.as<T>(), e.as<T>() + e.count());
+        const int64_t half = overlaps ? d : 0;
+        for (int64_t i = 0; i < e.dim(0); ++i) {
+            const int64_t at = segment[static_cast<size_t>(i)], first = rows[at] + (i - entries[at]) * ratio;
+            for (int64_t t = first; t < first + ratio; ++t)
+                into.tokens.insert(into.tokens.end(), k.row<T>(t) + half, k.row<T>(t) + half + d);
+        }
+    }
+
     // dape may be empty. Its sums run over pieces of entries, then over pieces.
     void backward(Ctx& ctx, const Tensor& de, const Tensor& dk, const Tensor& ds, const Tensor& dape) const {
         const int64_t n = e.dim(0), per_piece = std::max<int64_t>(8, (n + 15) / 16), n_pieces = (n + per_piece - 1) / per_piece;
@@ -133,7 +145,10 @@ Tensor pool_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Param& ape
             op->segment.insert(op->segment.end(), n_own, static_cast<int32_t>(i));
         }
         op->forward(ctx, out.weights_SW);
-        if (wants_entropy) ctx.training->compressors.push_back({ctx.layer, op->entropy(ctx)});
+        if (wants_entropy) {
+            ctx.training->compressors.push_back({ctx.layer, op->entropy(ctx)});
+            if (ctx.training->wants_reconstruction) op->keep_reconstruction(ctx.training->compressors.back());
+        }
         const Tensor master = is_trained(ctx, ape) ? ape.master : Tensor{};
         ctx.tape->record([op, master](Ctx& c) {
             if (!c.tape->has_grad(op->e)) return;

@@ -123,6 +123,31 @@ TEST(CompressTape, entropy_of_the_pooling_weights) {
     }
 }
 
+// Entries of equal weights are means of their own tokens: what is kept for a probe says so.
+TEST(CompressTape, keeps_entries_and_their_tokens_for_a_probe) {
+    constexpr int ratio = 3;
+    test::OpFixture f;
+    Tape tape(false);
+    TrainingStep step;
+    step.wants_reconstruction = true;
+    f.ctx.tape = &tape, f.ctx.training = &step;
+    const auto zeros = [](int64_t n) { return std::vector<float>(static_cast<size_t>(n)); };
+    const CompressorWeights w{param({kD, kWidth}, 1), test::make_param(zeros(kD * kWidth), {kD, kWidth}),
+                              test::make_param(zeros(ratio * kD), {ratio, kD}), param({kD}, 4)};
+    const Tensor x = f.tensor({20, kWidth}, test::noise(20 * kWidth, 5));
+    compress_on_tape(f.ctx, x, Offsets{0, 13, 20}, w, ratio, kD, kFrequencies, 1e-6, {.wants_entropy = true});
+    ASSERT_EQ(step.compressors.size(), 1u);
+    const CompressorStats& c = step.compressors[0];
+    ASSERT_EQ(c.n_entries, 4 + 2);
+    ASSERT_EQ(c.tokens.size(), static_cast<size_t>(6 * ratio * kD));
+    for (size_t e = 0; e < 6; ++e)
+        for (size_t ch = 0; ch < kD; ++ch) {
+            double mean = 0;
+            for (size_t r = 0; r < ratio; ++r) mean += c.tokens[(e * ratio + r) * kD + ch] / ratio;
+            EXPECT_NEAR(c.entries[e * kD + ch], mean, 1e-6);
+        }
+}
+
 TEST(CompressTape, nothing_flows_to_a_detached_input_or_from_a_tail) {
     const CompressorWeights w{param({2 * kD, kWidth}, 1), param({2 * kD, kWidth}, 2), param({4, 2 * kD}, 3), param({kD}, 4)};
     for (const bool is_detached : {true, false}) {

@@ -2,9 +2,12 @@
 #include "engine/ops/hyper/hyper_tape.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 #include "engine/ops/linear/matmul.h"
 #include "engine/ops/trained.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 namespace {
@@ -68,6 +71,36 @@ struct SiteBackward {
     }
 };
 
+// post f, written to every stream, against what the streams are then.
+template <class T>
+WriteStats measure_write(Ctx& ctx, const Tensor& post_TN, const Tensor& f_TD, const Tensor& y_TND) {
+    const int64_t n_tokens = y_TND.dim(0), n = y_TND.dim(1), d = y_TND.dim(2);
+    std::vector<double> shares(static_cast<size_t>(n_tokens)), cosines(static_cast<size_t>(n_tokens));
+    ctx.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            const T *f = f_TD.row<T>(t), *y = y_TND.row<T>(t);
+            double ff = 0, pp = 0, yy = 0, wy = 0;
+            for (int64_t i = 0; i < d; ++i) ff += static_cast<double>(f[i]) * f[i];
+            for (int64_t k = 0; k < n; ++k) {
+                const double post = post_TN.row<T>(t)[k];
+                double fy = 0;
+                for (int64_t i = 0; i < d; ++i) {
+                    const double v = y[k * d + i];
+                    yy += v * v, fy += v * f[i];
+                }
+                pp += post * post, wy += post * fy;
+            }
+            if (!(yy > 0)) continue;
+            shares[static_cast<size_t>(t)] = std::sqrt(pp * ff / yy);
+            if (pp * ff > 0) cosines[static_cast<size_t>(t)] = wy / std::sqrt(pp * ff * yy);
+        }
+    });
+    const auto mean = [&](const std::vector<double>& v) {
+        return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(n_tokens);
+    };
+    return {ctx.layer, mean(shares), mean(cosines)};
+}
+
 }  // namespace
 
 Tensor projections_on_tape(Ctx& ctx, const Tensor& x_TW, const Tensor& fn_RW) {
@@ -127,6 +160,8 @@ Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, c
         ctx.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) {
             cpu::hyper_kernels<T>().mix(streams(t0, t1), y_TND.row<T>(t0));
         });
+        if (ctx.training && ctx.training->wants_hyper_stats && !ctx.training->is_recomputation)
+            ctx.training->writes.push_back(measure_write<T>(ctx, post, f_TD, y_TND));
         ctx.tape->record([=](Ctx& c) {
             if (!c.tape->has_grad(y_TND)) return;
             const Tensor dy = c.tape->grad(y_TND), df = c.tape->grad(f_TD), dx = c.tape->grad(x_TND);

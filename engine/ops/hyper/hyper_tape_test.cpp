@@ -146,6 +146,21 @@ TEST(HyperTape, share_of_the_mixing_that_the_token_decides) {
     EXPECT_NEAR(step.hypers[0].dynamic, sum / 5, 1e-6);
 }
 
+// Two streams (1, 0) and (0, 1) kept as they are, f = (3, 4) written to the first with weight 2: X' = (7, 8), (0, 1).
+TEST(HyperTape, what_a_site_writes_against_the_streams) {
+    test::OpFixture f;
+    TrainingStep step;
+    step.wants_hyper_stats = true;
+    Tape tape(false);
+    f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 3;
+    const HyperSite s{{}, {}, f.tensor({1, 2}, {2, 0}), f.tensor({1, 2, 2}, {1, 0, 0, 1})};
+    hyper_mix(f.ctx, f.tensor({1, 2, 2}, {1, 0, 0, 1}), s, f.tensor({1, 2}, {3, 4}));
+    ASSERT_EQ(step.writes.size(), 1u);
+    EXPECT_EQ(step.writes[0].layer, 3);
+    EXPECT_NEAR(step.writes[0].share, 10 / std::sqrt(49.0 + 64 + 1), 1e-6);
+    EXPECT_NEAR(step.writes[0].cosine, (6 * 7 + 8 * 8) / (10 * std::sqrt(114.0)), 1e-6);
+}
+
 TEST(HyperTape, adding_to_all_streams) {
     for (const auto& [n, d, t] : {std::array<int64_t, 3>{1, 1, 1}, {4, 17, 33}}) {
         test::GradCheck check;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 
 #include "engine/ops/linear/matmul.h"
@@ -111,11 +112,11 @@ struct TapedMoe {
         });
     }
 
-    void forward(Ctx& ctx) const {
+    // y_SD: gets what each slot adds.
+    void forward(Ctx& ctx, const Tensor& y_SD) const {
         const Arena::Scope scratch(ctx.arena);
         const DType dtype = dtype_of<T>();
-        const Tensor x_SD = ctx.arena.make(dtype, {n_slots(), d()}), y_SD = ctx.arena.make(dtype, {n_slots(), d()}),
-                     h_SI = ctx.arena.make(dtype, g_SI.shape);
+        const Tensor x_SD = ctx.arena.make(dtype, {n_slots(), d()}), h_SI = ctx.arena.make(dtype, g_SI.shape);
         over(ctx, row_pieces(plan->groups), [&](const RowPiece& p) {
             const ExpertValues& e = experts[p.g];
             gather(x_seen, x_SD, p);
@@ -189,6 +190,7 @@ struct TapedMoe {
 struct GroupStats {
     double peak = 0, n_clipped = 0, cosines = 0;  // cosines: sum of |cos| of gate and up row over channels
     std::vector<double> mean_square;
+    double contributions = 0, sum_cosines = 0;  // of its slots
 };
 
 template <class T>
@@ -202,16 +204,26 @@ double cosine(const T* a, const T* b, int64_t n) {
 }
 
 template <class T>
-GroupStats measure_group(const TapedMoe<T>& op, size_t g) {
+double norm_of(const T* a, int64_t n) {
+    double square = 0;
+    for (int64_t i = 0; i < n; ++i) square += static_cast<double>(a[i]) * a[i];
+    return std::sqrt(square);
+}
+
+template <class T>
+GroupStats measure_group(const TapedMoe<T>& op, const Tensor& y_SD, size_t g) {
     const Group& group = op.plan->groups[g];
     const int64_t n = op.experts[g].width;
-    GroupStats stats{0, 0, 0, std::vector<double>(static_cast<size_t>(n))};
+    GroupStats stats{0, 0, 0, std::vector<double>(static_cast<size_t>(n)), 0, 0};
     const Tensor &w1 = op.experts[g].w1, &w3 = op.experts[g].w3;
     for (int64_t i = 0; i < n; ++i) stats.cosines += std::abs(cosine(w1.row<T>(i), w3.row<T>(i), op.d()));
     std::vector<T> h(static_cast<size_t>(n));
     for (int64_t s = group.begin; s < group.end; ++s) {
         const T *gate = op.g_SI.template row<T>(s), *up = op.u_SI.template row<T>(s);
         swiglu_row(gate, up, n, op.limit, T{1}, h.data());
+        const T *part = y_SD.row<T>(s), *sum = op.y.template row<T>(op.plan->slots[static_cast<size_t>(s)].token);
+        if (const double whole = norm_of(sum, op.d()); whole > 0) stats.contributions += norm_of(part, op.d()) / whole;
+        stats.sum_cosines += cosine(part, sum, op.d());
         for (int64_t i = 0; i < n; ++i) {
             const double v = h[static_cast<size_t>(i)];
             stats.peak = std::max(stats.peak, std::abs(v));
@@ -223,13 +235,14 @@ GroupStats measure_group(const TapedMoe<T>& op, size_t g) {
 }
 
 template <class T>
-ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op) {
+ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op, const Tensor& y_SD) {
     std::vector<GroupStats> groups(op.experts.size());
     ctx.pool.parallel_for(static_cast<int64_t>(groups.size()), 1, [&](int64_t g0, int64_t g1) {
-        for (int64_t g = g0; g < g1; ++g) groups[static_cast<size_t>(g)] = measure_group(op, static_cast<size_t>(g));
+        for (int64_t g = g0; g < g1; ++g)
+            groups[static_cast<size_t>(g)] = measure_group(op, y_SD, static_cast<size_t>(g));
     });
-    ExpertStats all{ctx.layer, 0, 0, 0, 0};
-    double n_values = 0, n_channels = 0, sum = 0, squares = 0;
+    ExpertStats all{ctx.layer, 0, 0, 0, 0, 0, 0, std::numeric_limits<double>::quiet_NaN()};
+    double n_values = 0, n_channels = 0, sum = 0, squares = 0, n_routed = 0;
     for (size_t g = 0; g < groups.size(); ++g) {
         all.peak = std::max(all.peak, groups[g].peak);
         all.clipped += groups[g].n_clipped;
@@ -237,11 +250,57 @@ ExpertStats measure(Ctx& ctx, const TapedMoe<T>& op) {
         n_channels += static_cast<double>(op.experts[g].width);
         for (double m : groups[g].mean_square) sum += m, squares += m * m;
         all.alignment += groups[g].cosines;
+        const auto n_rows = static_cast<double>(op.plan->groups[g].end - op.plan->groups[g].begin);
+        if (op.plan->groups[g].is_shared)
+            all.shared = groups[g].contributions / n_rows;
+        else
+            n_routed += n_rows, all.contribution += groups[g].contributions, all.cosine += groups[g].sum_cosines;
     }
+    if (n_routed > 0) all.contribution /= n_routed, all.cosine /= n_routed;
     all.alignment /= n_channels;
     all.clipped /= n_values;
     all.kurtosis = sum > 0 ? squares * n_channels / (sum * sum) : 1;
     return all;
+}
+
+// Every routed expert on some tokens of the layer: a plan of its own, and the same products.
+template <class T>
+ExpertOutputs outputs_of_all(Ctx& ctx, const TapedMoe<T>& of_tokens, const MoeWeights& w) {
+    constexpr int64_t kTokens = 64;
+    const Arena::Scope scratch(ctx.arena);
+    const auto n_experts = static_cast<int64_t>(w.experts.size());
+    const int64_t n_all = of_tokens.x.dim(0), n = std::min(kTokens, n_all), d = of_tokens.d();
+    const DType dtype = dtype_of<T>();
+    const Tensor x_TD = ctx.arena.make(dtype, {n, d}), chosen_TE = ctx.arena.make(DType::i32, {n, n_experts}),
+                 ones_TE = ctx.arena.make(dtype, {n, n_experts});
+    for (int64_t t = 0; t < n; ++t) {
+        std::copy_n(of_tokens.x_seen.template row<T>(t * n_all / n), d, x_TD.row<T>(t));
+        for (int64_t e = 0; e < n_experts; ++e)
+            chosen_TE.row<int32_t>(t)[e] = static_cast<int32_t>(e), ones_TE.row<T>(t)[e] = 1;
+    }
+    MoeWeights routed;
+    routed.experts = w.experts;
+    const auto plan = std::make_shared<MoePlan>(make_moe_plan({chosen_TE, ones_TE}, routed));
+    std::vector<ExpertValues> values;
+    for (const Group& g : plan->groups) {
+        const auto value = [&](const Param& p) { return expert_weight(ctx, p, false); };
+        values.push_back(
+            {value(g.expert->w1), value(g.expert->w2), value(g.expert->w3), {}, {}, {}, g.expert->w1.shape[0]});
+    }
+    const int64_t n_slots = n * n_experts;
+    const Tensor g_SI = ctx.arena.make(dtype, {n_slots, of_tokens.width()}), y_SD = ctx.arena.make(dtype, {n_slots, d});
+    const TapedMoe<T> op{plan,
+                         std::move(values),
+                         x_TD,
+                         x_TD,
+                         ctx.arena.make(dtype, {n, d}),
+                         ones_TE,
+                         g_SI,
+                         ctx.arena.make(dtype, g_SI.shape),
+                         of_tokens.limit,
+                         of_tokens.hidden};
+    op.forward(ctx, y_SD);
+    return {ctx.layer, n_experts, n, std::vector<float>(y_SD.as<T>(), y_SD.as<T>() + y_SD.count())};
 }
 
 Rounding hidden_rounding(const Ctx& ctx) {
@@ -269,9 +328,15 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
         using T = decltype(real);
         const TapedMoe<T> op{plan, std::move(experts), x_TD, linear_input(ctx, x_TD), y_TD, routing.weights_TK, g_SI, u_SI,
                              static_cast<T>(c.swiglu_limit), hidden_rounding(ctx)};
-        op.forward(ctx);
-        if (ctx.training && ctx.training->wants_expert_stats && !ctx.training->is_recomputation)
-            ctx.training->experts.push_back(measure(ctx, op));
+        {
+            const Arena::Scope scratch(ctx.arena);
+            const Tensor y_SD = ctx.arena.make(ctx.dtype, {n_slots, x_TD.dim(1)});
+            op.forward(ctx, y_SD);
+            TrainingStep* step = ctx.training && !ctx.training->is_recomputation ? ctx.training : nullptr;
+            if (step && step->wants_expert_stats) step->experts.push_back(measure(ctx, op, y_SD));
+            if (step && step->wants_expert_outputs && w.experts.size() > 1)
+                step->expert_outputs.push_back(outputs_of_all(ctx, op, w));
+        }
         ctx.tape->record([op](Ctx& b) {
             if (!b.tape->has_grad(op.y)) return;
             op.backward(b, b.tape->grad(op.y), b.tape->grad(op.x), b.tape->grad(op.weights));

@@ -142,6 +142,43 @@ TEST(MoeTape, measures_what_the_clamp_does) {
     EXPECT_NEAR(step.experts[0].kurtosis, 2 * (a * a + b * b) / ((a + b) * (a + b)), 1e-6);
 }
 
+// The shared expert is the routed one's twin, and the routing weight 0.25: a fifth and four fifths of the sum, along
+// it.
+TEST(MoeTape, measures_what_experts_contribute) {
+    for (const bool has_shared : {false, true}) {
+        test::OpFixture f;
+        Tape tape(false);
+        TrainingStep step;
+        step.wants_expert_stats = step.wants_expert_outputs = true;
+        f.ctx.tape = &tape, f.ctx.training = &step, f.ctx.layer = 1;
+        const ModelConfig c = config({3, 2, 2, 2, 1, has_shared, 100});
+        MoeWeights w;
+        w.experts.resize(2);
+        const auto fill = [](ExpertWeights& e, float scale) {
+            e.w1 = test::make_param({1, 2, -1, 1}, {2, 2}), e.w3 = test::make_param({2, 1, 0, 1}, {2, 2});
+            e.w2 = test::make_param({scale, 0, 0, -scale}, {2, 2});
+        };
+        fill(w.experts[0], 1), fill(w.experts[1], -3);
+        if (has_shared) fill(w.shared, 1);
+        const Tensor chosen = test::place_ints(f.ctx, {3, 1}, {0, 0, 0});
+        moe(f.ctx, f.tensor({3, 2}, {1, 2, -1, 3, 2, 0.5f}), {chosen, f.tensor({3, 1}, {0.25f, 0.25f, 0.25f})}, w, c);
+        ASSERT_EQ(step.experts.size(), 1u);
+        EXPECT_NEAR(step.experts[0].contribution, has_shared ? 0.2 : 1, 1e-6);
+        EXPECT_NEAR(step.experts[0].cosine, 1, 1e-6);
+        EXPECT_EQ(std::isnan(step.experts[0].shared), !has_shared);
+        if (has_shared) {
+            EXPECT_NEAR(step.experts[0].shared, 0.8, 1e-6);
+        }
+        ASSERT_EQ(step.expert_outputs.size(), 1u);  // also of the expert that no token was sent to
+        const ExpertOutputs& o = step.expert_outputs[0];
+        EXPECT_EQ(o.n_experts, 2);
+        EXPECT_EQ(o.n_tokens, 3);
+        ASSERT_EQ(o.values.size(), 12u);
+        for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(o.values[6 + i], -3 * o.values[i], 1e-5);
+        EXPECT_NE(o.values[0], 0);
+    }
+}
+
 // Rounded experts, inputs and hidden rows: the same as products of rounded values done by hand.
 TEST(MoeTape, multiplies_rounded_values) {
     test::OpFixture f;
