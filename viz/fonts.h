@@ -37,6 +37,7 @@ class Fonts {
     bool is_pending() const { return late_.is_pending(); }  // characters are on their way
     // The same until nothing is pending: for tests and pictures.
     void finish();
+    int n_evictions() const { return late_.n_evictions(); }  // how often room was made for characters
     float scale() const { return scale_; }
     const std::vector<std::string>& substitutes() const { return substitutes_; }  // families that were not found
 

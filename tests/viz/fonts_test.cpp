@@ -94,6 +94,61 @@ TEST_F(LateGlyphsTest, what_was_there_keeps_its_pixels_when_the_atlas_grows) {
     EXPECT_TRUE(glyph(Font::body, 0x4E2D)->Visible);
 }
 
+// More characters than the atlas holds, screen after screen at three times the type size: each screen is whole, and
+// what was shown before comes back as it was.
+TEST_F(LateGlyphsTest, more_characters_than_fit_are_all_shown_in_time) {
+    constexpr int kPerScreen = 250;
+    fonts_->set_scale(3);
+    fonts_->rebuild_if_needed();
+    const auto text = [](int screen) {
+        std::string out;
+        for (int i = 0; i < kPerScreen; ++i)
+            out += utf8(static_cast<unsigned>(0x4E00 + screen * kPerScreen + i)) + (i % 25 == 24 ? "\n" : "");
+        return out;
+    };
+    const auto show = [&](int screen) {
+        ImGuiIO& io = ImGui::GetIO();
+        io.DisplaySize = {1600, 1000}, io.DeltaTime = 1 / 60.0f;
+        ImGui::NewFrame();
+        ImGui::SetNextWindowPos({0, 0}), ImGui::SetNextWindowSize(io.DisplaySize);
+        ImGui::Begin("page", nullptr, ImGuiWindowFlags_NoDecoration);
+        {
+            ui::FontScope body(Font::body);
+            ImGui::TextUnformatted(text(screen).c_str());
+        }
+        ImGui::End();
+        ImGui::Render();
+    };
+    const auto n_blank = [&](int screen) {
+        int n = 0;
+        for (int i = 0; i < kPerScreen; ++i) {
+            const ImFontGlyph* g = glyph(Font::body, static_cast<unsigned>(0x4E00 + screen * kPerScreen + i));
+            n += !g || g->V0 < 0 || pixels(*g).empty();
+        }
+        return n;
+    };
+    std::vector<std::vector<unsigned char>> first;
+    for (const int screen : {0, 1, 2, 3, 0, 2, 1, 3}) {
+        fonts_->note_text(text(screen));
+        fonts_->rebuild_if_needed();
+        show(screen);
+        fonts_->finish();
+        ASSERT_EQ(n_blank(screen), 0) << "screen " << screen;
+        if (screen == 0)
+            for (int i = 0; i < kPerScreen; ++i) {
+                const auto now = pixels(*glyph(Font::body, static_cast<unsigned>(0x4E00 + i)));
+                if (first.size() < static_cast<size_t>(kPerScreen))
+                    first.push_back(now);
+                else
+                    ASSERT_EQ(now, first[static_cast<size_t>(i)]) << i;
+            }
+    }
+    EXPECT_GT(fonts_->n_evictions(), 0) << "all of it fitted: this shows nothing";
+    EXPECT_LE(ImGui::GetIO().Fonts->TexHeight, 8192);
+    show(3);
+    EXPECT_FALSE(fonts_->is_pending());
+}
+
 #endif
 
 }  // namespace
