@@ -2,6 +2,7 @@
 // sizes no text is cut; hovering changes nothing, clicking selects; what a view asks of the engine.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -164,6 +165,34 @@ TEST(ViewsStates, HoveringPreviewsAndChangesNothing) {
             EXPECT_TRUE(now->min.x == at.x && now->min.y == at.y) << view << ": " << name << " moved";
         }
     }
+}
+
+// What stands below and beside a picture of numbers: names, and ticks within the values.
+TEST(ViewsStates, AxesSayWhatTheyShow) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage(840, 640);
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    stage.draw("Overview", s);
+    EXPECT_EQ(stage.text("overview/routing/rows"), "layer");
+    EXPECT_NE(stage.text("overview/routing/columns").find("expert"), std::string::npos);
+    EXPECT_EQ(stage.text("overview/attention/rows"), "layer");
+    EXPECT_EQ(stage.text("overview/attention/columns"), "share of attention");
+    const auto expect_axis = [&](const std::string& bars) {
+        double lo = 0, hi = 0;
+        for (const auto& [i, v] : stage.numbers(bars + "/")) lo = std::min(lo, v), hi = std::max(hi, v);
+        ASSERT_TRUE(stage.number(bars + "/axis/lo") && stage.number(bars + "/axis/hi")) << bars;
+        EXPECT_GE(*stage.number(bars + "/axis/lo"), lo - (hi - lo) * 0.1) << bars;
+        EXPECT_LE(*stage.number(bars + "/axis/hi"), hi + (hi - lo) * 0.1) << bars;
+        EXPECT_GT(*stage.number(bars + "/axis/hi"), *stage.number(bars + "/axis/lo")) << bars;
+    };
+    stage.cursor.layer = 4;
+    stage.draw("Routing", s);
+    expect_axis("routing/load");
+    stage.draw("Attention", s);
+    expect_axis("attention/scores");
+    stage.cursor.layer = 5;
+    stage.draw("Attention", s);
+    expect_axis("attention/blocks");
 }
 
 TEST(ViewsStates, TilesLeadToTheirViews) {

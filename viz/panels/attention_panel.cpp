@@ -156,7 +156,8 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
     ui::FontScope mono(Font::mono_small);
     const float label = ImGui::CalcTextSize("00 C# ").x, width = ImGui::GetContentRegionAvail().x - label;
     const float rows = static_cast<float>(std::max(1, c.n_layers()));
-    const float step = std::clamp(ImGui::GetContentRegionAvail().y / rows, ImGui::GetTextLineHeight() + px(3), px(30));
+    const float line = ImGui::GetTextLineHeight(), axis = 2 * line + px(6);
+    const float step = std::clamp((ImGui::GetContentRegionAvail().y - axis) / rows, line + px(3), px(30));
     const ImVec2 top = ImGui::GetCursorScreenPos();
     ui::Recording recording("attention/shares", top, label + width);
     ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
@@ -187,12 +188,18 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
         ui::copy_menu("copy", {"", row, {}, "attention/shares", {}});
         ImGui::PopID();
     }
-    const float bottom = top.y + step * rows;
+    const float bars_end = top.y + step * rows, bottom = bars_end + axis;
+    const auto below = [&](const char* words, float share, float down) {
+        const float w = ImGui::CalcTextSize(words).x;
+        canvas.text({top.x + label + (width - px(4) - w) * share, bars_end + down}, t.text_dim, words);
+    };
+    below("0", 0, px(2)), below("50 %", 0.5f, px(2)), below("100 %", 1, px(2));
+    below("share of attention", 0.5f, line + px(4));
     if (recording.is_on()) draw_share_legend(recording.canvas(nullptr), legend, {top.x, bottom + px(4)});
     recording.finish(bottom + (recording.is_on() ? ImGui::GetTextLineHeight() + px(8) : 0),
                      [&] { return [csv] { return csv; }; });
-    ImGui::SetCursorScreenPos({top.x, top.y + step * rows});
-    ImGui::Dummy({1, 1});
+    ImGui::SetCursorScreenPos(top);
+    ImGui::Dummy({1, bottom - top.y});
 }
 
 // In the picture only: on the screen it stands above the list.
@@ -332,7 +339,7 @@ void AttentionPanel::draw_scores(const Snapshot& s, View& view) {
         ui::BarsSpec spec;
         spec.id = "attention/window";
         spec.values = reading_.window_mass;
-        spec.value_name = "share of attention";
+        spec.value_name = "share of attention", spec.label_name = "position of the token";
         spec.color = [](int) { return theme().window; };
         spec.label = [&](int i) { return std::to_string(reading_.window_begin + i); };
         spec.hover = [&](int i) {
@@ -378,7 +385,7 @@ void AttentionPanel::draw_index_scores(View& view) {
     ui::BarsSpec spec;
     spec.id = "attention/scores";
     spec.values = scores;
-    spec.value_name = "index score";
+    spec.value_name = "index score", spec.label_name = "entry";
     spec.color = [&](int i) {
         return static_cast<size_t>(i) < n_chosen ? theme().csa : with_alpha(theme().text_dim, 0.45f);
     };
@@ -424,7 +431,7 @@ void AttentionPanel::draw_masses(View& view) {
     ui::BarsSpec spec;
     spec.id = "attention/blocks";
     spec.values = masses;
-    spec.value_name = "share of attention";
+    spec.value_name = "share of attention", spec.label_name = "block";
     spec.color = [](int) { return theme().hca; };
     spec.label = [&](int i) { return std::to_string(shown[i]); };
     spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, shown[i]).c_str()); };

@@ -285,8 +285,8 @@ void CachePanel::draw_layer_kinds(const Snapshot& s) {
             rows.push_back({name, theme().kind(l.kind()), 1, growth(l.kind(), l.ratio, true),
                             growth(l.kind(), l.ratio, is_packed)});
     }
-    rows.push_back({"V3.2, any layer", 0, 0, kV32BytesPerTokenLayer, 0});
-    rows.push_back({"GQA-8, any layer", 0, 0, kGqa8BytesPerTokenLayer, 0});
+    rows.push_back({"V3.2, any", 0, 0, kV32BytesPerTokenLayer, 0});
+    rows.push_back({"GQA-8, any", 0, 0, kGqa8BytesPerTokenLayer, 0});
     static constexpr ui::Column kColumns[] = {{"layer kind", 0},
                                               {"layers", 52, true},
                                               {"packed", 74, true, "bytes a token adds to one layer, packed formats"},
@@ -364,7 +364,8 @@ void CachePanel::draw_cells(const Snapshot& s, View& view) {
                                                             [](float a, float b) { return std::isnan(a) || a < b; }));
     spec.value_name = kShown[shown_];
     spec.unit = shown_ == 2 ? "times" : "tokens ago";
-    spec.row_name = "from entry", spec.col_name = "+";
+    spec.row_name = "entry", spec.col_name = "+ column", spec.has_names = true;
+    spec.col_label = [](int c) { return std::to_string(c); };
     spec.row_label = [cols](int r) { return std::to_string(r * cols); };
     spec.hover = [&](int r, int c) {
         if (const int64_t e = static_cast<int64_t>(r) * cols + c; e < n_entries) cell_hover(s, view, e);

@@ -179,11 +179,11 @@ void ModelPanel::draw_memory(const Snapshot& s) {
     };
     const int64_t longest = std::max<int64_t>(1, m.config.max_position);
     const std::vector<Row> rows = {
-        {"weights", "mapped from the files; read when touched", m.weight_bytes},
+        {"weights", "mapped from files", m.weight_bytes},
         {"cache now", ui::format_count(s.cache.n_tokens) + " tokens", s.cache.total()},
         {"kept states", "to go back to", s.cache.snapshot_bytes},
-        {"cache at the limit", ui::format_count(longest) + " tokens, packed", sum(projected_bytes(m.config, longest))},
-        {"trace", "what views look back at; bounded", s.trace ? s.trace->bytes() : 0},
+        {"cache at the limit", ui::format_count(longest) + ", packed", sum(projected_bytes(m.config, longest))},
+        {"trace", "for looking back", s.trace ? s.trace->bytes() : 0},
         {"trace, at most", "", s.trace ? s.trace->max_bytes() : 0},
     };
     static constexpr ui::Column kColumns[] = {{"memory", 116}, {"bytes", 70, true}, {"note", 0}};
@@ -228,7 +228,7 @@ void ModelPanel::draw_tensors(const Snapshot& s, View& view) {
                  "model/tensors/summary");
     ui::value("model/tensors/bytes", static_cast<double>(bytes));
     static constexpr ui::Column kColumns[] = {
-        {"name", 0, false, "", true}, {"shape", 78, true}, {"format", 44}, {"bytes", 66, true}};
+        {"name", 0, false, "", true}, {"shape", 78, true}, {"format", 62}, {"bytes", 66, true}};
     ui::TableSpec spec;
     spec.id = "model/tensors";
     spec.columns = kColumns;
@@ -268,7 +268,8 @@ void ModelPanel::draw_histogram(const Snapshot& s) {
     ui::BarsSpec spec;
     spec.id = "model/histogram/bars";
     spec.values = counts;
-    spec.value_name = "values";
+    const std::string range = "value, from " + ui::format_number(h.min) + " to " + ui::format_number(h.max);
+    spec.value_name = "how many", spec.label_name = range.c_str();
     spec.hover = [&](int i) {
         ImGui::Text("from %s to %s", ui::full_precision(h.min + step * i).c_str(),
                     ui::full_precision(h.min + step * (i + 1)).c_str());
@@ -280,9 +281,14 @@ void ModelPanel::draw_histogram(const Snapshot& s) {
 void ModelPanel::draw_times(const Snapshot& s, View& view) {
     ui::section("Time per layer and operation");
     const OpTimesChanged& t = s.times;
-    const int rows = static_cast<int>(std::min(t.kinds.size(), t.ms_by_kind_and_layer.size()));
+    std::vector<size_t> kinds;  // those that took time: an answer runs no optimizer
     int cols = 0;
-    for (int r = 0; r < rows; ++r) cols = std::max(cols, static_cast<int>(t.ms_by_kind_and_layer[r].size()));
+    for (size_t k = 0; k < std::min(t.kinds.size(), t.ms_by_kind_and_layer.size()); ++k) {
+        const auto& ms = t.ms_by_kind_and_layer[k];
+        if (std::any_of(ms.begin(), ms.end(), [](double v) { return v > 0; })) kinds.push_back(k);
+        cols = std::max(cols, static_cast<int>(ms.size()));
+    }
+    const int rows = static_cast<int>(kinds.size());
     if (s.model->gpu != kCpu) {
         ui::empty_state("Not measured on a GPU", "Times by layer and operation are taken on the CPU only.");
         return;
@@ -296,8 +302,8 @@ void ModelPanel::draw_times(const Snapshot& s, View& view) {
     std::vector<double> by_kind(rows, 0);
     double total = 0;
     for (int r = 0; r < rows; ++r)
-        for (size_t l = 0; l < t.ms_by_kind_and_layer[r].size(); ++l) {
-            const double ms = t.ms_by_kind_and_layer[r][l] / t.n_tokens;
+        for (size_t l = 0; l < t.ms_by_kind_and_layer[kinds[r]].size(); ++l) {
+            const double ms = t.ms_by_kind_and_layer[kinds[r]][l] / t.n_tokens;
             ms_[static_cast<size_t>(r) * cols + l] = static_cast<float>(ms);
             by_kind[r] += ms, total += ms;
         }
@@ -311,8 +317,10 @@ void ModelPanel::draw_times(const Snapshot& s, View& view) {
     spec.rows = rows, spec.cols = cols;
     spec.lo = spec.hi = 0;
     spec.value_name = "time", spec.unit = "ms a token";
-    spec.row_name = "", spec.col_name = "layer";
-    spec.row_label = [&](int r) { return t.kinds[r] + " " + ui::format_percent(total > 0 ? by_kind[r] / total : 0); };
+    spec.row_name = "", spec.col_name = "layer", spec.has_names = true;
+    spec.row_label = [&](int r) {
+        return t.kinds[kinds[r]] + " " + ui::format_percent(total > 0 ? by_kind[r] / total : 0);
+    };
     spec.col_label = [cols](int l) { return l == cols - 1 ? std::string("head") : std::to_string(l); };
     spec.selected_col = view.cursor.layer;
     const ui::HeatmapResult result = times_.draw(spec);

@@ -30,6 +30,20 @@ constexpr Help kHelp = {
     "Step through an answer with the left and right keys and watch where the entropy jumps.",
 };
 
+constexpr const char* kExpertAxis = "expert (the stronger the ink, the larger the weight)";
+
+// Every how many experts a number stands: 1, 2, 4, 8, ..., at least `least`.
+int round_step(int least) {
+    int step = 1;
+    while (step < least) step *= 2;
+    return step;
+}
+
+float small_line() {
+    ui::FontScope small(Font::mono_small);
+    return ImGui::GetTextLineHeight();
+}
+
 class OverviewPanel final : public Panel {
   public:
     const char* name() const override { return "Overview"; }
@@ -39,8 +53,14 @@ class OverviewPanel final : public Panel {
   private:
     void read(const Snapshot& s, const View& view);
     void tile(const char* title, ImVec2 size, View& view, const std::function<void()>& body);
+    struct Rows {  // where a tile's rows of layers lie
+        ImVec2 at;
+        float width, height;  // height: of one row
+    };
+    Rows draw_rows(const Snapshot& s, const View& view, const char* id, float below);
     void draw_routing(const Snapshot& s, const View& view);
     void draw_attention(const Snapshot& s, const View& view);
+    static void draw_share_axis(ImVec2 p, ImVec2 room);
     void draw_streams(const View& view);
     void draw_cache(const Snapshot& s);
     void draw_next(const Snapshot& s, View& view);
@@ -104,6 +124,34 @@ void OverviewPanel::draw(const Snapshot& s, View& view) {
     draw_next(s, view);
 }
 
+// The layers' names as the axis of a tile, with room `below` for the other axis.
+OverviewPanel::Rows OverviewPanel::draw_rows(const Snapshot& s, const View& view, const char* id, float below) {
+    const ModelConfig& c = s.model->config;
+    ui::FontScope small(Font::mono_small);
+    const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
+    const float line = ImGui::GetTextLineHeight(), left = ImGui::CalcTextSize("layer \xE2\x86\x91").x + px(8);
+    const Rows rows{{p.x + left, p.y},
+                    std::max(1.0f, room.x - left),
+                    std::max(1.0f, room.y - below) / static_cast<float>(c.n_layers())};
+    const int selected = std::clamp(view.cursor.layer, 0, c.n_layers() - 1);
+    const int step = std::max(1, static_cast<int>(std::ceil(line * 0.95f / rows.height)));
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const auto right_aligned = [&](const std::string& words, float y, ImU32 color) {
+        dl->AddText({rows.at.x - px(8) - ImGui::CalcTextSize(words.c_str()).x, y}, color, words.c_str());
+    };
+    for (int l = 0; l < c.n_layers(); ++l) {
+        if (l != selected && (l % step != 0 || std::abs(l - selected) < step)) continue;
+        const std::string name =
+            std::to_string(l) + " " + layer_glyph(c.layers[l].kind()) + (c.layers[l].is_hash_routed ? "#" : " ");
+        right_aligned(name, p.y + rows.height * (static_cast<float>(l) + 0.5f) - line / 2,
+                      l == selected ? theme().text : theme().kind(c.layers[l].kind()));
+    }
+    const ImVec2 foot{p.x, p.y + rows.height * static_cast<float>(c.n_layers())};
+    right_aligned("layer \xE2\x86\x91", foot.y + px(3), theme().text_dim);
+    ui::mark_rect(std::string(id) + "/rows", p, {rows.at.x, foot.y + below}, "layer");
+    return rows;
+}
+
 // Layers as rows, experts as columns, a filled cell where chosen; the weight is the ink's strength.
 void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
     const ModelConfig& c = s.model->config;
@@ -111,12 +159,14 @@ void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
     std::string experts;
     for (const ChosenExpert& e : routers_[layer].chosen)
         experts += (experts.empty() ? "" : ", ") + std::to_string(e.expert) + " (" + ui::format_number(e.weight) + ")";
-    ui::text_dim("layer " + std::to_string(layer) + " chose expert " + experts +
+    ui::text_dim("layer " + std::to_string(layer) + " chose experts " + experts +
                      (routers_[layer].is_hash ? ", by token id" : ""),
                  "overview/routing/line");
-    const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
-    const float w = room.x / static_cast<float>(c.n_experts),
-                h = std::max(1.0f, room.y) / static_cast<float>(c.n_layers());
+    const ImVec2 all = ImGui::GetContentRegionAvail();
+    const float line = small_line();
+    const Rows rows = draw_rows(s, view, "overview/routing", 2 * line + px(6));
+    const ImVec2 p = rows.at, room{rows.width, rows.height * static_cast<float>(c.n_layers())};
+    const float w = room.x / static_cast<float>(c.n_experts), h = rows.height;
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const float inset = std::min({px(1.5f), w * 0.15f, h * 0.15f});
     for (int l = 0; l < c.n_layers(); ++l) {
@@ -131,7 +181,49 @@ void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
                               with_alpha(theme().text, 0.35f + 0.65f * strength), px(2));
         }
     }
-    ImGui::Dummy({room.x, std::max(1.0f, room.y)});
+    {
+        ui::FontScope small(Font::mono_small);
+        const float widest = ImGui::CalcTextSize(std::to_string(c.n_experts - 1).c_str()).x + px(6);
+        const int step = round_step(static_cast<int>(std::ceil(widest / w)));
+        for (int e = 0; e < c.n_experts; e += step) {
+            const std::string number = std::to_string(e);
+            const float at = p.x + w * (static_cast<float>(e) + 0.5f) - ImGui::CalcTextSize(number.c_str()).x / 2;
+            dl->AddText({std::max(at, p.x), p.y + room.y + px(3)}, theme().text_dim, number.c_str());
+        }
+        const char* words = room.x > ImGui::CalcTextSize(kExpertAxis).x ? kExpertAxis : "expert";
+        const ImVec2 at{p.x + (room.x - ImGui::CalcTextSize(words).x) / 2, p.y + room.y + line + px(4)};
+        dl->AddText(at, theme().text_dim, words);
+        ui::mark_rect("overview/routing/columns", {p.x, p.y + room.y}, {p.x + room.x, at.y + line}, words);
+    }
+    ImGui::Dummy({all.x, std::max(1.0f, all.y)});
+}
+
+// 0 to 100 % below the bars, and what their colours stand for.
+void OverviewPanel::draw_share_axis(ImVec2 p, ImVec2 room) {
+    ui::FontScope small(Font::mono_small);
+    ImDrawList* dl = ImGui::GetWindowDrawList();
+    const float line = ImGui::GetTextLineHeight(), y = p.y + room.y + px(3);
+    for (const int percent : {0, 25, 50, 75, 100}) {
+        const std::string number = std::to_string(percent) + " %";
+        const float w = ImGui::CalcTextSize(number.c_str()).x,
+                    at = p.x + room.x * static_cast<float>(percent) / 100 - w / 2;
+        dl->AddText({std::clamp(at, p.x, std::max(p.x, p.x + room.x - w)), y}, theme().text_dim, number.c_str());
+    }
+    const std::pair<const char*, ImU32> kinds[] = {
+        {"window", theme().window}, {"CSA", theme().csa}, {"HCA", theme().hca}, {"sink", theme().sink}};
+    const char* words = "share of attention:";
+    float width = 0;
+    for (const auto& [name, color] : kinds) width += ImGui::CalcTextSize(name).x + px(24);
+    const float title = ImGui::CalcTextSize(words).x + px(10);
+    const bool has_title = title + width <= room.x;
+    ImVec2 at{p.x + std::max(0.0f, (room.x - width - (has_title ? title : 0)) / 2), y + line + px(1)};
+    if (has_title) dl->AddText(at, theme().text_dim, words), at.x += title;
+    for (const auto& [name, color] : kinds) {
+        dl->AddCircleFilled({at.x + px(4), at.y + line / 2}, px(4), color);
+        dl->AddText({at.x + px(12), at.y}, theme().text_dim, name);
+        at.x += ImGui::CalcTextSize(name).x + px(24);
+    }
+    ui::mark_rect("overview/attention/columns", {p.x, y}, {p.x + room.x, at.y + line}, "share of attention");
 }
 
 void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
@@ -142,8 +234,10 @@ void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
     if (r.kind != LayerKind::sliding)
         line += std::string(r.kind == LayerKind::csa ? ", CSA " : ", HCA ") + ui::format_percent(r.compressed);
     ui::text_dim(line + ", sink " + ui::format_percent(r.sink), "overview/attention/line");
-    const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
-    const float h = std::max(1.0f, room.y) / static_cast<float>(c.n_layers()), inset = std::min(px(1.5f), h * 0.15f);
+    const ImVec2 all = ImGui::GetContentRegionAvail();
+    const Rows rows = draw_rows(s, view, "overview/attention", 2 * small_line() + px(6));
+    const ImVec2 p = rows.at, room{rows.width, rows.height * static_cast<float>(c.n_layers())};
+    const float h = rows.height, inset = std::min(px(1.5f), h * 0.15f);
     ImDrawList* dl = ImGui::GetWindowDrawList();
     for (int l = 0; l < c.n_layers(); ++l) {
         const float y = p.y + h * static_cast<float>(l);
@@ -159,7 +253,8 @@ void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
             x += w;
         }
     }
-    ImGui::Dummy({room.x, std::max(1.0f, room.y)});
+    draw_share_axis(p, room);
+    ImGui::Dummy({all.x, std::max(1.0f, all.y)});
 }
 
 void OverviewPanel::draw_streams(const View& view) {
@@ -167,18 +262,22 @@ void OverviewPanel::draw_streams(const View& view) {
         ui::text_dim("not recorded");
         return;
     }
-    ui::text_dim(mixing_sentence(streams_), "overview/streams/line");
+    const MixingSite& fastest = streams_.sites[static_cast<size_t>(std::max(0, streams_.fastest))];
+    ui::text_dim("layer " + std::to_string(fastest.layer) + " mixes fastest, at its " +
+                     (fastest.is_mlp ? "MLP" : "attention") +
+                     ": \xCF\x83\xE2\x82\x82 = " + ui::format_number(fastest.stats.sigma2),
+                 "overview/streams/line");
     std::vector<double> sigma2;
     for (const MixingSite& site : streams_.sites) sigma2.push_back(site.stats.sigma2);
     const ui::Series series[] = {{.name = "\xCF\x83\xE2\x82\x82", .color = theme().text, .y = sigma2}};
     ui::PlotSpec spec;
     spec.id = "overview/sigma2";
     spec.series = series;
-    spec.y_label = "";
-    spec.has_legend = false;
+    spec.y_label = "\xCF\x83\xE2\x82\x82 (1: streams stay apart, 0: they are mixed)";
+    spec.x_step = 2;
     spec.y_lo = 0, spec.y_hi = 1;
     spec.is_integer_x = true;
-    spec.x_label = "\xCF\x83\xE2\x82\x82 by layer: 1 keeps streams apart, 0 mixes them";
+    spec.x_label = "layer";
     spec.x_text = [this](double x) {
         return std::to_string(
             streams_.sites[static_cast<size_t>(std::clamp(x, 0.0, static_cast<double>(streams_.sites.size()) - 1))]
@@ -226,6 +325,8 @@ std::string OverviewPanel::next_label(const Snapshot& s, int32_t id) {
 
 void OverviewPanel::draw_next(const Snapshot& s, View& view) {
     ui::section("Next token");
+    ImGui::SameLine(0, px(14));
+    ui::text_dim("probability");
     const auto ids = record_->ints(kNextIds);
     const auto probabilities = record_->floats(kNextProbs);
     const auto entropy = record_->floats(kNextEntropy);

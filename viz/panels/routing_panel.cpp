@@ -126,7 +126,7 @@ void RoutingPanel::draw_map(const Snapshot& s, View& view) {
     spec.rows = c.n_layers(), spec.cols = c.n_experts;
     spec.lo = spec.hi = 0;
     spec.value_name = "affinity";
-    spec.row_name = "layer", spec.col_name = "expert";
+    spec.row_name = "layer", spec.col_name = "expert", spec.has_names = true;
     spec.row_label = [&](int r) {
         return std::to_string(r) + " " + layer_glyph(c.layers[r].kind()) + (c.layers[r].is_hash_routed ? "#" : " ");
     };
@@ -282,7 +282,7 @@ void RoutingPanel::draw_load_bars(const std::vector<int64_t>& counts, const Load
         if (counts[order[i]] == 0) ImGui::TextUnformatted("never chosen here");
         if (r.has_chosen(order[i])) ImGui::TextUnformatted("chosen for the selected token");
     };
-    spec.value_name = "chosen", spec.unit = "times";
+    spec.value_name = "chosen", spec.unit = "times", spec.label_name = "expert";
     spec.line = mean, spec.line_label = "mean";
     for (size_t i = 0; i < order.size(); ++i)
         if (order[i] == view.cursor.expert) spec.selected = static_cast<int>(i);

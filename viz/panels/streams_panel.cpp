@@ -37,8 +37,7 @@ constexpr Help kHelp = {
 };
 
 constexpr const char* kNote =
-    "\xCF\x83\xE2\x82\x81 of a doubly stochastic matrix is 1 up to Sinkhorn's remaining error, shown beside it; "
-    "\xCF\x83\xE2\x82\x82 says how fast streams mix";
+    "\xCF\x83\xE2\x82\x81 is 1 up to Sinkhorn's remaining error; \xCF\x83\xE2\x82\x82 says how fast streams mix";
 
 class StreamsPanel final : public Panel {
   public:
@@ -102,29 +101,28 @@ void StreamsPanel::draw(const Snapshot& s, View& view) {
         draw_gain(s, view);
     }
     {
-        ui::Pane pane("streams-matrices", {0, std::max(px(180), room.y - upper - lower - 2 * spacing)});
+        ui::Pane pane("streams-matrices", {0, std::max(px(290), room.y - upper - lower - 2 * spacing)});
         draw_sites(view);
         draw_matrix(view);
     }
+    const float rest = std::max(lower, ImGui::GetContentRegionAvail().y);
     {
-        ui::Pane pane("streams-pre", {quarter, 0});
-        draw_weights(view, "Reading (pre)", "share of each stream that the sub-layer reads", "streams/pre", 1,
-                     &MixingSite::pre);
+        ui::Pane pane("streams-pre", {quarter, rest});
+        draw_weights(view, "Reading (pre)", "what the sub-layer reads", "streams/pre", 1, &MixingSite::pre);
     }
     ImGui::SameLine(0, gap);
     {
-        ui::Pane pane("streams-post", {quarter, 0});
-        draw_weights(view, "Writing (post)", "how much of its output each stream takes", "streams/post", 2,
-                     &MixingSite::post);
+        ui::Pane pane("streams-post", {quarter, rest});
+        draw_weights(view, "Writing (post)", "what each stream takes", "streams/post", 2, &MixingSite::post);
     }
     ImGui::SameLine(0, gap);
     {
-        ui::Pane pane("streams-norms", {quarter, 0});
+        ui::Pane pane("streams-norms", {quarter, rest});
         draw_norms(view);
     }
     ImGui::SameLine(0, gap);
     {
-        ui::Pane pane("streams-similarity", {0, 0});
+        ui::Pane pane("streams-similarity", {0, rest});
         draw_similarity(view);
     }
 }
@@ -172,12 +170,13 @@ void StreamsPanel::draw_gain(const Snapshot& s, View& view) {
         series.push_back(
             {.name = "backward, maximum", .color = with_alpha(dim_ink, 0.55f), .y = backward_max, .is_dashed = true});
     }
-    const ui::Line ideal[] = {{.at = 1, .label = "1: nothing amplified", .color = theme().text_dim}};
+    const ui::Line ideal[] = {{.at = 1, .label = "", .color = theme().text_dim}};
     ui::PlotSpec spec;
     spec.id = "streams/gain";
     spec.series = series;
     spec.lines = ideal;
-    spec.x_label = "site, two a layer";
+    spec.x_label = "layer, two sites each: attention, MLP", spec.y_label = "gain (1: nothing amplified)";
+    spec.x_step = 2;
     spec.is_log_y = true;
     spec.y_hi = gain_range(all), spec.y_lo = 1 / spec.y_hi;
     spec.is_integer_x = true;
@@ -293,7 +292,9 @@ void StreamsPanel::draw_matrix(View& view) {
     }
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float height = std::max(px(72), room.y), line = ImGui::GetTextLineHeight();
-    const float width = std::min(room.x * 0.42f, height * 1.7f);
+    // Wide enough for the sums below its columns.
+    const float sums = px(54) * static_cast<float>(reading_.n),
+                width = std::min(room.x * 0.42f, std::max(sums, height * 1.7f));
     {
         ui::Region region("matrix", {width + px(70), height}, ImGuiWindowFlags_NoScrollbar);
         ui::HeatmapSpec spec;
@@ -313,6 +314,7 @@ void StreamsPanel::draw_matrix(View& view) {
     }
     ImGui::SameLine(0, px(16));
     ui::Region region("numbers", {0, height});
+    ui::text_dim("row: from stream; column: to stream");
     draw_numbers(*site);
 }
 
@@ -376,7 +378,7 @@ void StreamsPanel::draw_weights(View& view, const char* title, const char* words
 
 void StreamsPanel::draw_norms(View& view) {
     ui::section("Stream norms");
-    ui::text_dim("L2 norm of each stream after the layer");
+    ui::text_dim("L2 norm after the layer");
     const auto norms = record_->floats(kStreamNorms, view.cursor.layer);
     if (norms.empty()) {
         ui::text_dim("not recorded");
@@ -391,7 +393,7 @@ void StreamsPanel::draw_norms(View& view) {
 
 void StreamsPanel::draw_similarity(View& view) {
     ui::section("Similarity");
-    ui::text_dim("cosine between streams after the layer");
+    ui::text_dim("cosine after the layer");
     const auto cosines = record_->floats(kStreamSimilarity, view.cursor.layer);
     if (cosines.empty()) {
         ui::text_dim("not recorded");

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <vector>
 
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 #include "viz/widgets/export.h"
+#include "viz/widgets/line_plot.h"
 
 namespace vitrine::viz::ui {
 namespace {
@@ -49,32 +51,89 @@ std::function<std::string()> to_csv(const BarsSpec& s) {
     };
 }
 
+// Where vertical bars lie: below a title and right of their axis, when there is room for these.
+struct Frame {
+    ImVec2 at;                // top left of the bars' area, title and axis left out
+    float width, base, room;  // base: the y of `lo`; room: pixels from there to `hi`
+    float lo, hi;
+    std::vector<double> ticks;  // none: no axis
+    float y(double v) const {
+        return base - room * static_cast<float>((std::clamp<double>(v, lo, hi) - lo) / (hi - lo));
+    }
+};
+
+Frame lay_out(const BarsSpec& s, ImVec2 p, float width, float height) {
+    const float line = ImGui::GetTextLineHeight();
+    const float below = (s.label ? line + px(4) : 0) + (*s.label_name ? line + px(2) : 0);
+    Frame f{p, width, p.y + height - below, 0, 0, 0, {}};
+    range_of(s, f.lo, f.hi);
+    if (height - below >= px(56) && width >= px(150)) {
+        f.at.y += line + px(4);
+        // One tick alone gives no scale: then they may stand closer.
+        for (int n = std::max(2, static_cast<int>((f.base - f.at.y) / px(40))); f.ticks.size() < 2 && n <= 12; ++n)
+            f.ticks = tick_values(f.lo, f.hi, n, false);
+        // As wide as most numbers, so that the bars stay where they are while values change.
+        float labels = ImGui::CalcTextSize("0.000").x;
+        for (const double v : f.ticks) labels = std::max(labels, ImGui::CalcTextSize(format_number(v).c_str()).x);
+        f.at.x += labels + px(8), f.width -= labels + px(8);
+    }
+    f.room = std::max(1.0f, f.base - f.at.y - px(2));
+    return f;
+}
+
+void draw_axis(const BarsSpec& s, Canvas& canvas, const Frame& f, ImVec2 top) {
+    const float line = ImGui::GetTextLineHeight();
+    if (*s.label_name) {
+        const float w = ImGui::CalcTextSize(s.label_name).x;
+        canvas.text({f.at.x + (f.width - w) / 2, f.base + (s.label ? line + px(5) : px(3))}, theme().text_dim,
+                    s.label_name);
+    }
+    if (f.ticks.empty()) return;
+    canvas.text(top, theme().text_dim, std::string(s.value_name) + (*s.unit ? std::string(" [") + s.unit + "]" : ""));
+    for (const double v : f.ticks) {
+        const std::string label = format_number(v);
+        canvas.line({f.at.x, f.y(v)}, {f.at.x + f.width, f.y(v)}, theme().border);
+        canvas.text({f.at.x - px(6) - ImGui::CalcTextSize(label.c_str()).x, f.y(v) - line / 2}, theme().text_dim,
+                    label);
+    }
+    if (!registry_is_on()) return;
+    const ImVec2 end{f.at.x + f.width, f.base};
+    value_rect(std::string(s.id) + "/axis/lo", f.ticks.front(), f.at, end);
+    value_rect(std::string(s.id) + "/axis/hi", f.ticks.back(), f.at, end);
+}
+
+// Labels on every n-th bar, so that they never touch.
+int label_step(const BarsSpec& s, float step) {
+    float widest = 0;
+    for (size_t i = 0; i < s.values.size(); ++i)
+        widest = std::max(widest, ImGui::CalcTextSize(s.label(static_cast<int>(i)).c_str()).x);
+    return std::max(1, static_cast<int>(std::ceil((widest + px(5)) / std::max(step, 0.01f))));
+}
+
 }  // namespace
 
 BarsResult vertical_bars(const BarsSpec& s) {
     BarsResult out;
     FontScope small(Font::mono_small);
     const int n = static_cast<int>(s.values.size());
-    const float width = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x;
+    const float all = s.width > 0 ? s.width : ImGui::GetContentRegionAvail().x;
     const float height = s.height > 0 ? s.height : ImGui::GetContentRegionAvail().y;
-    const ImVec2 p = ImGui::GetCursorScreenPos();
-    Recording recording(s.id, p, width);
+    const ImVec2 top = ImGui::GetCursorScreenPos();
+    Recording recording(s.id, top, all);
     ImGui::PushID(s.id);
-    ImGui::InvisibleButton("bars", {std::max(1.0f, width), std::max(1.0f, height)});
+    ImGui::InvisibleButton("bars", {std::max(1.0f, all), std::max(1.0f, height)});
     mark(s.id);
     const bool is_hovered = ImGui::IsItemHovered();
-    const float line = ImGui::GetTextLineHeight(), below = s.label ? line + px(4) : 0;
-    float lo, hi;
-    range_of(s, lo, hi);
-    const double foot = s.starts_at_lo ? lo : 0;
-    const float base = p.y + height - below, room = std::max(1.0f, height - below - px(2));
-    const auto y_of = [&](double v) {
-        return base - room * static_cast<float>((std::clamp<double>(v, lo, hi) - lo) / (hi - lo));
-    };
+    const Frame f = lay_out(s, top, all, height);
+    const float line = ImGui::GetTextLineHeight(), base = f.base, width = f.width;
+    const ImVec2 p = f.at;
+    const double foot = s.starts_at_lo ? f.lo : 0;
+    const auto y_of = [&](double v) { return f.y(v); };
     const float step = n > 0 ? width / static_cast<float>(n) : width,
                 gap = step < px(4) ? 0 : std::min(px(3), step * 0.2f);
     Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
-    float free_from = -INFINITY;
+    draw_axis(s, canvas, f, top);
+    const int every = s.label ? label_step(s, step) : 1;
     for (int i = 0; i < n; ++i) {
         const float x0 = p.x + step * static_cast<float>(i), v = s.values[static_cast<size_t>(i)];
         const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(foot))},
@@ -83,11 +142,11 @@ BarsResult vertical_bars(const BarsSpec& s) {
             canvas.rect_filled(a, {b.x, std::max(b.y, a.y + 1)}, color_of(s, i), std::min(px(2), step / 4));
         if (i == s.selected) canvas.rect({a.x - px(1), p.y}, {b.x + px(1), base}, theme().accent, px(2), px(1.5f));
         if (registry_is_on()) value_rect(std::string(s.id) + "/" + std::to_string(i), v, {x0, p.y}, {x0 + step, base});
-        if (s.label) {
+        if (s.label && i % every == 0) {
             const std::string label = s.label(i);
-            const float w = ImGui::CalcTextSize(label.c_str()).x, at = x0 + (step - w) / 2;
-            if (at >= std::max(free_from, p.x - px(4)) && at + w <= p.x + width + px(4))
-                canvas.text({at, base + px(3)}, theme().text_dim, label), free_from = at + w + px(6);
+            const float w = ImGui::CalcTextSize(label.c_str()).x;
+            canvas.text({std::clamp(x0 + (step - w) / 2, p.x, std::max(p.x, p.x + width - w)), base + px(3)},
+                        theme().text_dim, label);
         }
     }
     canvas.line({p.x, y_of(foot)}, {p.x + width, y_of(foot)}, theme().border_strong);
@@ -97,12 +156,12 @@ BarsResult vertical_bars(const BarsSpec& s) {
         canvas.text({p.x + width - w - px(2), y - line - px(1)}, theme().text_dim, s.line_label);
     }
     const ImVec2 mouse = ImGui::GetIO().MousePos;
-    if (is_hovered && n > 0 && mouse.y <= base)
+    if (is_hovered && n > 0 && mouse.y <= base && mouse.x >= p.x)
         out.hovered = std::clamp(static_cast<int>((mouse.x - p.x) / step), 0, n - 1);
     const std::string under = out.hovered >= 0 ? full_precision(s.values[static_cast<size_t>(out.hovered)]) : "";
     copy_menu("copy", {under, "", [&] { return to_csv(s)(); }, s.id, {}});
     if (out.hovered >= 0) bar_tooltip(s, out.hovered), out.is_clicked = ImGui::IsMouseClicked(ImGuiMouseButton_Left);
-    recording.finish(p.y + height, [&] { return to_csv(s); });
+    recording.finish(top.y + height, [&] { return to_csv(s); });
     ImGui::PopID();
     return out;
 }

@@ -17,6 +17,7 @@ struct BarsSpec {
     std::function<void(int)> hover;         // more lines in the tooltip
     const char* value_name = "value";
     const char* unit = "";
+    const char* label_name = "";  // what the labels are, written below them
     float lo = 0, hi = 0;       // equal: 0 (or the least) to the largest
     bool starts_at_lo = false;  // bars stand on `lo` instead of 0: for rankings, where only order and distance count
     int selected = -1;          // outlined in the accent
@@ -28,6 +29,8 @@ struct BarsResult {
     int hovered = -1;
     bool is_clicked = false;
 };
+// With an axis of values, titled "value_name [unit]", where there is room for one. Registry: "id/axis/lo" and
+// "id/axis/hi", its lowest and highest tick.
 BarsResult vertical_bars(const BarsSpec& spec);
 // One row per value: label, bar, number. Height follows from the number of rows unless given (then rows are cut with "…
 // n more").

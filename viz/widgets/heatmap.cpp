@@ -30,6 +30,30 @@ void data_range(const HeatmapSpec& s, float& lo, float& hi) {
     if (lo == hi) hi = lo + 1;
 }
 
+std::string row_title(const HeatmapSpec& s) {
+    return std::string(s.row_name) + " \xE2\x86\x91";
+}
+
+void draw_column_labels(const HeatmapSpec& s, Canvas& canvas, const Grid& g) {
+    float widest = 0;
+    int every = 0;  // columns from one label to the next, as the caller gives them
+    for (int c = 0, before = 0; c < s.cols; ++c) {
+        const std::string label = s.col_label(c);
+        if (label.empty()) continue;
+        widest = std::max(widest, ImGui::CalcTextSize(label.c_str()).x);
+        if (c > before && every == 0) every = c - before;
+    }
+    every = std::max(1, every);
+    const int step =
+        every * std::max(1, static_cast<int>(std::ceil((widest + px(6)) / (g.w * static_cast<float>(every)))));
+    for (int c = 0; c < s.cols; c += step) {
+        const std::string label = s.col_label(c);
+        const float w = ImGui::CalcTextSize(label.c_str()).x, x = g.corner(0, c).x + (g.w - w) / 2;
+        if (label.empty() || x + w > g.end().x + px(4)) continue;
+        canvas.text({x, g.end().y + px(3)}, c == s.selected_col ? theme().text : theme().text_dim, label);
+    }
+}
+
 // Labels on every n-th row or column, so that they never touch.
 void draw_labels(const HeatmapSpec& s, Canvas& canvas, const Grid& g, float label_width) {
     const float line = ImGui::GetTextLineHeight();
@@ -44,16 +68,11 @@ void draw_labels(const HeatmapSpec& s, Canvas& canvas, const Grid& g, float labe
             canvas.text({x, g.corner(r, 0).y + (g.h - line) / 2}, c, label);
         }
     }
-    if (!s.col_label) return;
-    float free_from = -INFINITY;
-    for (int c = 0; c < s.cols; ++c) {
-        const std::string label = s.col_label(c);
-        if (label.empty()) continue;
-        const float w = ImGui::CalcTextSize(label.c_str()).x, x = g.corner(0, c).x + (g.w - w) / 2;
-        if (x < free_from || x + w > g.end().x + px(4)) continue;
-        canvas.text({x, g.end().y + px(3)}, c == s.selected_col ? theme().text : theme().text_dim, label);
-        free_from = x + w + px(8);
+    if (s.has_names && *s.row_name) {
+        const std::string name = row_title(s);
+        canvas.text({g.at.x - px(6) - ImGui::CalcTextSize(name.c_str()).x, g.end().y + px(3)}, theme().text_dim, name);
     }
+    if (s.col_label) draw_column_labels(s, canvas, g);
 }
 
 void draw_marks(const HeatmapSpec& s, Canvas& canvas, const Grid& g) {
@@ -143,6 +162,11 @@ std::function<std::string()> to_csv(const HeatmapSpec& s) {
     };
 }
 
+// [px] that the columns' name takes from the legend's line.
+float name_room(const HeatmapSpec& s) {
+    return s.has_names && *s.col_name ? ImGui::CalcTextSize(s.col_name).x + px(12) : 0;
+}
+
 // The strip of the legend with its ends, for the picture: on the screen color_legend draws it.
 void record_legend(Figure& f, ImVec2 at, ColorMap map, float lo, float hi, const char* unit, float width) {
     constexpr int kSteps = 64;
@@ -195,7 +219,9 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
         for (int r = 0; r < s.rows; ++r)
             label_width = std::max(label_width, ImGui::CalcTextSize(s.row_label(r).c_str()).x);
     label_width = std::min(label_width, width * 0.3f);
-    const float left = s.row_label ? label_width + px(8) : 0, below = s.col_label ? line + px(5) : 0;
+    if (s.has_names && *s.row_name) label_width = std::max(label_width, ImGui::CalcTextSize(row_title(s).c_str()).x);
+    const bool has_line_below = s.col_label || (s.has_names && *s.row_name);
+    const float left = s.row_label ? label_width + px(8) : 0, below = has_line_below ? line + px(5) : 0;
     Grid g{{origin.x + left, origin.y},
            std::max(1.0f, width - left - 1) / s.cols,
            std::max(1.0f, height - below) / s.rows,
@@ -233,11 +259,19 @@ HeatmapResult Heatmap::draw(const HeatmapSpec& s) {
         hover_text(s, out.hovered_row, out.hovered_col);
     }
     if (s.has_legend) {
-        ImGui::SetCursorScreenPos({origin.x + left, ImGui::GetCursorScreenPos().y});
+        ImVec2 at{origin.x + left, ImGui::GetCursorScreenPos().y};
+        if (s.has_names) {
+            canvas.text(at, theme().text_dim, s.value_name);
+            at.x += ImGui::CalcTextSize(s.value_name).x + px(10);
+            const float x = g.end().x - ImGui::CalcTextSize(s.col_name).x;
+            if (*s.col_name) canvas.text({x, at.y}, theme().text_dim, s.col_name);
+        }
+        const float strip = std::min(px(240), width - left - (at.x - origin.x - left) - name_room(s));
+        ImGui::SetCursorScreenPos(at);
         if (recording.is_on())
             record_legend(*canvas.figure(), canvas.local(ImGui::GetCursorScreenPos()), s.map, out.lo, out.hi, s.unit,
-                          std::min(px(240), width - left));
-        color_legend(s.map, out.lo, out.hi, s.unit, std::min(px(240), width - left));
+                          strip);
+        color_legend(s.map, out.lo, out.hi, s.unit, strip);
     }
     recording.finish(ImGui::GetCursorScreenPos().y, [&] { return to_csv(s); });
     ImGui::PopID();

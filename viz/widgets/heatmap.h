@@ -34,6 +34,7 @@ struct HeatmapSpec {
     int selected_row = -1, selected_col = -1;
     float width = 0, height = 0;                // 0: what is left; real pixels
     bool has_legend = true;
+    bool has_names = false;  // writes row_name, col_name and value_name beside their axes and the legend
     bool shows_numbers = false;                 // writes the values into the cells where they fit
     bool is_square = false;                     // cells as squares
 };

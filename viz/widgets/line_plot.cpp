@@ -101,7 +101,10 @@ void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) 
     }
     const int n = std::max(2, static_cast<int>((x.to - x.from) / px(84)));
     float free_from = -INFINITY;
-    for (double v : tick_values(x.lo, x.hi, n, x.is_log)) {
+    const double unit = s.x_step > 0 && !x.is_log ? s.x_step : 1;
+    for (const double units : tick_values(x.lo / unit, x.hi / unit, n, x.is_log)) {
+        const double v = units * unit;
+        if (unit != 1 && units != std::floor(units)) continue;
         if (s.is_integer_x && v != std::floor(v)) continue;
         const float p = x.pixel(v);
         const std::string label = text_of(s.x_text, v);

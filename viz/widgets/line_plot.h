@@ -62,6 +62,7 @@ struct PlotSpec {
     double x_lo = 0, x_hi = 0, y_lo = 0, y_hi = 0;   // equal: from the data, in steps
     bool y_from_zero = false;
     bool is_integer_x = false;
+    double x_step = 0;                                  // > 0: ticks only at multiples of it
     std::function<std::string(double)> x_text, y_text;  // ticks and hover; default format_number
     double selected_x = 0;          // an accent line; used when has_selected_x
     bool has_selected_x = false;
