@@ -108,7 +108,7 @@ TEST_F(LateGlyphsTest, more_characters_than_fit_are_all_shown_in_time) {
     };
     const auto show = [&](int screen) {
         ImGuiIO& io = ImGui::GetIO();
-        io.DisplaySize = {1600, 1000}, io.DeltaTime = 1 / 60.0f;
+        io.DisplaySize = {1600, 1000}, io.DeltaTime = 1 / 60.0f, io.IniFilename = nullptr;
         ImGui::NewFrame();
         ImGui::SetNextWindowPos({0, 0}), ImGui::SetNextWindowSize(io.DisplaySize);
         ImGui::Begin("page", nullptr, ImGuiWindowFlags_NoDecoration);
