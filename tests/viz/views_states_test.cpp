@@ -195,6 +195,19 @@ TEST(ViewsStates, AxesSayWhatTheyShow) {
     expect_axis("attention/blocks");
 }
 
+// Large type in a small window: tiles keep room for their axes and some rows, and the view scrolls.
+TEST(ViewsStates, TilesStayTallEnough) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage(700, 260);
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    stage.draw("Overview", s);
+    for (const char* tile : {"Routing", "Attention", "Streams"}) {
+        const ui::Widget* w = ui::find_widget(std::string("overview/") + tile);
+        ASSERT_NE(w, nullptr) << tile;
+        EXPECT_GE(w->max.y - w->min.y, 140) << tile;
+    }
+}
+
 TEST(ViewsStates, TilesLeadToTheirViews) {
     const Snapshot s = fake::snapshot(fake::typical());
     Stage stage;

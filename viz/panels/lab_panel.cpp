@@ -64,7 +64,8 @@ void LabPanel::draw_hint(const LabSnapshot& lab) {
                                       2 * ImGui::GetStyle().WindowPadding.y});
     if (ui::quiet_button("Close", "lab/hint/Close")) state_.is_hint_closed = true;
     ImGui::SameLine();
-    ui::text("New here? An experiment trains small models on this machine; most take minutes.", "lab/hint");
+    ui::text("New here? An experiment trains small models here or measures the loaded one; most take minutes.",
+             "lab/hint");
     ui::text(
         "1  Choose a question.   2  Press Run.   3  Watch the curves. The verdict says what they show, and what they "
         "don't.");

@@ -113,14 +113,16 @@ void OverviewPanel::draw(const Snapshot& s, View& view) {
     read(s, view);
     const ImVec2 room = ImGui::GetContentRegionAvail(), spacing = ImGui::GetStyle().ItemSpacing;
     const float next = std::clamp(room.y * 0.34f, px(150), px(300));
-    const ImVec2 size{std::floor((room.x - spacing.x) / 2), std::floor((room.y - next - 2 * spacing.y) / 2)};
+    // At least as tall as an axis and some rows need: with large type in a small window the view scrolls.
+    const ImVec2 size{std::floor((room.x - spacing.x) / 2),
+                      std::max(px(140), std::floor((room.y - next - 2 * spacing.y) / 2))};
     tile("Routing", size, view, [&] { draw_routing(s, view); });
     ImGui::SameLine(0, spacing.x);
     tile("Attention", {0, size.y}, view, [&] { draw_attention(s, view); });
     tile("Streams", size, view, [&] { draw_streams(view); });
     ImGui::SameLine(0, spacing.x);
     tile("Cache", {0, size.y}, view, [&] { draw_cache(s); });
-    ui::Pane pane("overview-next", {0, 0});
+    ui::Pane pane("overview-next", {0, std::max(next, ImGui::GetContentRegionAvail().y)});
     draw_next(s, view);
 }
 
