@@ -71,6 +71,10 @@ struct IndexerStats {                 // of one CSA layer in this step
     int layer;
     double recall;                    // share of the attention's own k best entries (dense, summed over heads) that are chosen;
                                       // mean over queries that see more than k, NaN without any
+    // Of the same queries, 0 without any and on a GPU: attention's mass on the chosen as a share of that on all
+    // entries; Jaccard index of the choices of neighbours; entries that some query chose as a share of those that their
+    // sequence has.
+    double mass = 0, overlap = 0, coverage = 0;
 };
 
 struct ExpertStats {                  // of one MoE layer in this step, of h = silu(gate) up before the routing weight

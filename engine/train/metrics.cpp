@@ -164,12 +164,15 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
     };
     share("weights", s.rounding.weights), share("activations", s.rounding.activations),
         share("cache", s.rounding.cache);
+    Mean mass, overlap, coverage;
     for (const IndexerStats& i : s.indexers) {
         if (std::isnan(i.recall)) continue;
-        recall.add(i.recall);
+        recall.add(i.recall), mass.add(i.mass), overlap.add(i.overlap), coverage.add(i.coverage);
         if (by_layer) out.add(layer_name(i.layer, "indexer.recall"), i.recall);
     }
-    if (recall.n > 0) out.add("indexer.recall", recall.mean());
+    if (recall.n == 0) return;
+    out.add("indexer.recall", recall.mean()), out.add("indexer.mass_recall", mass.mean());
+    out.add("indexer.overlap", overlap.mean()), out.add("indexer.coverage", coverage.mean());
 }
 
 void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, const std::vector<double>& squares, int n_layers,

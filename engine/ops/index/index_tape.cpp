@@ -7,11 +7,12 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <set>
 
 #include "engine/ops/linear/linear.h"
-#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/linear/matmul.h"
 #include "engine/ops/order.h"
+#include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/training.h"
 
 namespace vitrine {
@@ -168,6 +169,46 @@ struct EntrySets {
     }
 };
 
+int64_t n_common(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {  // both ascending
+    std::vector<int32_t> common;
+    std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(common));
+    return static_cast<int64_t>(common.size());
+}
+
+// The choice by scores against that by mass, of queries that see more than k entries.
+template <class T>
+IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, const Offsets& rows, int64_t ratio,
+                            int64_t k) {
+    const std::vector<int64_t> visible = visible_entries(rows, ratio);
+    std::vector<int32_t> ours, best, before;
+    std::set<int32_t> used;
+    double n = 0, n_same = 0, mass = 0, n_mass = 0, overlap = 0, n_pairs = 0, n_used = 0, n_entries = 0;
+    for (int64_t s = 0; s < n_segments(rows); ++s) {
+        before.clear(), used.clear();
+        for (int64_t t = rows[s]; t < rows[s + 1]; ++t) {
+            if (visible[t] <= k) continue;
+            const T* m = mass_TS.row<T>(t);
+            top_entries(scores_TS.row<T>(t), visible[t], k, ours);
+            top_entries(m, visible[t], k, best);
+            n += static_cast<double>(k), n_same += static_cast<double>(n_common(ours, best));
+            double chosen = 0, all = 0;
+            for (const int32_t e : ours) chosen += static_cast<double>(m[e]);
+            for (int64_t e = 0; e < visible[t]; ++e) all += static_cast<double>(m[e]);
+            if (all > 0) mass += chosen / all, ++n_mass;
+            if (!before.empty()) {
+                const auto both = static_cast<double>(n_common(ours, before));
+                overlap += both / (2 * static_cast<double>(k) - both), ++n_pairs;
+            }
+            used.insert(ours.begin(), ours.end()), before = ours;
+        }
+        if (!used.empty())
+            n_used += static_cast<double>(used.size()), n_entries += static_cast<double>(visible[rows[s + 1] - 1]);
+    }
+    const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
+    return {0, n > 0 ? n_same / n : std::numeric_limits<double>::quiet_NaN(), share(mass, n_mass),
+            share(overlap, n_pairs), share(n_used, n_entries)};
+}
+
 }  // namespace
 
 Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const Tensor& keys_SU, const Offsets& rows,
@@ -269,22 +310,10 @@ void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass
     if constexpr (kHasCuda)
         if (ctx.cuda) return cuda::measure_indexer(ctx, scores_TS, dense_mass_TS, rows, ratio, k);
     if (ctx.training->is_recomputation) return;
-    int64_t n = 0, n_common = 0;
-    with_real(ctx.dtype, [&](auto real) {
-        using T = decltype(real);
-        std::vector<int32_t> ours, best, common;
-        const std::vector<int64_t> visible = visible_entries(rows, ratio);
-        for (int64_t t = 0; t < scores_TS.dim(0); ++t) {
-            if (visible[t] <= k) continue;
-            top_entries(scores_TS.row<T>(t), visible[t], k, ours);
-            top_entries(dense_mass_TS.row<T>(t), visible[t], k, best);
-            common.clear();
-            std::set_intersection(ours.begin(), ours.end(), best.begin(), best.end(), std::back_inserter(common));
-            n += k, n_common += static_cast<int64_t>(common.size());
-        }
-    });
-    const double recall = n > 0 ? static_cast<double>(n_common) / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
-    ctx.training->indexers.push_back({ctx.layer, recall});
+    ctx.training->indexers.push_back(with_real(ctx.dtype, [&](auto real) {
+        return measure_choice<decltype(real)>(scores_TS, dense_mass_TS, rows, ratio, k);
+    }));
+    ctx.training->indexers.back().layer = ctx.layer;
 }
 
 }  // namespace vitrine

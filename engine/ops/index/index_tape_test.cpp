@@ -145,5 +145,21 @@ TEST(IndexTape, recall_counts_common_choices) {
     EXPECT_TRUE(std::isnan(step.indexers.at(1).recall));
 }
 
+// Ratio 1, k 2. The third token chooses 0 and 1, the fourth 1 and 3; a second sequence is too short to choose.
+TEST(IndexTape, mass_overlap_and_coverage_of_the_choice) {
+    test::OpFixture f;
+    TrainingStep step;
+    f.ctx.training = &step;
+    const Tensor scores = f.tensor({5, 4}, {1, 0, 0, 0, 1, 2, 0, 0, 3, 2, 1, 0, 0, 5, 1, 4, 1, 0, 0, 0});
+    const Tensor mass =
+        f.tensor({5, 4}, {1, 0, 0, 0, 1, 1, 0, 0, 1, 0.2f, 0.8f, 0, 0.1f, 0.2f, 0.2f, 0.5f, 1, 0, 0, 0});
+    measure_indexer(f.ctx, scores, mass, {0, 4, 5}, 1, 2);
+    const IndexerStats& s = step.indexers.at(0);
+    EXPECT_DOUBLE_EQ(s.recall, 3.0 / 4);  // 0 of 0 and 2; 1 and 3
+    EXPECT_NEAR(s.mass, (0.6 + 0.7) / 2, 1e-7);
+    EXPECT_DOUBLE_EQ(s.overlap, 1.0 / 3);
+    EXPECT_DOUBLE_EQ(s.coverage, 3.0 / 4);
+}
+
 }  // namespace
 }  // namespace vitrine
