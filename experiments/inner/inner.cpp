@@ -120,8 +120,10 @@ Json to_json(const std::vector<Result>& results, const Options& options) {
             for (const Table::Row& row : t.rows) {
                 Json cells = Json::object();
                 cells.set("row", row.name);
-                for (size_t i = 0; i < row.values.size(); ++i)
-                    if (std::isfinite(row.values[i])) cells.set(t.columns[i], row.values[i]);
+                for (size_t i = 0; i < row.values.size();
+                     ++i)  // JSON has no infinity: null; what isn't told is left out
+                    if (!std::isnan(row.values[i]))
+                        cells.set(t.columns[i], std::isinf(row.values[i]) ? Json() : Json(row.values[i]));
                 rows.push(std::move(cells));
             }
             table.set("rows", std::move(rows));

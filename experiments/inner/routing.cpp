@@ -152,15 +152,16 @@ void add_causes(Engine& engine, const std::vector<Occurrences>& layers, const Te
                 const Progress& progress, std::stop_token stop, Result& r) {
     const ModelConfig& c = engine.config();
     CausalStudy study(engine, texts.by_domain, stop);
-    Table ratios{"own loss increase / others'", {}, 2, {}}, own{"own loss increase [nat/token]", {}, 4, {}};
+    Table ratios{"own loss increase / others'", {}, 2, {}}, own{"own loss increase [nat/token]", {}, 4, {}},
+        others{"others' loss increase, mean [nat/token]", {}, 4, {}};
     for (const curriculum::DomainInfo& d : curriculum::domains())
-        ratios.columns.push_back(d.name), own.columns.push_back(d.name);
+        ratios.columns.push_back(d.name), own.columns.push_back(d.name), others.columns.push_back(d.name);
     ratios.columns.insert(ratios.columns.end(), {"experts >= 3", "by chance"});
     int n_routed = 0, n_met = 0, fewest = 1 << 20;
     for (int l = 0; l < c.n_layers(); ++l) {
         if (c.layers[static_cast<size_t>(l)].is_hash_routed) continue;
         const auto loads = loads_of(layers[static_cast<size_t>(l)]);
-        Table::Row ratio{layer_name(c, l), {}}, increase{ratio.name, {}};
+        Table::Row ratio{layer_name(c, l), {}}, increase{ratio.name, {}}, of_others = increase;
         std::set<int32_t> selective;
         for (size_t d = 0; d < loads.size(); ++d) {
             if (progress)
@@ -169,6 +170,7 @@ void add_causes(Engine& engine, const std::vector<Occurrences>& layers, const Te
             const std::vector<int32_t> pair = experts_of(loads, d);
             const std::vector<Selectivity> s = study.without(l, pair, seed);
             ratio.values.push_back(s[d].ratio()), increase.values.push_back(s[d].own);
+            of_others.values.push_back(s[d].others);
             if (s[d].is_selective) selective.insert(pair.begin(), pair.end());
         }
         const CounterRng rng(seed, static_cast<uint64_t>(l));
@@ -181,9 +183,11 @@ void add_causes(Engine& engine, const std::vector<Occurrences>& layers, const Te
         const auto n = static_cast<int>(selective.size());
         ratio.values.insert(ratio.values.end(), {double(n), double(n_by_chance)});
         ratios.rows.push_back(std::move(ratio)), own.rows.push_back(std::move(increase));
+        others.rows.push_back(std::move(of_others));
         ++n_routed, n_met += n >= kLeastExperts, fewest = std::min(fewest, n);
     }
     r.tables.push_back(std::move(ratios)), r.tables.push_back(std::move(own));
+    r.tables.push_back(std::move(others));
     r.bars.push_back({"at least 3 experts of causal selectivity >= 3 in every routed layer",
                       format("%.0f of %.0f layers, fewest %.0f", n_met, n_routed, n_routed ? fewest : 0),
                       n_met == n_routed && n_routed > 0});

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "engine/base/error.h"
 #include "experiments/curriculum/draws.h"
 
 namespace vitrine::inner {
@@ -115,7 +117,7 @@ Interval Paired::interval() const {
     const Interval i1 = curriculum::wilson(both + only_first, n), i2 = curriculum::wilson(both + only_second, n);
     const double neither = n - both - only_first - only_second;
     const double margins =
-        (both + only_first) * (n - both - only_first) * double(both + only_second) * (n - both - only_second);
+        double(both + only_first) * (n - both - only_first) * double(both + only_second) * (n - both - only_second);
     double phi = 0;
     if (margins > 0) {
         const double cross = both * neither - double(only_first) * only_second;
@@ -136,6 +138,20 @@ Mean mean_of(const std::vector<double>& values) {
     for (double x : values) variance += (x - m.value) * (x - m.value);
     const double half = m.n > 1 ? student(m.n - 1) * std::sqrt(variance / (m.n - 1) / m.n) : 0;
     m.interval = {m.value - half, m.value + half};
+    return m;
+}
+
+Mean ratio_of_sums(const std::vector<double>& above, const std::vector<double>& below) {
+    VITRINE_ASSERT(above.size() == below.size());
+    constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+    const double sum = std::accumulate(below.begin(), below.end(), 0.0);
+    if (sum == 0) return {static_cast<int>(below.size()), kNaN, {kNaN, kNaN}};
+    const double ratio = std::accumulate(above.begin(), above.end(), 0.0) / sum;
+    std::vector<double> scores;  // whose mean is 0 and whose spread is the ratio's
+    for (size_t i = 0; i < above.size(); ++i)
+        scores.push_back((above[i] - ratio * below[i]) * static_cast<double>(above.size()) / sum);
+    Mean m = mean_of(scores);
+    m.value += ratio, m.interval.lowest += ratio, m.interval.highest += ratio;
     return m;
 }
 

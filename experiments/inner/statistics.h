@@ -45,6 +45,9 @@ struct Mean {
     Interval interval;  // 95 %, Student's t over the values; lowest = highest = value for fewer than two
 };
 Mean mean_of(const std::vector<double>& values);
+// Sum of `above` over sum of `below`, pairs of the same things; 95 % by linearising the ratio (Cochran 1977, 6.4). NaN
+// when the sum below is 0.
+Mean ratio_of_sums(const std::vector<double>& above, const std::vector<double>& below);
 
 // Largest load of an expert over the mean load, less 1.
 double max_violation(const std::vector<double>& loads);

@@ -296,10 +296,14 @@ void judge(LabVerdict& v, const Measured& m, const ModelConfig& c, Predictor bes
         beats);
     row("at the best bandwidth it saves 30 % of the time", percent(most) + " at " + significant(at / 1e9, 2) + " GB/s",
         most >= 0.3);
-    row("it saves 30 % where the experts are in memory", percent(resident), resident >= 0.3);
+    // Nothing to load, nothing to save: no outcome of the measurement could change it, so it isn't judged.
+    t.rows.push_back(
+        {"identity: experts in memory are not loaded, so guesses save nothing", percent(resident), "by construction"});
     v.tables.insert(v.tables.begin(), t);
     using Outcome = LabVerdict::Outcome;
-    v.outcome = !m.hash_is_exact || (!beats && most < 0.3) ? Outcome::does_not_hold : Outcome::mixed;
+    v.outcome = !m.hash_is_exact || (!beats && most < 0.3) ? Outcome::does_not_hold
+                : beats && most >= 0.3                     ? Outcome::holds
+                                                           : Outcome::mixed;
     v.sentence = "The affinity matrix names " + fixed(100 * m.mean(Predictor::affinity, c), 1) +
                  " % of the experts of layers routed by score (popularity " +
                  fixed(100 * m.mean(Predictor::popularity, c), 1) + " %, " + predictor_name(best) + " " +

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <stop_token>
 
 #include "engine/base/error.h"
 #include "engine/engine.h"
@@ -69,6 +71,11 @@ TEST(PairedDifference, is_that_of_newcombe) {
     EXPECT_EQ(same.difference(), 0);
     EXPECT_NEAR(same.interval().highest, 0.1611, 1e-4);
     EXPECT_NEAR(same.interval().lowest, -0.1611, 1e-4);
+    // The interval's width goes with 1 / sqrt(n); the products of counts don't fit an int.
+    Paired large;
+    large.n = 200000, large.both = 80000, large.only_first = 48000, large.only_second = 8000;
+    EXPECT_NEAR(large.interval().lowest, 0.2 - 0.0022, 2e-4);
+    EXPECT_NEAR(large.interval().highest, 0.2 + 0.0022, 2e-4);
 }
 
 TEST(Means, have_students_interval) {
@@ -76,6 +83,11 @@ TEST(Means, have_students_interval) {
     EXPECT_DOUBLE_EQ(m.value, 3);
     EXPECT_NEAR(m.interval.highest, 3 + 2.776 * 1.5811 / std::sqrt(5), 1e-3);
     EXPECT_EQ(mean_of({2}).interval.lowest, 2);
+    const Mean r = ratio_of_sums({1, 4}, {2, 4});  // residuals -2/3 and 2/3 over a mean of 3: s = 0.3143, t(1) = 12.71
+    EXPECT_DOUBLE_EQ(r.value, 5.0 / 6);
+    EXPECT_NEAR(r.interval.highest, 5.0 / 6 + 12.706 * 0.31427 / std::sqrt(2), 1e-2);
+    EXPECT_NEAR(r.value - r.interval.lowest, r.interval.highest - r.value, 1e-12);
+    EXPECT_TRUE(std::isnan(ratio_of_sums({1}, {0}).value));
     EXPECT_DOUBLE_EQ(max_violation({1, 1, 2, 0}), 1);
 }
 
@@ -117,6 +129,17 @@ ModelConfig small_config() {
     c.expert_width = 32, c.n_mtp_layers = 1;
     c.layers = {{0, true}, {4, false}, {32, false}};
     return c;
+}
+
+TEST(InnerJson, an_infinite_ratio_is_null_and_what_is_not_told_is_left_out) {
+    Result r;
+    r.tables.push_back({"t", {"a", "b", "c"}, 3, {{"row", {std::numeric_limits<double>::infinity(), kNone, 1}}}});
+    const Json j = to_json({r}, {});
+    const Json& row = j.at("measures").items()[0].at("tables").items()[0].at("rows").items()[0];
+    ASSERT_NE(row.find("a"), nullptr);
+    EXPECT_TRUE(row.at("a").is_null());
+    EXPECT_EQ(row.find("b"), nullptr);
+    EXPECT_EQ(row.at("c").as_double(), 1);
 }
 
 class InnerOnAModel : public ::testing::Test {
@@ -178,6 +201,11 @@ TEST_F(InnerOnAModel, every_measure_runs_and_is_written_down) {
     EXPECT_EQ(results[2].tables[0].rows.size(), 5u);
     EXPECT_TRUE(results[3].bars[0].is_met);  // drafts change nothing
     EXPECT_TRUE(engine_->interventions().layers.empty());
+    std::stop_source stopped;
+    const auto stop_while_drafting = [&](const std::string& what) {
+        if (what.rfind("drafting", 0) == 0) stopped.request_stop();
+    };
+    EXPECT_THROW(measure_drafting(*engine_, options, stop_while_drafting, stopped.get_token()), Error);
     options.measures = {"routin"};
     EXPECT_THROW(run_measures(*engine_, options, {}, {}), Error);
 }
