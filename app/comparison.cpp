@@ -35,8 +35,8 @@ class ChoiceSink : public ProbeSink {
         const auto n_read = static_cast<int64_t>(choices_.size() / std::max<size_t>(width, 1));
         m.n_counted = static_cast<int>(std::max<int64_t>(0, std::min(end, n_read) - begin));
         m.loads.assign(static_cast<size_t>(n_layers_) * n_experts, 0);
-        const auto first = choices_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(begin) * width);
         if (m.n_counted == 0) return;
+        const auto first = choices_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(begin) * width);
         const size_t n = static_cast<size_t>(m.n_counted) * width;
         for (size_t i = 0; i < n; ++i)
             if (const int16_t e = first[static_cast<std::ptrdiff_t>(i)]; e >= 0 && e < n_experts)
@@ -157,7 +157,11 @@ Comparison compare_modes(Engine& engine, const ConversationTree& tree, int64_t a
     };
     tell();
     const Watching watching(engine.watch());
-    warm_up(engine, tree, asked, stop);
+    try {
+        warm_up(engine, tree, asked, stop);
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::cancelled) throw;
+    }
     for (const Mode mode : {Mode::non_think, Mode::high, Mode::max}) {
         ModeAnswer& a = c.modes[static_cast<size_t>(mode)];
         if (stop.stop_requested()) {

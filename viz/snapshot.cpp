@@ -17,7 +17,8 @@ struct Applier {
         s.knows_curriculum = u.knows_curriculum;
         s.is_loading = false;
         s.progress = {};
-        if (is_other) s.histograms.clear(), s.times = {}, s.meters = {}, s.cache = {}, s.comparison = nullptr;
+        if (is_other) s.histograms.clear(), s.times = {}, s.meters = {}, s.cache = {};
+        s.comparison = nullptr;  // made with other weights, numerics or another device
     }
     void operator()(ConversationChanged&& u) const {
         const bool is_other = !s.conversation || !u.conversation || s.conversation->id != u.conversation->id;

@@ -1,4 +1,5 @@
 // vitrine compare: one question in the three modes, side by side, as the Modes view shows it.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -220,7 +221,9 @@ int run_compare(const Args& args) {
         print_distances(c);
         print_caches(c);
     }
-    return stop.stop_requested() ? 1 : 0;
+    const bool has_answer = std::any_of(c.modes.begin(), c.modes.end(),
+                                        [](const ModeAnswer& a) { return a.state == ModeAnswer::State::done; });
+    return stop.stop_requested() || !has_answer ? 1 : 0;
 }
 
 }  // namespace vitrine::cli

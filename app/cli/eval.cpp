@@ -64,6 +64,7 @@ int run_eval(const Args& args) {
         .flag("--json", &is_json, "print one object instead of the table");
     if (!o.parse(args)) return 0;
     const bool is_inner = suite == "inner";
+    if (is_inner && samples > 0) throw UsageError("--samples belongs to --suite nano");
     if (lists && is_inner) {
         for (const inner::Measure& m : inner::measures()) std::printf("%-10s %s\n", m.name, m.what);
         return 0;

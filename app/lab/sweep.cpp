@@ -52,7 +52,7 @@ class Running {
         Trainer& t = in_folder_ ? in_folder_->trainer() : *trainer_;
         recall(t);
         while (!t.is_done() && !stop.stop_requested()) {
-            const StepReport r = in_folder_ ? in_folder_->step() : t.step();
+            const StepReport r = next_step(t);
             if (r.status == StepReport::Status::stopped) {
                 result.error = r.events.empty() ? "stopped" : r.events.back().text;
                 break;
@@ -71,6 +71,19 @@ class Running {
     }
 
   private:
+    // What goes wrong is in the folder too.
+    StepReport next_step(Trainer& t) {
+        if (!in_folder_) return t.step();
+        try {
+            return in_folder_->step();
+        } catch (const std::bad_alloc&) {
+            in_folder_->set_state("failed", "out of memory");
+            throw;
+        } catch (const std::exception& e) {
+            in_folder_->set_state("failed", e.what());
+            throw;
+        }
+    }
     // Going on under another configuration would put two runs into one curve.
     void check_same(const std::string& folder) const {
         const std::string file = folder + "/" + run_folder::kRunJson;

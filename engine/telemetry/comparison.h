@@ -71,7 +71,9 @@ struct LoadDistance {
         std::numeric_limits<double>::quiet_NaN();  // mean over the shuffles; NaN too: a phase beyond kMaxKept
     double chance_95 = std::numeric_limits<double>::quiet_NaN();  // 95 of 100 shuffles lie at or below
     bool is_known() const { return distance == distance; }
+    bool has_chance() const { return chance_95 == chance_95; }
     bool exceeds_chance() const { return distance > chance_95; }
+    bool is_within_chance() const { return distance <= chance_95; }
 };
 inline constexpr int kShuffles = 100;
 

@@ -81,6 +81,13 @@ TEST(Comparison, WithoutTokensThereIsNoDistance) {
     EXPECT_FALSE(c.is_finished());
 }
 
+TEST(Comparison, BeyondTheTokensThatAreKeptChanceIsUnknown) {
+    const std::vector<int16_t> many(PhaseMeasure::kMaxKept + 1, 0), few(10, 0);
+    const LoadDistance d = comparison_of(many, few, 2).distance(kPromptAnswer, 0);
+    EXPECT_TRUE(d.is_known());
+    EXPECT_FALSE(d.has_chance() || d.exceeds_chance() || d.is_within_chance());
+}
+
 TEST(Comparison, NamesOfPairs) {
     EXPECT_EQ(pair_name(kPhasePairs[kPromptAnswer]), "Non-think: prompt, answer");
     EXPECT_EQ(pair_name({{Mode::high, Phase::thinking}, {Mode::max, Phase::thinking}}),

@@ -61,7 +61,7 @@ class ModesPanel final : public Panel {
     void draw_mode(const Snapshot& s, const Comparison& c, Mode mode);
     void draw_answer(const Snapshot& s, const ModeAnswer& a, Mode mode, float height);
     void draw_thinking(const ModeAnswer& a, Mode mode, bool is_live);
-    void read(const Comparison& c, int layer);
+    void read(const std::shared_ptr<const Comparison>& comparison, int layer);
     void draw_routing(const Snapshot& s, const Comparison& c, View& view);
     void draw_distances(const Snapshot& s, const Comparison& c, View& view);
     void draw_loads(const Comparison& c);
@@ -69,7 +69,7 @@ class ModesPanel final : public Panel {
     void draw_cache(const Comparison& c);
 
     Texts texts_[kModes];
-    const Comparison* read_ = nullptr;
+    std::shared_ptr<const Comparison> read_;  // held, so that no other one gets its address
     int read_layer_ = -1;
     int shown_ = 0;  // of the routing: 0 distances, 1 loads of one layer
     std::vector<float> distances_, loads_;
@@ -115,7 +115,7 @@ bool ModesPanel::draw_head(const Snapshot& s, View& view) {
 void ModesPanel::draw(const Snapshot& s, View& view) {
     if (!draw_head(s, view)) return;
     const Comparison& c = *s.comparison;
-    read(c, view.cursor.layer);
+    read(s.comparison, view.cursor.layer);
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float gap = ImGui::GetStyle().ItemSpacing.x;
     const float upper = std::max(px(150), std::floor(room.y * 0.52f)), column = std::floor((room.x - 2 * gap) / kModes);
@@ -235,14 +235,15 @@ void ModesPanel::draw_thinking(const ModeAnswer& a, Mode mode, bool is_live) {
 }
 
 // Maps, once per comparison and layer.
-void ModesPanel::read(const Comparison& c, int layer) {
-    if (read_ == &c && read_layer_ == layer) return;
-    read_ = &c, read_layer_ = layer;
+void ModesPanel::read(const std::shared_ptr<const Comparison>& comparison, int layer) {
+    if (read_ == comparison && read_layer_ == layer) return;
+    read_ = comparison, read_layer_ = layer;
+    const Comparison& c = *comparison;
     distances_.clear(), loads_.clear(), marks_.clear(), phases_.clear();
     for (int p = 0; p < kPhasePairCount; ++p) {
         for (int l = 0; l < c.n_layers; ++l) {
             distances_.push_back(static_cast<float>(c.distance(p, l).distance));
-            if (c.distance(p, l).is_known() && !c.distance(p, l).exceeds_chance())
+            if (c.distance(p, l).is_within_chance())
                 marks_.push_back({p, l, ui::CellMark::Kind::hatch});
         }
         distances_.push_back(static_cast<float>(c.mean_distance(p)));
@@ -294,6 +295,8 @@ void ModesPanel::draw_distances(const Snapshot& s, const Comparison& c, View& vi
         if (l == c.n_layers) return ImGui::TextUnformatted("mean over the layers");
         const LoadDistance& d = c.distance(r, l);
         if (!d.is_known()) return ImGui::TextUnformatted("one of them has no tokens");
+        if (!d.has_chance())
+            return ImGui::Text("more than %d tokens: what chance gives was not dealt", PhaseMeasure::kMaxKept);
         ImGui::Text("by chance %s; 95 of 100 deals at most %s", ui::format_number(d.chance).c_str(),
                     ui::format_number(d.chance_95).c_str());
         ImGui::TextUnformatted(d.exceeds_chance() ? "more than chance" : "no more than chance gives");

@@ -102,9 +102,12 @@ Tensor csa_on_tape(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Tensor&
     const TrainingStep& step = ctx.training ? *ctx.training : evaluation;
     TapeKeys keys = whole_sequences(in, kv_TC, whole_entries(ctx, x_TD, in));
     const int64_t most = longest_segment(keys.entries), k = in.c.index_topk;
-    if (most == 0) return output_path(ctx, attend_on_tape(ctx, q.q_THC, keys, in.w.sink).o_THV, in);
-
     const bool learns = step.indexer != IndexerPhase::dense && step.indexer_weight != 0;
+    if (most == 0) {  // other ranks may hold longer sequences: every rank names the batch's losses
+        if (ctx.training && learns && step.whole && !step.is_recomputation && queries_with_entries(*step.whole, 4) > 0)
+            ctx.training->losses.push_back({"indexer", ctx.layer, 0, step.indexer_weight});
+        return output_path(ctx, attend_on_tape(ctx, q.q_THC, keys, in.w.sink).o_THV, in);
+    }
     const bool is_forced = !in.forced_entries_Tk.empty(), chooses = step.indexer == IndexerPhase::sparse && most > k && !is_forced;
     const bool is_measured = step.wants_indexer_recall && !step.is_recomputation;
     Tensor scores_TS;
