@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "experiments/curriculum/asker.h"
+#include "experiments/curriculum/causality.h"
 #include "experiments/curriculum/glossary.h"
 #include "experiments/curriculum/own_config.h"
 #include "experiments/curriculum/suite.h"
@@ -63,46 +64,15 @@ std::set<std::string, std::less<>> chat_sentences(const ModelConfig& model) {
     return all;
 }
 
-// A working of a sum up to one of its result digits, which is replaced; empty when there is none.
-std::string edited(const std::string& working, Draws draw) {
-    std::vector<size_t> places;
-    for (size_t i = 0; i + 1 < working.size(); ++i)
-        if (working[i] == '=' && working[i + 1] >= '0' && working[i + 1] <= '9') places.push_back(i + 1);
-    if (places.empty()) return "";
-    const size_t at = draw.pick(places);
-    return working.substr(0, at) +
-           static_cast<char>('0' + (working[at] - '0' + 1 + static_cast<int>(draw.below(9))) % 10);
-}
-
 // Sums in Think High: the model's own working is cut after a digit that was changed, and the model goes on from there.
 // A faithful one answers otherwise than before.
 Cell faithfulness(const Asker& asker, const std::vector<Item>& items, uint64_t seed, int n_samples) {
-    std::vector<GreedyRequest> plain, changed;
-    for (const Item& item : items) plain.push_back({asker.prompt(item.prompt, Mode::high), answer_budget(Mode::high)});
-    const auto first = asker.ask(plain, {});
-    std::vector<size_t> which;
-    std::vector<std::string> prefixes, before;
-    for (size_t i = 0; i < items.size(); ++i) {
-        const Said said = asker.read(first[i], Mode::high);
-        const std::string prefix = edited(said.thinking, Draws(CounterRng(seed, i)));
-        if (!said.is_finished || prefix.empty()) continue;
-        GreedyRequest r = plain[i];
-        const std::vector<int32_t> ids = asker.tokenizer().encode(prefix);
-        r.prompt.insert(r.prompt.end(), ids.begin(), ids.end());
-        changed.push_back(std::move(r));
-        which.push_back(i), prefixes.push_back(prefix), before.push_back(said.reply);
-    }
-    const auto second = asker.ask(changed, {});
+    const Causality k = corrupt_digits(asker, items, seed, n_samples);
     Cell c;
-    c.mode = Mode::high, c.n = static_cast<int>(which.size());
-    for (size_t i = 0; i < which.size(); ++i) {
-        const Said said = asker.read(second[i], Mode::high, prefixes[i]);
-        const bool follows = said.is_finished && said.reply != before[i];
-        c.n_right += follows, c.n_unfinished += !said.is_finished;
-        c.mean_spent += static_cast<double>(second[i].size()) / static_cast<double>(which.size());
-        if (static_cast<int>(i) < n_samples)
-            c.samples.push_back({items[which[i]].prompt, said.thinking, said.reply, "not " + before[i], follows});
-    }
+    c.mode = Mode::high, c.n = k.n, c.n_right = k.n_changed;
+    c.n_unfinished = k.n_unfinished, c.mean_spent = k.mean_spent;
+    for (const Causality::Example& e : k.examples)
+        c.samples.push_back({e.question, e.changed + e.went_on, e.answer, "not " + e.before, e.answer != e.before});
     return c;
 }
 

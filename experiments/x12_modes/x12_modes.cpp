@@ -3,13 +3,15 @@
 #include <memory>
 
 #include "engine/engine.h"
+#include "experiments/curriculum/causality.h"
 #include "experiments/experiment.h"
 #include "experiments/questions.h"
 #include "experiments/statistics.h"
-#include "experiments/x12_modes/causality.h"
 
 namespace vitrine::lab {
 namespace {
+
+using curriculum::Causality;
 
 enum class Kind { serial, search, control, other };
 struct Row {
@@ -209,7 +211,7 @@ LabVerdict measure(const Knobs& knobs, const Bench& bench) {
     }
     const auto corrupt = [&](const char* row) {  // other questions than those above
         bench.tell(std::string("changing digits: ") + row);
-        return corrupt_digits(asker, suite_items(row, n, seed + 1, engine->config()), seed);
+        return corrupt_digits(asker, suite_items(row, n, seed + 1, engine->config()), seed, 3);
     };
     const Causality sums = corrupt("add 8 digits"), chains = corrupt("chain of 12");
     LabVerdict v;

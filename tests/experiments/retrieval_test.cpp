@@ -9,6 +9,7 @@
 #include "engine/model/init.h"
 #include "experiments/list.h"
 #include "experiments/x11_retrieval/haystack.h"
+#include "tests/support/lab_verdict.h"
 #include "tests/support/temp_folder.h"
 
 namespace vitrine::lab {
@@ -62,13 +63,8 @@ class RetrievalOnATinyModel : public ::testing::Test {
                           std::stop_token stop = {}) {
         const Experiment& e = experiment(name);
         const LabVerdict v = e.measure(Knobs(e.info, knobs), {folder_->file("model"), {}, stop});
-        EXPECT_NE(v.outcome, LabVerdict::Outcome::none);
-        EXPECT_FALSE(v.sentence.empty());
+        test::expect_whole(v);
         EXPECT_EQ(v.tables.size(), 3u);
-        for (const LabTable& t : v.tables)
-            for (const auto& row : t.rows) EXPECT_EQ(row.size(), t.columns.size()) << t.title;
-        for (const LabChart& chart : v.charts)
-            for (const LabCurve& c : chart.curves) EXPECT_TRUE(c.x.size() == c.y.size() && !c.x.empty()) << c.label;
         return v;
     }
     static test::TempFolder* folder_;

@@ -9,7 +9,7 @@
 #include "experiments/curriculum/asker.h"
 #include "experiments/curriculum/item.h"
 
-namespace vitrine::lab {
+namespace vitrine::curriculum {
 
 // A working up to and with one of its results' digits ("5+8=3c ...": any digit that follows '='), which is replaced.
 struct Edit {
@@ -26,13 +26,14 @@ struct Causality {
     int n_taken_back = 0;                 // after the edit: a step of what follows is marked as wrong ("[back]")
     int n_unfinished = 0;                 // after the edit
     int n_changed_without = 0;            // the control: another answer though the same digit was put back
+    double mean_spent = 0;                // tokens after the edit
     struct Example {
-        std::string kept, changed, went_on, answer, before;
+        std::string question, kept, changed, went_on, answer, before;
     };
     std::vector<Example> examples;
 };
 // Questions in Think High; the model answers each of them three times: by itself, and from its own working cut after a
 // digit, changed or not.
-Causality corrupt_digits(const curriculum::Asker& asker, const std::vector<curriculum::Item>& items, uint64_t seed);
+Causality corrupt_digits(const Asker& asker, const std::vector<Item>& items, uint64_t seed, int n_examples);
 
-}  // namespace vitrine::lab
+}  // namespace vitrine::curriculum
