@@ -41,6 +41,8 @@ struct AttentionStats {               // of one layer in this step, over all its
     double max_logit;                 // largest scaled q.k of a visible key
     double entropy;                   // mean, in nats, of the probabilities of keys and sink
     double window, entries, sink;     // shares of the probability, sum 1
+    double reach = 0;  // [tokens] distance within which 90 % of the keys' probability lies; an entry lies at the
+                       // middle of its block. Mean
 };
 
 struct HeadLogits {                   // of one layer in this step
@@ -52,6 +54,9 @@ struct CompressorStats {              // of one layer's main compressor in this 
     int layer;
     double entropy;                   // of the pooling weights over an entry's slots, as a share of the largest: 1 = a mean, 0 =
                                       // picks one; mean over channels and entries
+    // Of the scores' variance over an entry's slots, summed over channels and entries: what the position biases make of
+    // it, as a share of that and what the tokens make.
+    double position = 0;
     // With wants_reconstruction: entries [S, D] before the norm, and what their own tokens gave to them [S, ratio * D].
     int64_t n_entries = 0;
     std::vector<float> entries{}, tokens{};
@@ -60,6 +65,9 @@ struct CompressorStats {              // of one layer's main compressor in this 
 struct HyperStats {                   // of one site in this step
     int layer;
     double dynamic;                   // |a m| / (|a m| + |base|) of what makes the mixing matrix, mean over tokens
+    // [N] share of each stream in what the site reads, |pre_i| |x_i| over their sum, and in where it writes, |post_i|;
+    // means over tokens
+    std::vector<double> reads{}, writes{};
 };
 
 struct WriteStats {        // of what a site adds to the residual streams, post f, against their sum behind it
@@ -75,6 +83,11 @@ struct IndexerStats {                 // of one CSA layer in this step
     // entries; Jaccard index of the choices of neighbours; entries that some query chose as a share of those that their
     // sequence has.
     double mass = 0, overlap = 0, coverage = 0;
+    // Of the same queries, over all entries that they see: Spearman's correlation of scores and mass; the discounted
+    // gain of the k best by score over that of the k best by mass (NDCG, gain = mass); [H] the recall of each attention
+    // head's own k best.
+    double rank = 0, ndcg = 0;
+    std::vector<double> by_head{};
 };
 
 struct ExpertStats {                  // of one MoE layer in this step, of h = silu(gate) up before the routing weight
@@ -94,8 +107,9 @@ struct ExpertOutputs {  // of one MoE layer in this step: every routed expert on
     std::vector<float> values;  // [E, T, D] before the routing weight
 };
 
-struct RoundingCounts {               // FP8 values of this step; the experts' hidden rows are not counted
-    cpu::RoundingCount weights, activations, cache;
+struct RoundingCounts {                              // of this step; the experts' hidden rows are not counted
+    cpu::RoundingCount weights, activations, cache;  // FP8
+    cpu::RoundingCount fp4_experts, fp4_index;
 };
 
 class Communicator;  // engine/comm/communicator.h

@@ -97,8 +97,7 @@ void InternalsSink::put(int token, Probe p, int layer, const float* data, int ro
     if (p != kAttnHcComb && p != kMlpHcComb) return;
     Site& site = sites_[2 * layer + (p == kMlpHcComb)];
     site.n = rows;
-    if (site.by_token.size() <= t) site.by_token.resize(t + 1);
-    site.by_token[t].assign(data, data + rows * cols);
+    site.combs.insert(site.combs.end(), data, data + rows * cols);
 }
 
 void InternalsSink::add(int n_layers, bool by_layer, ScalarList& out) const {
@@ -131,47 +130,41 @@ void InternalsSink::add_streams(int n_layers, bool by_layer, ScalarList& out) co
 }
 
 void InternalsSink::add_gains(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const {
-    Mean forward, backward, fading, column, row_error, column_error, second;
-    std::vector<Mean> sites(trunk.size());
-    const int n = trunk[0]->n;
-    for (size_t t = 0; t < trunk[0]->by_token.size(); ++t) {
-        std::vector<std::span<const float>> combs;
-        for (const Site* s : trunk)
-            if (t < s->by_token.size() && !s->by_token[t].empty()) combs.emplace_back(s->by_token[t]);
-        if (combs.size() != trunk.size()) continue;
-        const Gain whole = composite_gain(combs, n).back();
-        forward.add(whole.forward), backward.add(whole.backward);
-        fading.add(-whole.min_column), column.add(whole.max_log_column);
-        for (size_t s = 0; s < combs.size(); ++s) sites[s].add(composite_gain({combs[s]}, n).back().forward);
-        if (t % kStreamStride != 0) continue;
-        for (const auto& comb : combs) {
-            const MixingStats m = mixing_stats(comb, n);
-            row_error.add(m.row_error), column_error.add(m.column_error), second.add(m.sigma2);
-        }
-    }
-    if (forward.n == 0) return;
-    out.add("hyper.gain.max", forward.max), out.add("hyper.gain.mean", forward.mean());
-    out.add("hyper.gain_backward.max", backward.max), out.add("hyper.gain_backward.mean", backward.mean());
-    out.add("hyper.attenuation", -fading.max), out.add("hyper.max_log_column", column.max);
-    out.add("hyper.row_error", row_error.max), out.add("hyper.column_error", column_error.max);
-    out.add("hyper.sigma2", second.mean());
+    std::vector<std::span<const float>> combs;
+    for (const Site* s : trunk) combs.emplace_back(s->combs);
+    const std::vector<SiteGain> sites = gains_over_tokens(combs, trunk[0]->n);
+    const SiteGain& whole = sites.back();
+    double row_error = 0, column_error = 0;
+    for (const SiteGain& s : sites)
+        row_error = larger(row_error, s.row_error), column_error = larger(column_error, s.column_error);
+    out.add("hyper.gain.max", whole.max.forward), out.add("hyper.gain.mean", whole.mean.forward);
+    out.add("hyper.gain_backward.max", whole.max.backward), out.add("hyper.gain_backward.mean", whole.mean.backward);
+    out.add("hyper.attenuation", whole.max.min_column), out.add("hyper.max_log_column", whole.max.max_log_column);
+    out.add("hyper.gain.of_mean", whole.of_mean.forward),
+        out.add("hyper.gain_backward.of_mean", whole.of_mean.backward);
+    out.add("hyper.attenuation.of_mean", whole.of_mean.min_column);
+    out.add("hyper.row_error", row_error), out.add("hyper.column_error", column_error);
     if (!by_layer) return;
-    for (size_t s = 0; s < sites.size(); ++s)
-        out.add(layer_name(static_cast<int>(s / 2), site_name(s, "hyper.attn.gain", "hyper.mlp.gain")), sites[s].max);
+    for (size_t s = 0; s < sites.size(); ++s) {
+        const int layer = static_cast<int>(s / 2);
+        out.add(layer_name(layer, site_name(s, "hyper.attn.gain", "hyper.mlp.gain")), sites[s].alone_max.forward);
+        if (s % 2) out.add(layer_name(layer, "hyper.gain.of_mean"), sites[s].of_mean.forward);
+    }
 }
 
 void InternalsSink::add_shapes(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const {
-    Mean least, second, entropy, identity, uniform, permutation;
+    Mean least, sigma2, second, entropy, identity, uniform, permutation;
     const int n = trunk[0]->n;
     if (n < 2) return;
     for (size_t s = 0; s < trunk.size(); ++s) {
         Mean here;
-        const auto& tokens = trunk[s]->by_token;
-        for (size_t t = 0; t < tokens.size(); t += std::max<size_t>(1, tokens.size() / kShapeTokens)) {
-            if (tokens[t].empty()) continue;
-            const MixingShape shape = mixing_shape(tokens[t], n);
-            const MixingStats stats = mixing_stats(tokens[t], n);
-            least.add(shape.sigma_min), second.add(shape.lambda2), entropy.add(shape.entropy / std::log2(n));
+        const size_t nn = static_cast<size_t>(n) * static_cast<size_t>(n), n_tokens = trunk[s]->combs.size() / nn;
+        for (size_t t = 0; t < n_tokens; t += std::max<size_t>(1, n_tokens / kShapeTokens)) {
+            const auto comb = std::span<const float>(trunk[s]->combs).subspan(t * nn, nn);
+            const MixingShape shape = mixing_shape(comb, n);
+            const MixingStats stats = mixing_stats(comb, n);
+            least.add(shape.sigma_min), sigma2.add(stats.sigma2);
+            second.add(shape.lambda2), entropy.add(shape.entropy / std::log2(n));
             identity.add(stats.distance_identity), uniform.add(stats.distance_uniform);
             if (std::isnan(shape.distance_permutation)) continue;  // more streams than permutations can be tried for
             permutation.add(shape.distance_permutation), here.add(shape.distance_permutation);
@@ -182,8 +175,8 @@ void InternalsSink::add_shapes(const std::vector<const Site*>& trunk, bool by_la
                     here.mean());
     }
     if (least.n == 0) return;
-    out.add("hyper.sigma_min", least.mean()), out.add("hyper.lambda2", second.mean()),
-        out.add("hyper.entropy", entropy.mean());
+    out.add("hyper.sigma_min", least.mean()), out.add("hyper.sigma2", sigma2.mean());
+    out.add("hyper.lambda2", second.mean()), out.add("hyper.entropy", entropy.mean());
     out.add("hyper.distance.identity", identity.mean()), out.add("hyper.distance.uniform", uniform.mean());
     if (permutation.n > 0) out.add("hyper.distance.permutation", permutation.mean());
 }

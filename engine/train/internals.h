@@ -30,7 +30,7 @@ class InternalsSink : public ProbeSink {
   private:
     struct Site {
         int n = 0;
-        std::vector<std::vector<float>> by_token;
+        std::vector<float> combs;  // [T, n, n] in the order of tokens
     };
     struct Streams {  // of one layer, after it
         Mean norm, cosine, rank;

@@ -83,6 +83,58 @@ void add_representations(const TrainingStep& s, bool by_layer, ScalarList& out) 
     if (r2.n > 0) out.add("compressor.r2", r2.mean());
 }
 
+// Streams in what sites read and where they write.
+void add_streams_used(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    Mean dynamic, read, written;
+    for (size_t i = 0; i < s.hypers.size(); ++i) {
+        const HyperStats& h = s.hypers[i];
+        const bool is_mlp = i > 0 && s.hypers[i - 1].layer == h.layer;
+        dynamic.add(h.dynamic);
+        if (h.reads.empty()) continue;
+        read.add(*std::max_element(h.reads.begin(), h.reads.end()));
+        written.add(*std::max_element(h.writes.begin(), h.writes.end()));
+        for (size_t n = 0; n < h.reads.size() && by_layer; ++n) {
+            const std::string site = is_mlp ? "hyper.mlp." : "hyper.attn.", stream = "." + std::to_string(n);
+            out.add(layer_name(h.layer, site + "read" + stream), h.reads[n]);
+            out.add(layer_name(h.layer, site + "write" + stream), h.writes[n]);
+        }
+    }
+    if (dynamic.n > 0) out.add("hyper.dynamic", dynamic.mean());
+    if (read.n > 0) out.add("hyper.read.most", read.mean()), out.add("hyper.write.most", written.mean());
+}
+
+void add_rounding(const RoundingCounts& counts, ScalarList& out) {
+    const auto share = [&](const std::string& format, const char* name, const cpu::RoundingCount& c) {
+        if (c.n == 0) return;
+        out.add(format + ".saturated." + name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
+        out.add(format + ".underflow." + name, static_cast<double>(c.flushed) / static_cast<double>(c.n));
+    };
+    share("fp8", "weights", counts.weights), share("fp8", "activations", counts.activations);
+    share("fp8", "cache", counts.cache);
+    share("fp4", "experts", counts.fp4_experts), share("fp4", "index", counts.fp4_index);
+}
+
+void add_indexers(const TrainingStep& s, bool by_layer, ScalarList& out) {
+    Mean recall, mass, overlap, coverage, rank, ndcg, least;
+    for (const IndexerStats& i : s.indexers) {
+        if (std::isnan(i.recall)) continue;
+        recall.add(i.recall), mass.add(i.mass), overlap.add(i.overlap), coverage.add(i.coverage);
+        rank.add(i.rank), ndcg.add(i.ndcg);
+        for (const double r : i.by_head) least.add(-r);
+        if (!by_layer) continue;
+        out.add(layer_name(i.layer, "indexer.recall"), i.recall);
+        out.add(layer_name(i.layer, "indexer.rank_correlation"), i.rank),
+            out.add(layer_name(i.layer, "indexer.ndcg"), i.ndcg);
+        for (size_t h = 0; h < i.by_head.size(); ++h)
+            out.add(layer_name(i.layer, "indexer.recall.head." + std::to_string(h)), i.by_head[h]);
+    }
+    if (recall.n == 0) return;
+    out.add("indexer.recall", recall.mean()), out.add("indexer.mass_recall", mass.mean());
+    out.add("indexer.overlap", overlap.mean()), out.add("indexer.coverage", coverage.mean());
+    out.add("indexer.rank_correlation", rank.mean()), out.add("indexer.ndcg", ndcg.mean());
+    if (least.n > 0) out.add("indexer.recall.least", -least.max);
+}
+
 void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
     Mean violation, entropy;
     int64_t n_dead = 0, n_experts = 0;
@@ -125,18 +177,20 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
     for (const auto& [name, mean] : losses) out.add("loss." + name, mean.mean());
     add_contributions(s, by_layer, out);
     add_representations(s, by_layer, out);
-    Mean logit, entropy, window, entries, sink, recall;
+    Mean logit, entropy, window, entries, sink, reach;
     for (const AttentionStats& a : s.attention) {
         logit.add(a.max_logit), entropy.add(a.entropy), window.add(a.window), entries.add(a.entries), sink.add(a.sink);
         if (by_layer) out.add(layer_name(a.layer, "attention.max_logit"), a.max_logit);
         if (by_layer) out.add(layer_name(a.layer, "attention.entropy"), a.entropy);
         if (by_layer) out.add(layer_name(a.layer, "attention.entries"), a.entries);
         if (by_layer) out.add(layer_name(a.layer, "attention.sink"), a.sink);
+        if (by_layer) out.add(layer_name(a.layer, "attention.effective_context"), a.reach);
+        reach.add(a.reach);
     }
     if (logit.n > 0) {
         out.add("attention.max_logit", logit.max), out.add("attention.entropy", entropy.mean());
         out.add("attention.window", window.mean()), out.add("attention.entries", entries.mean());
-        out.add("attention.sink", sink.mean());
+        out.add("attention.sink", sink.mean()), out.add("attention.effective_context", reach.mean());
     }
     Mean peak, clipped, kurtosis, alignment;
     for (const ExpertStats& e : s.experts) {
@@ -149,39 +203,28 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
         out.add("experts.peak", peak.max), out.add("experts.clipped", clipped.mean());
         out.add("experts.kurtosis", kurtosis.mean()), out.add("experts.alignment", alignment.mean());
     }
-    Mean pooling, dynamic;
+    Mean pooling, position;
     for (const CompressorStats& c : s.compressors) {
-        pooling.add(c.entropy);
+        pooling.add(c.entropy), position.add(c.position);
         if (by_layer) out.add(layer_name(c.layer, "compressor.entropy"), c.entropy);
+        if (by_layer) out.add(layer_name(c.layer, "compressor.position"), c.position);
     }
-    if (pooling.n > 0) out.add("compressor.entropy", pooling.mean());
-    for (const HyperStats& h : s.hypers) dynamic.add(h.dynamic);
-    if (dynamic.n > 0) out.add("hyper.dynamic", dynamic.mean());
-    auto share = [&](const char* name, const cpu::RoundingCount& c) {
-        if (c.n == 0) return;
-        out.add(std::string("fp8.saturated.") + name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
-        out.add(std::string("fp8.underflow.") + name, static_cast<double>(c.flushed) / static_cast<double>(c.n));
-    };
-    share("weights", s.rounding.weights), share("activations", s.rounding.activations),
-        share("cache", s.rounding.cache);
-    Mean mass, overlap, coverage;
-    for (const IndexerStats& i : s.indexers) {
-        if (std::isnan(i.recall)) continue;
-        recall.add(i.recall), mass.add(i.mass), overlap.add(i.overlap), coverage.add(i.coverage);
-        if (by_layer) out.add(layer_name(i.layer, "indexer.recall"), i.recall);
-    }
-    if (recall.n == 0) return;
-    out.add("indexer.recall", recall.mean()), out.add("indexer.mass_recall", mass.mean());
-    out.add("indexer.overlap", overlap.mean()), out.add("indexer.coverage", coverage.mean());
+    if (pooling.n > 0) out.add("compressor.entropy", pooling.mean()), out.add("compressor.position", position.mean());
+    add_streams_used(s, by_layer, out);
+    add_rounding(s.rounding, out);
+    add_indexers(s, by_layer, out);
 }
 
 void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, const std::vector<double>& squares, int n_layers,
                  bool by_layer, ScalarList& out) {
     std::map<std::string, UpdateSums> groups;
+    std::map<int, UpdateSums> layers;
     std::map<int, double> gradient_squares;
     for (size_t i = 0; i < sums.size(); ++i) {
         const Leaf& leaf = masters.leaves()[i];
-        gradient_squares[layer_of(leaf.name, n_layers)] += squares[i];
+        const int layer = layer_of(leaf.name, n_layers);
+        gradient_squares[layer] += squares[i];
+        layers[layer].weight += sums[i].weight, layers[layer].update += sums[i].update;
         if (sums[i].count == 0) continue;
         UpdateSums& g = groups[weight_group(leaf)];
         g.weight += sums[i].weight, g.update += sums[i].update, g.surprise += sums[i].surprise, g.count += sums[i].count;
@@ -195,6 +238,9 @@ void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, co
     if (!by_layer) return;
     for (const auto& [layer, square] : gradient_squares)
         if (layer >= 0) out.add(layer_name(layer, "grad_norm"), std::sqrt(square));
+    for (const auto& [layer, sum] : layers)
+        if (layer >= 0 && sum.weight > 0)
+            out.add(layer_name(layer, "update_ratio"), std::sqrt(sum.update / sum.weight));
 }
 
 void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {

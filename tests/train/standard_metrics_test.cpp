@@ -122,6 +122,24 @@ TEST(StandardMetrics, attenuation_is_the_stream_that_fades_most) {
     EXPECT_DOUBLE_EQ(s.at("hyper.gain.max"), 4);
 }
 
+// Each token doubles one stream and loses the other at both sites: the mean matrix is the unit matrix.
+TEST(StandardMetrics, the_map_of_the_mean_matrices_is_not_the_mean_of_the_maps) {
+    InternalsSink sink(2);
+    const float first[] = {2, 0, 0, 0}, second[] = {0, 0, 0, 2};
+    for (const Probe p : {kAttnHcComb, kMlpHcComb}) sink.put(0, p, 0, first, 2, 2), sink.put(1, p, 0, second, 2, 2);
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    sink.add(1, true, list);
+    const auto s = by_name(scalars);
+    EXPECT_DOUBLE_EQ(s.at("hyper.gain.max"), 4);
+    EXPECT_DOUBLE_EQ(s.at("hyper.gain.mean"), 4);
+    EXPECT_DOUBLE_EQ(s.at("hyper.attenuation"), 0);
+    EXPECT_DOUBLE_EQ(s.at("hyper.gain.of_mean"), 1);
+    EXPECT_DOUBLE_EQ(s.at("hyper.gain_backward.of_mean"), 1);
+    EXPECT_DOUBLE_EQ(s.at("hyper.attenuation.of_mean"), 1);
+    EXPECT_DOUBLE_EQ(s.at("layers.0.hyper.gain.of_mean"), 1);
+}
+
 TEST(StreamUse, of_equal_and_of_opposite_streams) {
     const StreamUse same = stream_use(std::vector<float>{1, 2, 1, 2, 1, 2}, 3),
                     other = stream_use(std::vector<float>{1, 2, -1, -2}, 2);
@@ -189,6 +207,35 @@ TEST(LinearProbe, of_what_can_and_cannot_be_read_off) {
 }
 
 // ---- in a run
+TEST(StandardMetrics, update_ratio_of_a_layer_is_of_all_its_weights) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::layers;
+    const auto t = test::small_trainer(c);
+    t->step();
+    const auto weights = [&] {
+        std::map<std::string, std::vector<float>> all;
+        for (const Leaf& l : t->masters().leaves())
+            if (l.name.starts_with("layers.1.") && l.role != ParamRole::router_bias)
+                all[l.name].assign(l.param->master.f32(), l.param->master.f32() + l.param->master.count());
+        return all;
+    };
+    const auto before = weights();
+    const auto s = by_name(t->step().scalars);
+    double moved = 0, size = 0, n_untouched = 0;
+    for (const auto& [name, now] : weights()) {
+        const bool rests = name.find(".attn.indexer.") != std::string::npos;  // no loss trains it here
+        for (size_t i = 0; i < now.size(); ++i) {
+            const double was = before.at(name)[i];
+            if (rests)
+                n_untouched += now[i] != before.at(name)[i];
+            else
+                moved += (now[i] - was) * (now[i] - was), size += was * was;
+        }
+    }
+    EXPECT_EQ(n_untouched, 0);
+    EXPECT_NEAR(s.at("layers.1.update_ratio") / std::sqrt(moved / size), 1, 1e-3);
+}
+
 TEST(StandardMetrics, come_with_a_step_and_do_not_depend_on_threads) {
     TrainConfig c = test::small_training();
     c.metrics = MetricsLevel::all, c.metrics_every = 1;
@@ -197,10 +244,31 @@ TEST(StandardMetrics, come_with_a_step_and_do_not_depend_on_threads) {
     for (size_t i = 0; i < one.scalars.size(); ++i)
         EXPECT_EQ(one.scalars[i].value, three.scalars[i].value) << one.scalars[i].name;
     const auto s = by_name(one.scalars);
-    for (const char* name : {"overflow.1", "load.gini", "router.entropy", "router.margin.affinity",
-                             "hyper.distance.permutation", "hyper.lambda2", "streams.rank", "contribution.attn",
-                             "contribution.mlp", "experts.contribution", "experts.contribution.shared"})
+    for (const char* name : {"overflow.1",
+                             "load.gini",
+                             "router.entropy",
+                             "router.margin.affinity",
+                             "hyper.distance.permutation",
+                             "hyper.lambda2",
+                             "streams.rank",
+                             "contribution.attn",
+                             "contribution.mlp",
+                             "experts.contribution",
+                             "experts.contribution.shared",
+                             "attention.effective_context",
+                             "hyper.read.most",
+                             "hyper.write.most",
+                             "hyper.gain.of_mean",
+                             "indexer.ndcg",
+                             "layers.1.indexer.recall.head.1",
+                             "layers.2.update_ratio",
+                             "layers.0.hyper.attn.read.1",
+                             "layers.2.hyper.mlp.write.0"})
         EXPECT_GT(s.at(name), 0) << name;
+    EXPECT_EQ(s.at("compressor.position"), 0) << "biases start at 0";
+    EXPECT_LE(std::abs(s.at("indexer.rank_correlation")), 1);
+    EXPECT_LE(s.at("indexer.ndcg"), 1);
+    EXPECT_LE(s.at("indexer.recall.least"), s.at("layers.1.indexer.recall.head.0"));
     EXPECT_LE(s.at("router.entropy"), 1);
     EXPECT_LE(s.at("streams.rank"), 2);
     EXPECT_LE(std::abs(s.at("experts.redundancy")), 1);

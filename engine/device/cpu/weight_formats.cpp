@@ -9,10 +9,17 @@
 namespace vitrine::cpu {
 namespace {
 
-void count(float before, uint8_t code, RoundingCount& c) {
+// largest: the code of the largest magnitude; all of its bits but the sign's are set in `magnitude`.
+void count(float before, uint8_t code, uint8_t magnitude, uint8_t largest, RoundingCount& c) {
     ++c.n;
-    c.saturated += (code & 0x7fu) == 0x7eu;
-    c.flushed += (code & 0x7fu) == 0 && before != 0;
+    c.saturated += (code & magnitude) == largest;
+    c.flushed += (code & magnitude) == 0 && before != 0;
+}
+void count_fp8(float before, uint8_t code, RoundingCount& c) {
+    count(before, code, 0x7f, 0x7e, c);
+}
+void count_fp4(float before, uint8_t code, RoundingCount& c) {
+    count(before, code, 7, 7, c);
 }
 
 }  // namespace
@@ -42,7 +49,7 @@ RoundingCount fp8_round_weight(float* w, int64_t cols, int64_t r0, int64_t r1) {
             for (int64_t i = 0; i < rows; ++i)
                 for (float* v = w + (r + i) * cols + c; v < w + (r + i) * cols + c + n; ++v) {
                     const uint8_t code = fp8_encode(*v / s);
-                    count(*v, code, counted);
+                    count_fp8(*v, code, counted);
                     *v = fp8_decode(code) * s;
                 }
         }
@@ -58,7 +65,17 @@ RoundingCount count_fp8_rounding(const float* x, int64_t cols, int64_t block) {
     for (int64_t c = 0; c < cols; c += block) {
         const int64_t n = std::min(block, cols - c);
         const float s = e8m0_to_f32(fp8_block_scale(x + c, 1, n, n));
-        for (int64_t i = c; i < c + n; ++i) count(x[i], fp8_encode(x[i] / s), counted);
+        for (int64_t i = c; i < c + n; ++i) count_fp8(x[i], fp8_encode(x[i] / s), counted);
+    }
+    return counted;
+}
+
+RoundingCount count_fp4_rounding(const float* x, int64_t cols, int64_t block) {
+    RoundingCount counted;
+    for (int64_t c = 0; c < cols; c += block) {
+        const int64_t n = std::min(block, cols - c);
+        const float s = e8m0_to_f32(fp4_block_scale(x + c, n));
+        for (int64_t i = c; i < c + n; ++i) count_fp4(x[i], fp4_encode(x[i] / s), counted);
     }
     return counted;
 }

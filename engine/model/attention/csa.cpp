@@ -87,13 +87,13 @@ Tensor index_scores(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Offset
                                 in.angles);
 }
 
-// Attention probabilities of entries, summed over heads, with every visible entry attended to.
-Tensor dense_mass(Ctx& ctx, const Queries& q, TapeKeys keys, const AttentionInput& in) {
-    keys.chosen_TK = {};
+// Attention probabilities of entries, with every visible entry attended to.
+TapeAttention dense_attention(Ctx& ctx, const Queries& q, TapeKeys keys, const AttentionInput& in) {
+    keys.chosen_TK = {}, keys.splits_mass = true;
     Tape none(false, ctx.cuda);
     Ctx forward_only = ctx;
     forward_only.tape = &none, forward_only.training = nullptr;
-    return attend_on_tape(forward_only, q.q_THC, keys, in.w.sink, true).mass_TS;
+    return attend_on_tape(forward_only, q.q_THC, keys, in.w.sink, true);
 }
 
 // The phases of training: dense and warm_up attend to every visible entry, sparse to the chosen ones (v4-spec 10.3).
@@ -115,10 +115,12 @@ Tensor csa_on_tape(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Tensor&
     if (is_forced) keys.chosen_TK = in.forced_entries_Tk;
     else if (chooses) keys.chosen_TK = choose_entries(ctx, scores_TS, keys.rows, 4, k);
 
-    const bool is_dense = keys.chosen_TK.empty();
-    const TapeAttention a = attend_on_tape(ctx, q.q_THC, keys, in.w.sink, learns || (is_measured && is_dense));
+    const TapeAttention a = attend_on_tape(ctx, q.q_THC, keys, in.w.sink, learns);
     if (learns) indexer_loss_on_tape(ctx, scores_TS, a.mass_TS, keys.chosen_TK, keys.rows, 4);
-    if (is_measured) measure_indexer(ctx, scores_TS, is_dense ? a.mass_TS : dense_mass(ctx, q, keys, in), keys.rows, 4, k);
+    if (is_measured) {
+        const TapeAttention dense = dense_attention(ctx, q, keys, in);
+        measure_indexer(ctx, scores_TS, dense.mass_TS, keys.rows, 4, k, dense.mass_THS);
+    }
     return output_path(ctx, a.o_THV, in);
 }
 

@@ -52,7 +52,8 @@ auto* sized(V& v, int64_t n) {
 
 // Sums of one piece for AttentionStats.
 struct PieceStats {
-    double max_logit = -std::numeric_limits<double>::infinity(), entropy = 0, window = 0, entries = 0, sink = 0;
+    double max_logit = -std::numeric_limits<double>::infinity(), entropy = 0, window = 0, entries = 0, sink = 0,
+           reach = 0;
     std::vector<double> by_head;  // [H] largest logit; empty: not asked for
     bool is_full = true;          // false: by_head alone
 };
@@ -177,14 +178,14 @@ struct Attend {
         return sum;
     }
 
-    void forward(Ctx& ctx, const Tensor& mass, std::vector<PieceStats>* stats) {
+    void forward(Ctx& ctx, const TapeAttention& mass, std::vector<PieceStats>* stats) {
         ctx.pool.parallel_for(static_cast<int64_t>(pieces.size()), 1, [&](int64_t p0, int64_t p1) {
             for (int64_t p = p0; p < p1; ++p)
                 for (int64_t t = pieces[p].begin; t < pieces[p].end; t += block_queries())
                     forward_block(block(pieces[p], t), mass, stats ? &(*stats)[p] : nullptr);
         });
     }
-    void forward_block(const Block& b, const Tensor& mass, PieceStats* stats) const {
+    void forward_block(const Block& b, const TapeAttention& mass, PieceStats* stats) const {
         Scratch<T>& s = thread_scratch<T>();
         const int64_t m = (b.end - b.begin) * heads, n = b.n_keys();
         T *q_rows = sized(s.q, m * c), *scores = sized(s.scores, m * n), *out = sized(s.left, m * v), *z = sized(s.z, m);
@@ -204,16 +205,21 @@ struct Attend {
             if (stats && !stats->by_head.empty()) stats->by_head[h] = std::max(stats->by_head[h], static_cast<double>(largest));
             z[r] = exponentials(row, n, run, end, top) + p_sink;
             lse.as<T>()[t * n_heads + h] = top + std::log(z[r]);
-            if (is_measured) add_stats(*stats, b, s.raw.data(), row, run, end, largest, sink, p_sink, z[r], top + std::log(z[r]));
+            if (!is_measured) return;
+            add_stats(*stats, b, s.raw.data(), row, run, end, largest, sink, p_sink, z[r], top + std::log(z[r]));
+            stats->reach += reach(b, t, row, run, end, z[r] - p_sink);
         });
         matmul_nn_serial(Matrix<T>{scores, m, n, n}, v_rows, out, v, false);
         for (int64_t r = 0; r < m; ++r) {
             const T factor = 1 / z[r];
             T* to = o.as<T>() + ((b.begin + r / heads) * n_heads + b.group * heads + r % heads) * v;
             for (int64_t i = 0; i < v; ++i) to[i] = factor * out[r * v + i];
-            if (mass.empty()) continue;
-            T* sum = mass.row<T>(b.begin + r / heads);
+            if (mass.mass_TS.empty()) continue;
+            T* sum = mass.mass_TS.row<T>(b.begin + r / heads);
             for (int64_t j = 0; j < b.n_entries; ++j) sum[j] += factor * scores[r * n + b.n_rows + j];
+            if (mass.mass_THS.empty()) continue;
+            T* own = mass.mass_THS.row<T>(b.begin + r / heads) + (b.group * heads + r % heads) * mass.mass_THS.dim(2);
+            for (int64_t j = 0; j < b.n_entries; ++j) own[j] = factor * scores[r * n + b.n_rows + j];
         }
     }
     // Soft cap of the visible scores, in place.
@@ -233,6 +239,25 @@ struct Attend {
         stats.entropy += static_cast<double>(log_z - mean / z);  // log Z - sum p_j s_j over keys and sink
         stats.window += static_cast<double>(parts[0] / z), stats.entries += static_cast<double>(parts[1] / z);
         stats.sink += static_cast<double>(p_sink / z);
+    }
+    // From the query outwards, rows and entries in the order of their distance, until 0.9 of `total` is passed.
+    double reach(const Block& b, int64_t t, const T* p, const Run* window, const Run* end, T total) const {
+        const double wanted = 0.9 * static_cast<double>(total), middle = 0.5 * static_cast<double>(keys.ratio - 1);
+        const int64_t position = t - keys.rows[b.segment];
+        const Run* run = end - 1;
+        int64_t row = window->end - 1, entry = run->end - 1;
+        double sum = 0, at = 0;
+        while (sum < wanted) {
+            while (run > window && entry < run->begin)
+                if (--run > window) entry = run->end - 1;
+            const double to_row = row >= window->begin ? static_cast<double>(t - b.first_row - row) : HUGE_VAL;
+            const double to_entry =
+                run > window ? static_cast<double>(position - (entry - b.n_rows) * keys.ratio) - middle : HUGE_VAL;
+            if (to_row == HUGE_VAL && to_entry == HUGE_VAL) break;  // rounding kept the sum below
+            at = std::min(to_row, to_entry);
+            sum += static_cast<double>(to_row <= to_entry ? p[row--] : p[entry--]);
+        }
+        return at;
     }
 
     void backward(Ctx& ctx, const Tensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& de,
@@ -356,11 +381,12 @@ void Attend<T>::backward(Ctx& ctx, const Tensor& dout, const Tensor& dq, const T
 }
 
 void leave_stats(TrainingStep& step, int layer, const std::vector<PieceStats>& pieces, double n_rows) {
-    AttentionStats all{layer, -std::numeric_limits<double>::infinity(), 0, 0, 0, 0};
+    AttentionStats all{layer, -std::numeric_limits<double>::infinity(), 0, 0, 0, 0, 0};
     for (const PieceStats& p : pieces) {
         all.max_logit = std::max(all.max_logit, p.max_logit);
         all.entropy += p.entropy / n_rows;
         all.window += p.window / n_rows, all.entries += p.entries / n_rows, all.sink += p.sink / n_rows;
+        all.reach += p.reach / n_rows;
     }
     step.attention.push_back(all);
 }
@@ -385,6 +411,10 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
         if (wants_mass && !keys.entries_SC.empty()) {
             out.mass_TS = ctx.arena.make(ctx.dtype, {q_THC.dim(0), std::max<int64_t>(1, longest_segment(keys.entries))});
             std::fill_n(out.mass_TS.template as<T>(), out.mass_TS.count(), T{0});
+            if (keys.splits_mass) {
+                out.mass_THS = ctx.arena.make(ctx.dtype, {q_THC.dim(0), op->n_heads, out.mass_TS.dim(1)});
+                std::fill_n(out.mass_THS.template as<T>(), out.mass_THS.count(), T{0});
+            }
         }
         const bool is_first = ctx.training && !ctx.training->is_recomputation;
         const bool has_stats = is_first && ctx.training->wants_attention_stats;
@@ -393,7 +423,7 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
         none.is_full = has_stats;
         if (has_heads) none.by_head.assign(static_cast<size_t>(op->n_heads), none.max_logit);
         std::vector<PieceStats> stats(has_stats || has_heads ? op->pieces.size() : 0, none);
-        op->forward(ctx, out.mass_TS, stats.empty() ? nullptr : &stats);
+        op->forward(ctx, out, stats.empty() ? nullptr : &stats);
         if (has_heads) leave_head_logits(*ctx.training, ctx.layer, stats);
         if (has_stats)
             leave_stats(*ctx.training, ctx.layer, stats, static_cast<double>(q_THC.dim(0)) * static_cast<double>(q_THC.dim(1)));

@@ -18,12 +18,14 @@ struct TapeKeys {
     int64_t ratio = 0;
     Tensor chosen_TK;             // i32: entries of the segment in any order, each once, or -1; empty: all that are complete
     double softcap = 0;           // logits become softcap tanh(logit / softcap); 0: none
+    bool splits_mass = false;     // with the mass of entries, each head's too; not on a GPU
 };
 
 struct TapeAttention {
     Tensor o_THV;                 // still rotated
     Tensor mass_TS;               // asked for: probabilities of entries summed over heads, S = most entries of a segment; a value
                                   // without gradient
+    Tensor mass_THS;              // with splits_mass
 };
 
 // o = softmax with sink of q.k / sqrt(C), times values (v4-spec 3.6). dtype ctx.dtype. Gradients to q, keys, values, entries

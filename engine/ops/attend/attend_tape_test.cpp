@@ -1,6 +1,8 @@
 // Attention on the tape: gradients, and what each query sees against plain sums.
 #include "engine/ops/attend/attend_tape.h"
 
+#include <map>
+
 #include "engine/ops/compress/compress_tape.h"
 #include "tests/support/gradcheck.h"
 
@@ -231,6 +233,58 @@ TEST(AttendTape, mass_and_statistics) {
     step.attention.clear();
     attend_on_tape(f.ctx, q, {kv, kv, 1, rows, {}, {}, 0, {}}, zero);
     EXPECT_NEAR(step.attention[0].entropy, std::log(2.0), 1e-6);
+}
+
+// Probabilities of every query and head in FP64, sorted by how far back their keys lie; a chosen entry or all.
+TEST(AttendTape, reach_and_mass_by_head) {
+    const Offsets rows{0, 19, 40}, entries = entry_offsets(rows, 4);
+    for (const bool is_sparse : {false, true}) {
+        test::OpFixture f;
+        Tape tape;
+        TrainingStep step;
+        step.wants_attention_stats = true;
+        f.ctx.tape = &tape, f.ctx.training = &step;
+        const Tensor q = f.tensor({40, 3, 5}, test::noise(600, 1)), kv = f.tensor({40, 1, 5}, test::noise(200, 2));
+        const Tensor e = f.tensor({9, 5}, test::noise(45, 3));
+        for (int64_t i = 0; i < q.count(); ++i) q.f32()[i] *= 3;
+        TapeKeys keys{kv, kv, 3, rows, e, entries, 4, {}};
+        keys.splits_mass = true;
+        if (is_sparse) {
+            keys.chosen_TK = f.ctx.arena.make(DType::i32, {40, 2});
+            for (int64_t t = 0; t < 40; ++t)
+                keys.chosen_TK.row<int32_t>(t)[0] = 3, keys.chosen_TK.row<int32_t>(t)[1] = 1;
+        }
+        const std::vector<float> sinks = {0.1f, -0.3f, 0.5f};
+        const TapeAttention a = attend_on_tape(f.ctx, q, keys, test::make_param(sinks, {3}), true);
+        double sum = 0;
+        for (int64_t t = 0; t < 40; ++t)
+            for (int64_t h = 0; h < 3; ++h) {
+                const int64_t first = t < 19 ? 0 : 19, p = t - first;
+                double z = std::exp(sinks[static_cast<size_t>(h)]), total = 0, held = 0, reach = 0;
+                std::multimap<double, double> by_distance;
+                std::map<int64_t, double> by_entry;
+                const auto see = [&](const float* k, double distance) {
+                    double dot = 0;
+                    for (int i = 0; i < 5; ++i) dot += static_cast<double>(q.f32()[(t * 3 + h) * 5 + i]) * k[i];
+                    const double mass = std::exp(dot / std::sqrt(5.0));
+                    by_distance.emplace(distance, mass), z += mass, total += mass;
+                    return mass;
+                };
+                for (int64_t i = std::max<int64_t>(0, p - 2); i <= p; ++i)
+                    see(kv.row<float>(first + i), static_cast<double>(p - i));
+                for (int64_t i = 0; i < (p + 1) / 4; ++i)
+                    if (!is_sparse || i == 3 || i == 1)
+                        by_entry[i] =
+                            see(e.row<float>(entries[t < 19 ? 0 : 1] + i), static_cast<double>(p - 4 * i) - 1.5);
+                for (const auto& [distance, mass] : by_distance)
+                    if (held < 0.9 * total) held += mass, reach = distance;
+                sum += reach;
+                for (int64_t i = 0; i < 5; ++i)
+                    EXPECT_NEAR(a.mass_THS.row<float>(t)[h * 5 + i], by_entry.contains(i) ? by_entry[i] / z : 0, 1e-6);
+            }
+        EXPECT_NEAR(step.attention.at(0).reach, sum / 120, 1e-9) << is_sparse;
+        EXPECT_GT(sum / 120, 2) << "beyond the window";
+    }
 }
 
 TEST(AttendTape, bits_do_not_depend_on_threads) {

@@ -94,6 +94,34 @@ struct Pooling {
         return std::accumulate(by_entry.begin(), by_entry.end(), 0.0) / static_cast<double>(by_entry.size());
     }
 
+    // Variance of position biases over an entry's slots against that of the tokens' scores; both summed over channels
+    // and entries.
+    double position_share(Ctx& ctx) const {
+        std::vector<double> by_bias(static_cast<size_t>(e.dim(0))), by_score(by_bias.size());
+        ctx.pool.parallel_for(e.dim(0), 8, [&](int64_t e0, int64_t e1) {
+            std::vector<double> sums(static_cast<size_t>(4 * d));  // of biases and scores, of their squares
+            for (int64_t i = e0; i < e1; ++i) {
+                std::fill(sums.begin(), sums.end(), 0.0);
+                double n = 0;
+                for_slots(i, [&](int64_t, int64_t t, int64_t half, int64_t r) {
+                    ++n;
+                    for (int64_t ch = 0; ch < d; ++ch) {
+                        const double b = ape.row<T>(r)[half + ch], x = s.row<T>(t)[half + ch];
+                        double* at = sums.data() + 4 * ch;
+                        at[0] += b, at[1] += b * b, at[2] += x, at[3] += x * x;
+                    }
+                });
+                for (const double* at = sums.data(); at < sums.data() + 4 * d; at += 4) {
+                    by_bias[static_cast<size_t>(i)] += at[1] / n - at[0] * at[0] / (n * n);
+                    by_score[static_cast<size_t>(i)] += at[3] / n - at[2] * at[2] / (n * n);
+                }
+            }
+        });
+        const double bias = std::accumulate(by_bias.begin(), by_bias.end(), 0.0),
+                     both = bias + std::accumulate(by_score.begin(), by_score.end(), 0.0);
+        return both > 0 ? bias / both : 0;
+    }
+
     // Entries, and of each its own block's rows k in order.
     void keep_reconstruction(CompressorStats& into) const {
         into.n_entries = e.dim(0);
@@ -146,7 +174,7 @@ Tensor pool_on_tape(Ctx& ctx, const Tensor& k, const Tensor& s, const Param& ape
         }
         op->forward(ctx, out.weights_SW);
         if (wants_entropy) {
-            ctx.training->compressors.push_back({ctx.layer, op->entropy(ctx)});
+            ctx.training->compressors.push_back({ctx.layer, op->entropy(ctx), op->position_share(ctx)});
             if (ctx.training->wants_reconstruction) op->keep_reconstruction(ctx.training->compressors.back());
         }
         const Tensor master = is_trained(ctx, ape) ? ape.master : Tensor{};

@@ -123,6 +123,48 @@ TEST(CompressTape, entropy_of_the_pooling_weights) {
     }
 }
 
+// Variances over the slots of every entry and channel, two passes in FP64.
+TEST(CompressTape, share_of_the_position_in_the_scores) {
+    for (const int ratio : {4, 3}) {
+        const bool overlaps = ratio == 4;
+        const int64_t width = (overlaps ? 2 : 1) * kD;
+        test::OpFixture f;
+        Tape tape(false);
+        TrainingStep step;
+        f.ctx.tape = &tape, f.ctx.training = &step;
+        const CompressorWeights w{param({width, kWidth}, 1), param({width, kWidth}, 2), param({ratio, width}, 3),
+                                  param({kD}, 4)};
+        const Tensor x = f.tensor({20, kWidth}, test::noise(20 * kWidth, 5));
+        compress_on_tape(f.ctx, x, Offsets{0, 13, 20}, w, ratio, kD, kFrequencies, 1e-6, {.wants_entropy = true});
+        const auto *gate = static_cast<const float*>(w.wgate.view.data),
+                   *ape = static_cast<const float*>(w.ape.view.data);
+        const auto variance = [](const std::vector<double>& v) {
+            double mean = 0, sum = 0;
+            for (const double a : v) mean += a / static_cast<double>(v.size());
+            for (const double a : v) sum += (a - mean) * (a - mean);
+            return sum / static_cast<double>(v.size());
+        };
+        double by_bias = 0, by_score = 0;
+        for (const auto& [first, length] : {std::pair<int64_t, int64_t>{0, 13}, {13, 7}})
+            for (int64_t i = 0; i < length / ratio; ++i)
+                for (int64_t ch = 0; ch < kD; ++ch) {
+                    std::vector<double> bias, score;
+                    const auto see = [&](int64_t token, int64_t r, int64_t column) {
+                        double s = 0;
+                        for (int64_t j = 0; j < kWidth; ++j)
+                            s += static_cast<double>(x.row<float>(token)[j]) * gate[column * kWidth + j];
+                        score.push_back(s), bias.push_back(ape[r * width + column]);
+                    };
+                    for (int r = 0; r < ratio; ++r) {
+                        if (overlaps && i > 0) see(first + (i - 1) * ratio + r, r, ch);
+                        see(first + i * ratio + r, r, overlaps ? kD + ch : ch);
+                    }
+                    by_bias += variance(bias), by_score += variance(score);
+                }
+        EXPECT_NEAR(step.compressors.at(0).position, by_bias / (by_bias + by_score), 1e-6) << ratio;
+    }
+}
+
 // Entries of equal weights are means of their own tokens: what is kept for a probe says so.
 TEST(CompressTape, keeps_entries_and_their_tokens_for_a_probe) {
     constexpr int ratio = 3;

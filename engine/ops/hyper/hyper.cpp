@@ -42,6 +42,40 @@ double dynamic_share(const HyperValues& v) {
     return sum / static_cast<double>(n_tokens);
 }
 
+// Adds |w_i| |x_i| over their sum to `shares` [N]; x [N, D] empty: norms of 1.
+template <class T>
+void add_shares(const T* w, const T* x, int64_t n, int64_t d, double* shares) {
+    std::vector<double> parts(static_cast<size_t>(n));
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        double square = x ? 0 : 1;
+        for (int64_t j = 0; x && j < d; ++j) square += static_cast<double>(x[i * d + j]) * x[i * d + j];
+        sum += parts[static_cast<size_t>(i)] = std::abs(static_cast<double>(w[i])) * std::sqrt(square);
+    }
+    for (int64_t i = 0; i < n && sum > 0; ++i) shares[i] += parts[static_cast<size_t>(i)] / sum;
+}
+
+// Streams in what the site reads and where it writes, by token and then over tokens in their order.
+template <class T>
+void measure_streams(Ctx& ctx, const HyperValues& v, HyperStats& stats) {
+    const int64_t n_tokens = v.x_TND.dim(0), n = v.x_TND.dim(1), d = v.x_TND.dim(2);
+    std::vector<double> parts(static_cast<size_t>(2 * n_tokens * n));
+    ctx.pool.parallel_for(n_tokens, kTokens, [&](int64_t t0, int64_t t1) {
+        for (int64_t t = t0; t < t1; ++t) {
+            add_shares(v.site.pre_TN.row<T>(t), v.x_TND.row<T>(t), n, d, parts.data() + 2 * t * n);
+            add_shares(v.site.post_TN.row<T>(t), static_cast<const T*>(nullptr), n, d, parts.data() + (2 * t + 1) * n);
+        }
+    });
+    stats.reads.assign(static_cast<size_t>(n), 0), stats.writes = stats.reads;
+    for (int64_t t = 0; t < n_tokens; ++t)
+        for (int64_t i = 0; i < n; ++i) {
+            stats.reads[static_cast<size_t>(i)] +=
+                parts[static_cast<size_t>(2 * t * n + i)] / static_cast<double>(n_tokens);
+            stats.writes[static_cast<size_t>(i)] +=
+                parts[static_cast<size_t>((2 * t + 1) * n + i)] / static_cast<double>(n_tokens);
+        }
+}
+
 // Everything of a site (or of the head, whose u alone is used outside) that backward reads again.
 HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps) {
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2), n_rows = form.n_rows();
@@ -70,8 +104,12 @@ HyperValues site_values(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, co
         });
     });
     if (ctx.training && ctx.training->wants_hyper_stats && !ctx.training->is_recomputation && !form.is_head) {
-        const double share = with_real(ctx.dtype, [&](auto real) { return dynamic_share<decltype(real)>(v); });
-        ctx.training->hypers.push_back({ctx.layer, share});
+        HyperStats stats{ctx.layer, 0};
+        with_real(ctx.dtype, [&](auto real) {
+            stats.dynamic = dynamic_share<decltype(real)>(v);
+            measure_streams<decltype(real)>(ctx, v, stats);
+        });
+        ctx.training->hypers.push_back(std::move(stats));
     }
     if (ctx.tape) record_hyper_site(ctx, v, w);
     return v;

@@ -146,6 +146,29 @@ TEST(HyperTape, share_of_the_mixing_that_the_token_decides) {
     EXPECT_NEAR(step.hypers[0].dynamic, sum / 5, 1e-6);
 }
 
+// Without a dynamic part the weights are the same for every token.
+TEST(HyperTape, shares_of_the_streams_in_reading_and_writing) {
+    test::OpFixture f;
+    TrainingStep step;
+    step.wants_hyper_stats = true;
+    Tape tape(false);
+    f.ctx.tape = &tape, f.ctx.training = &step;
+    const HyperWeights w{test::make_param(std::vector<float>(8 * 4), {8, 4}),
+                         test::make_param({1, -1, 0.5f, 2, 0, 0, 0, 0}, {8}), test::make_param({1, 1, 1}, {3})};
+    const HyperSite site =
+        hyper_site(f.ctx, f.tensor({2, 2, 2}, {3, 4, 0, 1, 0, 2, 6, 8}), w, form_of(MixingMap::free, 2), kEps);
+    ASSERT_EQ(step.hypers.size(), 1u);
+    const float *a = site.pre_TN.f32(), *b = site.post_TN.f32();  // the same for both tokens
+    EXPECT_NE(a[0], a[1]);
+    EXPECT_NE(b[0], b[1]);
+    const HyperStats& s = step.hypers[0];
+    const double first = 5 * a[0] / (5 * a[0] + 1.0 * a[1]), second = 2 * a[0] / (2 * a[0] + 10.0 * a[1]);
+    EXPECT_NEAR(s.reads.at(0), (first + second) / 2, 1e-6);
+    EXPECT_NEAR(s.reads.at(1), 1 - (first + second) / 2, 1e-6);
+    EXPECT_NEAR(s.writes.at(0), b[0] / (static_cast<double>(b[0]) + b[1]), 1e-6);
+    EXPECT_NEAR(s.writes.at(1), b[1] / (static_cast<double>(b[0]) + b[1]), 1e-6);
+}
+
 // Two streams (1, 0) and (0, 1) kept as they are, f = (3, 4) written to the first with weight 2: X' = (7, 8), (0, 1).
 TEST(HyperTape, what_a_site_writes_against_the_streams) {
     test::OpFixture f;

@@ -175,14 +175,54 @@ int64_t n_common(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
     return static_cast<int64_t>(common.size());
 }
 
+// Ranks from 0 of n values; equal ones share the mean of theirs.
+template <class T>
+std::vector<double> ranks_of(const T* x, int64_t n) {
+    std::vector<int64_t> order(static_cast<size_t>(n));
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [x](int64_t a, int64_t b) { return x[a] != x[b] ? x[a] < x[b] : a < b; });
+    std::vector<double> ranks(order.size());
+    for (size_t i = 0; i < order.size();) {
+        size_t end = i + 1;
+        while (end < order.size() && x[order[end]] == x[order[i]]) ++end;
+        for (size_t j = i; j < end; ++j) ranks[static_cast<size_t>(order[j])] = 0.5 * static_cast<double>(i + end - 1);
+        i = end;
+    }
+    return ranks;
+}
+
+// Spearman's correlation; 0 where one of the two does not vary.
+template <class T>
+double rank_correlation(const T* a, const T* b, int64_t n) {
+    const std::vector<double> x = ranks_of(a, n), y = ranks_of(b, n);
+    const double mean = 0.5 * static_cast<double>(n - 1);
+    double xx = 0, yy = 0, xy = 0;
+    for (size_t i = 0; i < x.size(); ++i)
+        xx += (x[i] - mean) * (x[i] - mean), yy += (y[i] - mean) * (y[i] - mean), xy += (x[i] - mean) * (y[i] - mean);
+    return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0;
+}
+
+// Mass of the entries in `set`, best by `order` first, each over log2 (place + 1).
+template <class T>
+double discounted_gain(std::vector<int32_t> set, const T* order, const T* mass) {
+    std::sort(set.begin(), set.end(),
+              [order](int32_t a, int32_t b) { return order[a] != order[b] ? order[a] > order[b] : a < b; });
+    double sum = 0;
+    for (size_t i = 0; i < set.size(); ++i)
+        sum += static_cast<double>(mass[set[i]]) / std::log2(static_cast<double>(i) + 2);
+    return sum;
+}
+
 // The choice by scores against that by mass, of queries that see more than k entries.
 template <class T>
-IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, const Offsets& rows, int64_t ratio,
-                            int64_t k) {
+IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, const Tensor& mass_THS, const Offsets& rows,
+                            int64_t ratio, int64_t k) {
     const std::vector<int64_t> visible = visible_entries(rows, ratio);
     std::vector<int32_t> ours, best, before;
     std::set<int32_t> used;
-    double n = 0, n_same = 0, mass = 0, n_mass = 0, overlap = 0, n_pairs = 0, n_used = 0, n_entries = 0;
+    std::vector<double> heads(mass_THS.empty() ? 0 : static_cast<size_t>(mass_THS.dim(1)));
+    double n = 0, n_same = 0, mass = 0, n_mass = 0, overlap = 0, n_pairs = 0, n_used = 0, n_entries = 0, rank = 0,
+           ndcg = 0;
     for (int64_t s = 0; s < n_segments(rows); ++s) {
         before.clear(), used.clear();
         for (int64_t t = rows[s]; t < rows[s + 1]; ++t) {
@@ -191,6 +231,13 @@ IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, cons
             top_entries(scores_TS.row<T>(t), visible[t], k, ours);
             top_entries(m, visible[t], k, best);
             n += static_cast<double>(k), n_same += static_cast<double>(n_common(ours, best));
+            rank += rank_correlation(scores_TS.row<T>(t), m, visible[t]);
+            if (const double most = discounted_gain(best, m, m); most > 0)
+                ndcg += discounted_gain(ours, scores_TS.row<T>(t), m) / most;
+            for (size_t h = 0; h < heads.size(); ++h) {
+                top_entries(mass_THS.row<T>(t) + static_cast<int64_t>(h) * mass_THS.dim(2), visible[t], k, best);
+                heads[h] += static_cast<double>(n_common(ours, best));
+            }
             double chosen = 0, all = 0;
             for (const int32_t e : ours) chosen += static_cast<double>(m[e]);
             for (int64_t e = 0; e < visible[t]; ++e) all += static_cast<double>(m[e]);
@@ -205,8 +252,16 @@ IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, cons
             n_used += static_cast<double>(used.size()), n_entries += static_cast<double>(visible[rows[s + 1] - 1]);
     }
     const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
-    return {0, n > 0 ? n_same / n : std::numeric_limits<double>::quiet_NaN(), share(mass, n_mass),
-            share(overlap, n_pairs), share(n_used, n_entries)};
+    for (double& h : heads) h = share(h, n);
+    const double n_queries = n / static_cast<double>(k);
+    return {0,
+            n > 0 ? n_same / n : std::numeric_limits<double>::quiet_NaN(),
+            share(mass, n_mass),
+            share(overlap, n_pairs),
+            share(n_used, n_entries),
+            share(rank, n_queries),
+            share(ndcg, n_queries),
+            heads};
 }
 
 }  // namespace
@@ -306,12 +361,12 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
 }
 
 void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio,
-                     int64_t k) {
+                     int64_t k, const Tensor& dense_mass_THS) {
     if constexpr (kHasCuda)
         if (ctx.cuda) return cuda::measure_indexer(ctx, scores_TS, dense_mass_TS, rows, ratio, k);
     if (ctx.training->is_recomputation) return;
     ctx.training->indexers.push_back(with_real(ctx.dtype, [&](auto real) {
-        return measure_choice<decltype(real)>(scores_TS, dense_mass_TS, rows, ratio, k);
+        return measure_choice<decltype(real)>(scores_TS, dense_mass_TS, dense_mass_THS, rows, ratio, k);
     }));
     ctx.training->indexers.back().layer = ctx.layer;
 }

@@ -26,8 +26,10 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
 // Queries of all ranks' sequences that see an entry: from position ratio - 1 on.
 int64_t queries_with_entries(const WholeBatch& batch, int64_t ratio);
 
-// Leaves IndexerStats: the choice by `scores` against that by dense attention mass.
-void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio, int64_t k);
+// Leaves IndexerStats: the choice by `scores` against that by dense attention mass, summed over heads and (mass_THS,
+// may be empty) of each head.
+void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio,
+                     int64_t k, const Tensor& dense_mass_THS = {});
 
 // The GPU's twins; index_scores_on_tape from queries q [T, J, U], normed and rotated, and weights w [T, J]. Losses and recall get
 // their values by Device::collect.

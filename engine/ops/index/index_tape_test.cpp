@@ -161,5 +161,36 @@ TEST(IndexTape, mass_overlap_and_coverage_of_the_choice) {
     EXPECT_DOUBLE_EQ(s.coverage, 3.0 / 4);
 }
 
+// Ratio 1, k 2: the last query alone sees more than it may choose. It chooses 0 and 3; masses are best at 1 and 3.
+TEST(IndexTape, ranks_gain_and_heads_of_the_choice) {
+    test::OpFixture f;
+    TrainingStep step;
+    f.ctx.training = &step;
+    std::vector<float> scores(16), mass(16), heads(2 * 16);
+    const float last[4] = {9, 1, 2, 3}, masses[4] = {0.2f, 0.5f, 0.0f, 0.3f};
+    std::copy_n(last, 4, scores.begin() + 12), std::copy_n(masses, 4, mass.begin() + 12);
+    const float first_head[4] = {0.1f, 0.2f, 0, 0.3f}, second_head[4] = {0.1f, 0.3f, 0.25f, 0};
+    std::copy_n(first_head, 4, heads.begin() + 24), std::copy_n(second_head, 4, heads.begin() + 28);
+    // Queries 0 to 2 see one, two and three entries; three is more than two: it is given what makes every measure 1.
+    for (int i = 0; i < 3; ++i) {
+        const float v = static_cast<float>(i + 1) / 10;
+        scores[8 + static_cast<size_t>(i)] = mass[8 + static_cast<size_t>(i)] = v;
+        heads[16 + static_cast<size_t>(i)] = heads[20 + static_cast<size_t>(i)] = v;
+    }
+    measure_indexer(f.ctx, f.tensor({4, 4}, scores), f.tensor({4, 4}, mass), {0, 4}, 1, 2, f.tensor({4, 2, 4}, heads));
+    const IndexerStats& s = step.indexers.at(0);
+    EXPECT_DOUBLE_EQ(s.recall, 3.0 / 4);
+    // Ranks 4 1 2 3 and 2 4 1 3: 1 - 6 (4 + 9 + 1 + 0) / (4 * 15)
+    EXPECT_NEAR(s.rank, (1 + (1 - 6.0 * 14 / 60)) / 2, 1e-12);
+    EXPECT_NEAR(s.ndcg, (1 + (0.2 + 0.3 / std::log2(3.0)) / (0.5 + 0.3 / std::log2(3.0))) / 2, 1e-7);
+    ASSERT_EQ(s.by_head.size(), 2u);
+    EXPECT_DOUBLE_EQ(s.by_head[0], (2 + 1) / 4.0);  // 1 and 3
+    EXPECT_DOUBLE_EQ(s.by_head[1], (2 + 0) / 4.0);  // 1 and 2
+    // Ties share a rank: 0 of two equal scores and of masses that rise.
+    measure_indexer(f.ctx, f.tensor({2, 2}, {1, 0, 1, 1}), f.tensor({2, 2}, {1, 0, 0.25f, 0.5f}), {0, 2}, 1, 1);
+    EXPECT_EQ(step.indexers.at(1).rank, 0);
+    EXPECT_TRUE(step.indexers.at(1).by_head.empty());
+}
+
 }  // namespace
 }  // namespace vitrine

@@ -35,13 +35,17 @@ void round_weight(Ctx& ctx, T* w, int64_t rows, int64_t cols, bool is_fp4) {
         for (int64_t b = b0; b < b1; ++b) {
             const int64_t r0 = b * cpu::kFp8WeightBlock, r1 = std::min(rows, r0 + cpu::kFp8WeightBlock);
             on_f32(w + r0 * cols, (r1 - r0) * cols, [&](float* x) {
-                if (is_fp4) cpu::fp4_round_weight(x, cols, 0, r1 - r0);
-                else counted[static_cast<size_t>(b)] = cpu::fp8_round_weight(x, cols, 0, r1 - r0);
+                cpu::RoundingCount& c = counted[static_cast<size_t>(b)];
+                if (!is_fp4) return void(c = cpu::fp8_round_weight(x, cols, 0, r1 - r0));
+                for (int64_t r = 0; r < r1 - r0 && counts(ctx); ++r)
+                    c.add(cpu::count_fp4_rounding(x + r * cols, cols, cpu::kFp4WeightBlock));
+                cpu::fp4_round_weight(x, cols, 0, r1 - r0);
             });
         }
     });
     if (counts(ctx))
-        for (const auto& c : counted) ctx.training->rounding.weights.add(c);
+        for (const auto& c : counted)
+            (is_fp4 ? ctx.training->rounding.fp4_experts : ctx.training->rounding.weights).add(c);
 }
 
 Tensor rounded(Ctx& ctx, const Param& w, bool is_fp4) {
@@ -84,6 +88,18 @@ void count_rows(const Ctx& ctx, const Tensor& x, int64_t ld, int64_t n, int64_t 
         for (int64_t r = 0; r < x.count() / ld; ++r) {
             std::copy_n(x.as<T>() + r * ld, n, row.data());
             into.add(cpu::count_fp8_rounding(row.data(), n, block));
+        }
+    });
+}
+
+void count_index_rows(const Ctx& ctx, const Tensor& x, int64_t n) {
+    if (!counts(ctx)) return;
+    std::vector<float> row(static_cast<size_t>(n));
+    with_real(x.dtype, [&](auto real) {
+        for (int64_t i = 0; i < x.count(); i += n) {
+            std::copy_n(x.as<decltype(real)>() + i, n, row.data());
+            hadamard(row.data(), static_cast<int>(n));
+            ctx.training->rounding.fp4_index.add(cpu::count_fp4_rounding(row.data(), n, cpu::kIndexKeyBlock));
         }
     });
 }
@@ -155,6 +171,7 @@ Tensor index_rows(Ctx& ctx, const Tensor& x_SD) {
         hadamard(row, static_cast<int>(n));
         simulate_fp4(row, static_cast<int>(n));
     });
+    count_index_rows(ctx, x_SD, n);
     ctx.tape->record([=](Ctx& c) {
         if (!c.tape->has_grad(y)) return;
         with_real(y.dtype, [&](auto real) {

@@ -134,6 +134,43 @@ TEST(QuantizeTape, a_linear_multiplies_rounded_values) {
     EXPECT_EQ(f.step.rounding.activations.saturated, 2);
 }
 
+// What became 0 and what lies at 6 scales, read off the values before and after.
+TEST(QuantizeTape, fp4_underflow_is_counted) {
+    Taped f;
+    f.step.quant = {.fp4_experts = true, .fp4_index = true};
+    const Tensor wv = f.some({5, 70}, 10), x = f.some({3, 64}, 11);
+    wv.f32()[3] = 0;  // was 0 before: not flushed
+    expert_weight(f.ctx, trained(wv), false);
+    EXPECT_EQ(f.step.rounding.fp4_experts.n, 0) << "not asked for";
+    f.step.rounded = nullptr, f.step.wants_rounding = true;
+    const Tensor w = expert_weight(f.ctx, trained(wv), false), y = index_rows(f.ctx, x);
+    const auto count = [](const std::vector<float>& before, const float* after, int64_t cols) {
+        cpu::RoundingCount c;
+        for (int64_t i = 0; i < static_cast<int64_t>(before.size()); ++i) {
+            const int64_t row = i / cols * cols, block = row + (i - row) / 32 * 32,
+                          end = std::min(block + 32, row + cols);
+            float top = 0;
+            for (int64_t j = block; j < end; ++j) top = std::max(top, std::abs(before[static_cast<size_t>(j)]));
+            const double scale = std::exp2(std::ceil(std::log2(static_cast<double>(top) / 6)));
+            ++c.n, c.flushed += before[static_cast<size_t>(i)] != 0 && after[i] == 0;
+            c.saturated += std::abs(after[i]) == 6 * scale;
+        }
+        return c;
+    };
+    std::vector<float> turned(x.f32(), x.f32() + x.count());
+    for (int64_t r = 0; r < 3; ++r) hadamard(turned.data() + r * 64, 64);
+    const cpu::RoundingCount experts = count({wv.f32(), wv.f32() + wv.count()}, w.f32(), 70),
+                             index = count(turned, y.f32(), 64);
+    for (const auto& [got, want] :
+         {std::pair{f.step.rounding.fp4_experts, experts}, {f.step.rounding.fp4_index, index}}) {
+        EXPECT_EQ(got.n, want.n);
+        EXPECT_EQ(got.flushed, want.flushed);
+        EXPECT_EQ(got.saturated, want.saturated);
+        EXPECT_GT(want.flushed, 0);
+        EXPECT_GT(want.saturated, 0);
+    }
+}
+
 TEST(QuantizeTape, doubles_are_rounded_as_floats) {
     Taped f;
     f.ctx.dtype = DType::f64;
