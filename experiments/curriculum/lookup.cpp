@@ -204,6 +204,7 @@ const std::vector<Skill>& lookup_skills() {
         {"tally", 12, 4, 16, make_tally},
         {"recall", 4, 100, 500, make_recall},
         {"frequency", 6, 30, 500, make_frequency},
+        {"most_frequent", 4, 100, 500, make_most_frequent},
     };
     return all;
 }

@@ -125,7 +125,8 @@ Sample Mixture::long_sample(uint64_t seed, Split split, uint64_t index, int n_to
     const int lookup = domain_index("lookup");
     if (draw.chance(0.6)) {
         Selection what = selection(lookup);
-        what.skill = &find_skill(draw.chance(0.5) ? "recall" : "frequency"), what.level = distance;
+        const double u = draw.uniform();
+        what.skill = &find_skill(u < 0.35 ? "recall" : u < 0.7 ? "frequency" : "most_frequent"), what.level = distance;
         s.items.push_back(make_item(mix64(seed), split, what, index));
         encode(s);
         return s;

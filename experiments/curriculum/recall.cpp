@@ -149,6 +149,46 @@ Item make_frequency(Wish& w) {
     return item;
 }
 
+Item make_most_frequent(Wish& w) {
+    static const Wordings seen = {{"{a} saw a {b}.", "A {b}, says {a}.", "{a} met a {b}."},
+                                  {"{a}看到了{b}。", "{a}说：是{b}。", "{a}遇到了{b}。"}};
+    static const Wordings questions = {
+        {"Which animal was met most often?", "Which animal comes up most?", "What did the most people see?",
+         "Which is the most frequent animal?", "Most notes are about which animal?", "Which animal leads the list?",
+         "Name the animal that is noted most.", "Which animal do you read most often?"},
+        {"哪种动物出现得最多？", "最多人看到的是什么？", "最多的是哪种动物？", "笔记里哪种动物最多？",
+         "哪种动物被看到的次数最多？", "最多的笔记说的是什么动物？", "说出最常见的动物。", "哪种动物最常见？"}};
+    constexpr int kTokensOfNote = 9;
+    const int n_notes = std::max(10, w.level / kTokensOfNote);
+    const std::vector<std::string_view> kinds_seen = different(w.draw, animals(w.language), 3);
+    // 42 % and more of one; of the two others, one may come close.
+    const int n_first = n_notes * 42 / 100 + 1, n_rest = n_notes - n_first;
+    const int n_second = std::min(n_first - 1, n_rest / 2 + w.draw.between(0, n_rest / 6));
+    std::vector<int> which(static_cast<size_t>(n_notes), 2);
+    std::fill_n(which.begin(), n_first, 0);
+    std::fill_n(which.begin() + n_first, n_second, 1);
+    w.draw.shuffle(which);
+    std::vector<std::string> lines;
+    for (int i : which)
+        lines.push_back(fill(w.draw.pick(seen.of(w.language)),
+                             {w.draw.pick(first_names(w.language)), kinds_seen[static_cast<size_t>(i)]}));
+    const std::string all = joined(lines, "\n");
+    const auto order = [&](size_t a, size_t b, size_t c) {
+        return joined({std::string(kinds_seen[a]), std::string(kinds_seen[b]), std::string(kinds_seen[c])}, ">");
+    };
+    Working working(w);
+    working.plan("put them in order.", "按多少排列。");
+    working.step(n_second >= n_rest - n_second ? order(0, 1, 2) : order(0, 2, 1), order(1, 0, 2));
+    working.check((w.is_chinese() ? "种类 " : "kinds ") + std::string("3"));
+    Item item;
+    item.prompt = all + "\n" + ask(w, questions, {});
+    item.reply = std::string(kinds_seen[0]);
+    item.high = working.high(), item.max = working.max();
+    item.accepts = exactly(item.reply);
+    item.problem = fnv1a64("most frequent" + all);
+    return item;
+}
+
 Item make_recall(Wish& w) {
     const Kind& kind = w.draw.pick(kinds());
     const std::vector<std::string_view> names = different(w.draw, first_names(w.language), 4);

@@ -11,6 +11,9 @@ namespace vitrine::curriculum {
 Item make_recall(Wish& w);
 // The same, asking how often something was said: notes of one kind strewn between other lines.
 Item make_frequency(Wish& w);
+// Notes from the first line to the last, some of each of three kinds: which kind is the most frequent? A few of the
+// notes don't tell.
+Item make_most_frequent(Wish& w);
 
 // The same as a conversation: a first turn that says it (with a reply), and a last one that asks for it.
 struct NoteAndQuestion {

@@ -86,7 +86,7 @@ std::string listed(const std::vector<int>& x) {
     return joined(s, " ");
 }
 
-// Selection: the smallest that is left, one after the other; in Max with what remains.
+// By tens, as they come; Max then takes the smallest that is left, one after the other.
 Item make_sort(Wish& w) {
     static const Wordings questions = {
         {"Sort: {a}", "Sort these numbers: {a}", "Put in order: {a}", "Arrange from small to large: {a}",
@@ -95,27 +95,21 @@ Item make_sort(Wish& w) {
         {"排序：{a}", "给这些数排序：{a}", "按顺序排列：{a}", "从小到大排列：{a}", "把{a}按升序排。", "将{a}升序写出。",
          "请排好序：{a}", "由小到大：{a}"}};
     const std::vector<int> x = drawn_list(w);
-    std::vector<int> rest = x, sorted;
-    Working working(w);
-    working.plan("take the smallest that is left, again and again.", "每次取剩下最小的。");
-    while (!rest.empty()) {
-        const auto least = std::min_element(rest.begin(), rest.end());
-        const int value = *least, wrong = rest[static_cast<size_t>(w.draw.below(rest.size()))];
-        sorted.push_back(value);
-        rest.erase(least);
-        const bool shows_rest = rest.size() % 4 == 0 && !rest.empty();
-        working.max_step(text(value) + (shows_rest ? " | " + listed(rest) + " |" : ""),
-                         wrong == value ? "" : text(wrong));
-    }
-    std::string tens;  // in Think High: only how many begin with each tens digit
+    std::vector<int> sorted = x;
+    std::sort(sorted.begin(), sorted.end());
+    std::string tens;
     for (int ten = 0; ten < 10; ++ten) {
-        const auto n = std::count_if(x.begin(), x.end(), [&](int v) { return v / 10 == ten; });
         std::vector<int> group;
         for (int v : x)
             if (v / 10 == ten) group.push_back(v);
-        if (n > 0) tens += (tens.empty() ? "" : " | ") + listed(group);
+        if (!group.empty()) tens += (tens.empty() ? "" : " | ") + listed(group);
     }
-    working.high_step(tens);
+    Working working(w);
+    working.plan("group by tens, then take the smallest again and again.", "先按十位分组，再依次取最小的。");
+    working.step(tens);
+    working.new_line();
+    for (size_t i = 0; i < sorted.size(); ++i)
+        working.max_step(text(sorted[i]), text(sorted[std::min(i + 1, sorted.size() - 1)]));
     working.check((w.is_chinese() ? "个数 " : "numbers ") + text(w.level));
     return finish(ask(w, questions, {listed(x)}), listed(sorted), working, "sort" + listed(x));
 }

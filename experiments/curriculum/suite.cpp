@@ -34,6 +34,7 @@ const std::vector<SuiteRow>& nano_suite() {
         {"recall 2K", "lookup", "recall", 2000, control},
         {"recall 8K", "lookup", "recall", 8000, control},
         {"frequency 1K", "lookup", "frequency", 1000, macro},
+        {"most frequent 1K", "lookup", "most_frequent", 1000, macro},
         {"people", "facts", "person", 1, macro},
         {"own config, English", "chat", "config", 1, macro, Language::english},
         {"own config, Chinese", "chat", "config", 1, macro, Language::chinese},

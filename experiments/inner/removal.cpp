@@ -15,8 +15,8 @@ struct Task {
     const char* row;
     bool is_control;
 };
-constexpr Task kTasks[] = {
-    {"recall 1K", false}, {"recall 2K", false}, {"frequency 1K", false}, {"hops 2", true}, {"chain of 4", true}};
+constexpr Task kTasks[] = {{"recall 1K", false},        {"recall 2K", false}, {"frequency 1K", false},
+                           {"most frequent 1K", false}, {"hops 2", true},     {"chain of 4", true}};
 
 Paired pairs(const std::vector<bool>& a, const std::vector<bool>& b) {
     Paired p;

@@ -5,7 +5,7 @@
 #        PROGRAM: build/release/bin/vitrine; FOLDER gets a (dense, indexer, sparse), b (length 2,048, rounded weights) and nano
 set -eu
 [ $# -ge 2 ] && [ -x "$1" ] || { sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2; }
-program=$(realpath "$1") steps=${3:-4600} decay=${4:-1600}
+program=$(realpath "$1") steps=${3:-5000} decay=${4:-1900}
 mkdir -p "$2"
 cd "$2"
 
@@ -15,7 +15,7 @@ if ! finished a "$steps"; then
     else
         "$program" train --preset nano --run a --device cuda --set products=bf16 --set steps="$steps" --set schedule=constant \
             --set decay_steps=0 --set batch=64 --set sequence_length=1024 --set lr=2.5e-3 --set warmup_steps=200 \
-            --set indexer=staged --set indexer_weight=1 --set indexer_dense_steps=1200 --set indexer_warmup_steps=100 \
+            --set indexer=staged --set indexer_weight=1 --set indexer_dense_steps=1200 --set indexer_warmup_steps=300 \
             --set bias_speed=5e-3 --set checkpoint_every=1000 >a.jsonl
     fi
 fi
