@@ -198,7 +198,7 @@ TEST_F(InnerOnAModel, every_measure_runs_and_is_written_down) {
     EXPECT_EQ(results[1].tables.size(), 3u);
     ASSERT_EQ(results[1].tables[0].rows.size(), 1u);  // one CSA layer
     EXPECT_EQ(results[1].tables[0].rows[0].values[0], 2);
-    EXPECT_EQ(results[2].tables[0].rows.size(), 5u);
+    EXPECT_EQ(results[2].tables[0].rows.size(), 6u);
     EXPECT_TRUE(results[3].bars[0].is_met);  // drafts change nothing
     EXPECT_TRUE(engine_->interventions().layers.empty());
     std::stop_source stopped;
