@@ -53,6 +53,7 @@ struct Session::Impl {
     std::deque<SequenceCache::State> states;   // kept, ascending by length
     std::deque<std::vector<float>> state_logits;  // logits at each kept state
     std::shared_ptr<Trace> trace;
+    RecordBuilder builder;                     // of the pass in progress
     uint64_t branch = 0;
     ProbeSink* sink = nullptr;
     PendingDrafts pending;

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <functional>
 
 #include "engine/base/rng.h"
+#include "engine/device/cpu/kernels.h"
+#include "engine/ops/exp_row.h"
+#include "engine/ops/order.h"
 
 namespace vitrine {
 namespace {
@@ -19,11 +22,54 @@ struct Candidate {
 
 bool more_probable(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
 
+// The first of the largest; -1: all are NaN.
 int32_t argmax(std::span<const float> logits) {
-    int32_t best = -1;
-    for (size_t i = 0; i < logits.size(); ++i)
-        if (!std::isnan(logits[i]) && (best < 0 || logits[i] > logits[best])) best = static_cast<int32_t>(i);
-    return best;
+    const float top = max_row(logits.data(), static_cast<int64_t>(logits.size()), -INFINITY);
+    const auto at = std::find(logits.begin(), logits.end(), top);
+    return at == logits.end() ? -1 : static_cast<int32_t>(at - logits.begin());
+}
+
+// Of token `id`, where the most probable has the logit `top`. A few sums in FP32 at a time, those in double.
+TokenOdds odds_below(std::span<const float> logits, float top, int32_t id) {
+    constexpr size_t kAtOnce = 128;
+    double total = 0, weighted = 0;
+    float d[kAtOnce], e[kAtOnce];
+    for (size_t at = 0; at < logits.size(); at += kAtOnce) {
+        const size_t n = std::min(kAtOnce, logits.size() - at);
+        // NaN, -inf, and what no sum of a vocabulary's size would show: e^-110 is 0.
+        for (size_t i = 0; i < n; ++i) {
+            const float x = logits[at + i] - top;
+            d[i] = x > -80.0f ? x : -110.0f;
+        }
+        total += cpu::kernels().exp_row(d, static_cast<int64_t>(n), 0.0f, e);
+        weighted += cpu::kernels().dot(e, d, static_cast<int64_t>(n));
+    }
+    const double mine = std::exp(static_cast<double>(logits[id]) - top) / total;
+    return {static_cast<float>(mine), static_cast<float>(std::log(total) - weighted / total)};
+}
+
+// The n best in descending order as words of (the logit's key, the id turned round): ties go to the lowest id.
+std::vector<uint64_t> best_words(std::span<const float> logits, size_t n) {
+    // The n-th largest of the blocks' largest: what is smaller can't be among the n best, and few others are left.
+    const size_t block = std::max<size_t>(16, logits.size() / 256);
+    std::vector<float> tops;
+    for (size_t at = 0; at < logits.size(); at += block)
+        tops.push_back(max_row(&logits[at], static_cast<int64_t>(std::min(block, logits.size() - at)), -INFINITY));
+    float least = -INFINITY;
+    if (n > 0 && n <= tops.size()) {
+        std::vector<float> sorted(tops);
+        std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(n - 1), sorted.end(),
+                         std::greater<>());
+        least = sorted[n - 1];
+    }
+    std::vector<uint64_t> words;
+    for (size_t b = 0; b < tops.size(); ++b)
+        for (size_t i = b * block; tops[b] >= least && i < std::min((b + 1) * block, logits.size()); ++i)
+            if (logits[i] >= least) words.push_back(uint64_t{order_key(logits[i])} << 32 | (UINT32_MAX - i));
+    const auto end = words.begin() + static_cast<std::ptrdiff_t>(std::min(n, words.size()));
+    std::partial_sort(words.begin(), end, words.end(), std::greater<>());
+    words.erase(end, words.end());
+    return words;
 }
 
 std::vector<float> penalised(std::span<const float> logits, double penalty, std::span<const int32_t> seen) {
@@ -96,36 +142,18 @@ int32_t sample(std::span<const float> logits, const Sampling& s, std::span<const
 
 TokenOdds token_odds(std::span<const float> logits, int32_t id) {
     const int32_t best = argmax(logits);
-    if (best < 0) return {};
-    double total = 0, weighted = 0;
-    for (float z : logits) {
-        const float d = z - logits[best];
-        if (!(d > -80.0f)) continue;  // NaN, -inf, and what no sum of a vocabulary's size would show
-        const float e = std::exp(d);
-        total += e;
-        weighted += static_cast<double>(e) * d;
-    }
-    const double mine = std::exp(static_cast<double>(logits[id]) - logits[best]) / total;
-    return {static_cast<float>(mine), static_cast<float>(std::log(total) - weighted / total)};
+    return best < 0 ? TokenOdds{} : odds_below(logits, logits[best], id);
 }
 
 NextTokens next_tokens(std::span<const float> logits, int n) {
     NextTokens r;
-    const int32_t best = argmax(logits);
-    if (best < 0) return r;
-    const TokenOdds odds = token_odds(logits, best);
+    const std::vector<uint64_t> words = best_words(logits, static_cast<size_t>(n));
+    for (uint64_t w : words) r.ids.push_back(static_cast<int32_t>(UINT32_MAX - static_cast<uint32_t>(w)));
+    if (r.ids.empty()) return r;
+    const float top = logits[r.ids[0]];
+    const TokenOdds odds = odds_below(logits, top, r.ids[0]);
     r.entropy = odds.entropy;
-    std::vector<int32_t> order(logits.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::erase_if(order, [&](int32_t i) { return std::isnan(logits[i]); });
-    n = std::min<int>(n, static_cast<int>(order.size()));
-    std::partial_sort(order.begin(), order.begin() + n, order.end(), [&](int32_t a, int32_t b) {
-        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
-    for (int i = 0; i < n; ++i) {
-        r.ids.push_back(order[i]);
-        r.probabilities.push_back(odds.probability * std::exp(logits[order[i]] - logits[best]));
-    }
+    for (int32_t id : r.ids) r.probabilities.push_back(odds.probability * std::exp(logits[id] - top));
     return r;
 }
 

@@ -16,9 +16,10 @@ constexpr int kNextTokens = 32;                           // recorded alternativ
 // Fills trace records and forwards to another sink with absolute positions.
 class RecordSink : public ProbeSink {
   public:
-    RecordSink(int n_tokens, bool records, int64_t position, ProbeSink* next)
+    // records: null where nothing is recorded
+    RecordSink(int n_tokens, RecordBuilder* records, int64_t position, ProbeSink* next)
         : records_(records), position_(position), next_(next) {
-        if (records_) builder_.begin(n_tokens);
+        if (records_) records_->begin(n_tokens);
     }
     void put(int token, Probe p, int layer, const float* data, int rows, int cols) override {
         both(token, p, layer, data, rows, cols);
@@ -26,16 +27,14 @@ class RecordSink : public ProbeSink {
     void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) override {
         both(token, p, layer, data, rows, cols);
     }
-    std::shared_ptr<const TokenRecord> finish(int token) { return builder_.finish(token); }
 
   private:
     template <class T>
     void both(int token, Probe p, int layer, const T* data, int rows, int cols) {
-        if (records_) builder_.put(token, p, layer, data, rows, cols);
+        if (records_) records_->put(token, p, layer, data, rows, cols);
         if (next_) next_->put(static_cast<int>(position_) + token, p, layer, data, rows, cols);
     }
-    RecordBuilder builder_;
-    bool records_;
+    RecordBuilder* records_;
     int64_t position_;
     ProbeSink* next_;
 };
@@ -90,7 +89,7 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
     const auto n = static_cast<int64_t>(ids.size());
     if (n_sure < 0) n_sure = n;
     const bool records = trace != nullptr;
-    RecordSink out(static_cast<int>(n), records, cache.length, sink);
+    RecordSink out(static_cast<int>(n), records ? &builder : nullptr, cache.length, sink);
     const Arena::Scope scratch(engine.arena);
     Ctx ctx{engine.arena, engine.pool, numerics, nullptr, &out, stop, &engine.times, -1};
     ctx.active_experts = engine.active_experts;
@@ -113,7 +112,7 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
         return std::vector<float>(row, row + logits_TV.dim(1));
     };
     logits = after(n_sure - 1);
-    const auto record = [&](int64_t i) { return records ? out.finish(static_cast<int>(i)) : nullptr; };
+    const auto record = [&](int64_t i) { return records ? builder.finish(static_cast<int>(i)) : nullptr; };
     for (int64_t i = 0; i < n_sure && records; ++i) trace->put(branch, cache.length + i, record(i));
     for (int64_t i = n_sure; i < n; ++i) {
         pending.ids.push_back(ids[static_cast<size_t>(i)]);

@@ -52,11 +52,14 @@ void publish_streams(Ctx& ctx, const Tensor& x_TND) {
     for (int64_t t = 0; t < n_tokens; ++t) {
         const float* x = x_TND.row<float>(t);
         float *norm = norms.row<float>(t), *cosine = cosines.row<float>(t);
-        for (int64_t j = 0; j < n; ++j) norm[j] = std::sqrt(cpu::kernels().dot(x + j * d, x + j * d, d));
+        for (int64_t j = 0; j < n; ++j) {
+            for (int64_t k = 0; k <= j; ++k) cosine[j * n + k] = cpu::kernels().dot(x + j * d, x + k * d, d);
+            norm[j] = std::sqrt(cosine[j * n + j]);
+        }
         for (int64_t j = 0; j < n; ++j)
-            for (int64_t k = 0; k < n; ++k) {
+            for (int64_t k = 0; k <= j; ++k) {
                 const float both = norm[j] * norm[k];
-                cosine[j * n + k] = both > 0 ? cpu::kernels().dot(x + j * d, x + k * d, d) / both : 0.0f;
+                cosine[j * n + k] = cosine[k * n + j] = both > 0 ? cosine[j * n + k] / both : 0.0f;
             }
     }
     if (ctx.wants(kStreamNorms)) ctx.publish(kStreamNorms, norms, 1, ni);

@@ -1,10 +1,10 @@
 // What every op is handed: scratch memory, threads, the numeric mode, who watches, and when to stop.
 #pragma once
-#include <chrono>
 #include <stop_token>
 
 #include "engine/autograd/tape.h"
 #include "engine/base/config/numerics.h"
+#include "engine/base/ticks.h"
 #include "engine/device/cuda/device.h"
 #include "engine/device/pool.h"
 #include "engine/telemetry/probes.h"
@@ -24,6 +24,7 @@ struct OpTimes {
     double ms[static_cast<int>(OpKind::count)][kMaxLayers + 1] = {};  // last column: outside the layers
     // Of the inference path: matrix products (linear, moe), scores and sums of attention (attend), index scores (index).
     double multiply_adds[static_cast<int>(OpKind::count)] = {};
+    Ticks clock;
     double total_multiply_adds() const;
     void clear();
 };
@@ -74,25 +75,22 @@ class OpTimer {
     OpTimer(Ctx& ctx, OpKind kind) : times_(ctx.times && ctx.times->is_on ? ctx.times : nullptr), tape_(ctx.tape) {
         const int layer = ctx.layer < 0 ? OpTimes::kMaxLayers : ctx.layer;
         if (tape_) outer_ = tape_->label, tape_->label = {static_cast<int>(kind), layer};
-        if (times_) kind_ = kind, layer_ = layer, start_ = Clock::now();
+        if (times_) kind_ = kind, layer_ = layer, start_ = times_->clock.now();
     }
     ~OpTimer() {
         if (tape_) tape_->label = outer_;
-        if (times_)
-            times_->ms[static_cast<int>(kind_)][layer_] +=
-                std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
+        if (times_) times_->ms[static_cast<int>(kind_)][layer_] += times_->clock.ms_since(start_);
     }
     OpTimer(const OpTimer&) = delete;
     OpTimer& operator=(const OpTimer&) = delete;
 
   private:
-    using Clock = std::chrono::steady_clock;
     OpTimes* times_;
     Tape* tape_;
     Tape::Label outer_;
     OpKind kind_{};
     int layer_ = 0;
-    Clock::time_point start_;
+    uint64_t start_ = 0;
 };
 
 }  // namespace vitrine

@@ -10,12 +10,15 @@
 namespace vitrine {
 namespace {
 constexpr uint32_t kMagic = 0x52545631;  // "1VTR"
-int64_t order(int layer, int probe) { return (static_cast<int64_t>(layer) << 16) | probe; }
+// No layer (-1) comes last, as it does in a forward pass.
+uint32_t order(int layer, int probe) {
+    return uint32_t{static_cast<uint16_t>(layer)} << 16 | static_cast<uint32_t>(probe);
+}
 }  // namespace
 
 const TokenRecord::Entry* TokenRecord::find(Probe p, int layer) const {
     const auto it = std::lower_bound(entries_.begin(), entries_.end(), order(layer, p),
-                                     [](const Entry& e, int64_t key) { return order(e.layer, e.probe) < key; });
+                                     [](const Entry& e, uint32_t key) { return order(e.layer, e.probe) < key; });
     return it != entries_.end() && it->probe == p && it->layer == layer ? &*it : nullptr;
 }
 
@@ -82,32 +85,35 @@ std::shared_ptr<const TokenRecord> TokenRecord::parse(std::string_view blob, con
 }
 
 void RecordBuilder::begin(int n_tokens) {
-    records_.clear();
-    records_.resize(n_tokens);
+    if (n_tokens != 1 || records_.size() != 1) {
+        records_.clear();
+        records_.resize(n_tokens);
+    }
+    for (TokenRecord& r : records_) r.entries_.clear(), r.words_.clear();
 }
 
-void RecordBuilder::put_words(int token, Probe p, int layer, const void* data, int rows, int cols) {
+void RecordBuilder::append(int token, Probe p, int layer, const void* data, int rows, int cols) {
     TokenRecord& r = records_.at(token);
-    const size_t n = size_t(rows) * cols;
+    const auto at = static_cast<uint32_t>(r.words_.size());
     r.entries_.push_back({static_cast<uint16_t>(p), static_cast<int16_t>(layer), static_cast<uint32_t>(rows),
-                          static_cast<uint32_t>(cols), static_cast<uint32_t>(r.words_.size())});
-    r.words_.resize(r.words_.size() + n);
-    if (n) std::memcpy(r.words_.data() + r.words_.size() - n, data, n * 4);
-}
-
-void RecordBuilder::put(int token, Probe p, int layer, const float* data, int rows, int cols) {
-    put_words(token, p, layer, data, rows, cols);
-}
-void RecordBuilder::put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) {
-    put_words(token, p, layer, data, rows, cols);
+                          static_cast<uint32_t>(cols), at});
+    const auto* words = static_cast<const uint32_t*>(data);
+    r.words_.insert(r.words_.end(), words, words + size_t(rows) * cols);
 }
 
 std::shared_ptr<const TokenRecord> RecordBuilder::finish(int token) {
-    auto r = std::make_shared<TokenRecord>(std::move(records_.at(token)));
-    std::sort(r->entries_.begin(), r->entries_.end(), [](const TokenRecord::Entry& a, const TokenRecord::Entry& b) {
-        return order(a.layer, a.probe) < order(b.layer, b.probe);
-    });
-    return r;
+    TokenRecord& r = records_.at(token);
+    // Probes of a layer come nearly in their order, and layers do: few steps by insertion.
+    auto& e = r.entries_;
+    for (size_t i = 1; i < e.size(); ++i) {
+        const TokenRecord::Entry moved = e[i];
+        const uint32_t key = order(moved.layer, moved.probe);
+        size_t to = i;
+        for (; to > 0 && order(e[to - 1].layer, e[to - 1].probe) > key; --to) e[to] = e[to - 1];
+        e[to] = moved;
+    }
+    return records_.size() == 1 ? std::make_shared<const TokenRecord>(r)
+                                : std::make_shared<const TokenRecord>(std::move(r));
 }
 
 void Trace::put(uint64_t branch, int64_t position, std::shared_ptr<const TokenRecord> record) {

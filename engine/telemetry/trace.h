@@ -46,20 +46,25 @@ class TokenRecord {
         uint32_t rows, cols, offset;  // offset in 4-byte words
     };
     const Entry* find(Probe p, int layer) const;
-    std::vector<Entry> entries_;   // sorted by (layer, probe)
+    std::vector<Entry> entries_;   // sorted by (layer, probe), those of no layer last
     std::vector<uint32_t> words_;  // float and int32 bits
 };
 
-// Collects the records of the tokens of one forward pass. Owner: the engine thread.
+// Collects the records of the tokens of one forward pass. Owner: the engine thread. One that is kept from pass to pass
+// makes records of single tokens in memory that it has already, and hands out copies of their size.
 class RecordBuilder {
   public:
     void begin(int n_tokens);
-    void put(int token, Probe p, int layer, const float* data, int rows, int cols);
-    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols);
-    std::shared_ptr<const TokenRecord> finish(int token);
+    void put(int token, Probe p, int layer, const float* data, int rows, int cols) {
+        append(token, p, layer, data, rows, cols);
+    }
+    void put(int token, Probe p, int layer, const int32_t* data, int rows, int cols) {
+        append(token, p, layer, data, rows, cols);
+    }
+    std::shared_ptr<const TokenRecord> finish(int token);  // once for each token
 
   private:
-    void put_words(int token, Probe p, int layer, const void* data, int rows, int cols);
+    void append(int token, Probe p, int layer, const void* data, int rows, int cols);
     std::vector<TokenRecord> records_;
 };
 

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+
+#include "engine/base/rng.h"
 
 namespace vitrine {
 namespace {
@@ -74,6 +77,45 @@ TEST(Sampler, NextTokensAreSortedAndTheEntropyIsRight) {
     EXPECT_NEAR(n.entropy, 1.5 * std::log(2.0), 1e-6);
     EXPECT_NEAR(token_odds(z, 2).probability, 0.25, 1e-6);
     EXPECT_NEAR(token_odds(z, 2).entropy, 1.5 * std::log(2.0), 1e-6);
+}
+
+// Against a whole sort and sums in double, at sizes around the blocks in which the best are looked for.
+TEST(Sampler, NextTokensEqualAWholeSort) {
+    for (size_t v : {1, 5, 31, 128, 129, 500, 2048, 4097, 129280})
+        for (int kind = 0; kind < 4; ++kind) {
+            std::vector<float> z(v);
+            const CounterRng rng(v, static_cast<uint64_t>(kind));
+            for (size_t i = 0; i < v; ++i) {
+                z[i] = static_cast<float>(rng.uniform(i) * 30 - 20);
+                if (kind >= 1) z[i] = std::round(z[i]);  // many ties
+                if (kind >= 2 && i % 3 == 0) z[i] = kNan;
+                if (kind == 3 && i % 64 != 1) z[i] = i % 2 ? -kInf : kNan;  // fewer finite ones than asked for
+            }
+            std::vector<int32_t> order;
+            for (size_t i = 0; i < v; ++i)
+                if (!std::isnan(z[i])) order.push_back(static_cast<int32_t>(i));
+            std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return z[a] > z[b]; });
+            const NextTokens n = next_tokens(z, 32);
+            std::vector<int32_t> want(order);
+            want.resize(std::min<size_t>(32, order.size()));
+            ASSERT_EQ(n.ids, want) << v << " logits, kind " << kind;
+            ASSERT_EQ(n.probabilities.size(), n.ids.size());
+            if (order.empty() || std::isinf(z[order[0]])) continue;
+            double total = 0, weighted = 0;
+            for (int32_t i : order) {
+                const double d = static_cast<double>(z[i]) - z[order[0]], e = std::exp(d);
+                total += e;
+                if (e > 0) weighted += e * d;
+            }
+            const double entropy = std::log(total) - weighted / total;
+            EXPECT_NEAR(n.entropy, entropy, 1e-6 * std::max(1.0, entropy)) << v << " logits, kind " << kind;
+            for (size_t i = 0; i < n.ids.size(); ++i) {
+                const double p = std::exp(static_cast<double>(z[n.ids[i]]) - z[order[0]]) / total;
+                EXPECT_NEAR(n.probabilities[i], p, 1e-6 * p);
+            }
+            EXPECT_EQ(token_odds(z, n.ids[0]).probability, n.probabilities[0]);
+            EXPECT_EQ(token_odds(z, n.ids[0]).entropy, n.entropy);
+        }
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Compressed sparse attention: the window, the sink, and the entries that the indexer chooses (v4-spec 3.5, 4.3, 4.6).
-#include <unordered_map>
+#include <utility>
 
 #include "engine/model/attention/attention.h"
 #include "engine/model/interventions.h"
@@ -23,15 +23,6 @@ void append_index_keys(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Att
         if (ctx.is_reference()) hadamard(key, d);
         s.cache->store_index_key(key, cache.index_keys.writable_row(e.first + i));
     }
-}
-
-// Columns of hook_topk for the ascending list that attention uses.
-std::vector<int32_t> columns(const std::vector<int32_t>& chosen, const std::vector<int32_t>& ranked) {
-    std::unordered_map<int32_t, int32_t> place;
-    for (size_t i = 0; i < ranked.size(); ++i) place[ranked[i]] = static_cast<int32_t>(i);
-    std::vector<int32_t> c(chosen.size());
-    for (size_t i = 0; i < chosen.size(); ++i) c[i] = place[chosen[i]];
-    return c;
 }
 
 // Keeps the attention mass of each token's entries.
@@ -147,17 +138,18 @@ Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
         append_entries(ctx, x_TD, s, in);
         append_index_keys(ctx, x_TD, s, in);
         const LayerCache& cache = s.cache->layers[in.layer];
-        const Selection selection =
+        Selection selection =
             in.entries != EntryChoice::as_trained
                 ? replaced_choice(ctx, q, s, in)
-                : select_entries(ctx, segment_rows(q.qr_TQ, s), segment_rows(x_TD, s), s.position, s.begin, in.w.indexer, in.c,
-                                 segment_angles(in.angles, s), cache.index_keys, s.cache->index_format,
+                : select_entries(ctx, segment_rows(q.qr_TQ, s), segment_rows(x_TD, s), s.position, s.begin,
+                                 in.w.indexer, in.c, segment_angles(in.angles, s), cache.index_keys,
+                                 s.cache->index_format,
                                  in.forced_entries_Tk.empty() ? Tensor{} : segment_rows(in.forced_entries_Tk, s));
         keys.push_back(window_keys(s, in));
         for (size_t t = 0; t < selection.chosen.size(); ++t) {
             KeyList& list = keys.back()[t];
             for (int32_t i : selection.chosen[t]) list.rows.push_back(cache.entries.row(i));
-            if (!selection.ranked.empty()) list.column = columns(selection.chosen[t], selection.ranked[t]);
+            if (!selection.places.empty()) list.column = std::move(selection.places[t]);  // columns of hook_topk
         }
     }
     return output_path(ctx, attend_segments(ctx, q.q_THC, in, keys), in);

@@ -14,36 +14,56 @@ bool watches_mass(const Ctx& ctx) {
            ctx.wants(kEntryMassHead);
 }
 
+// In double, eight sums at a time: one sum would wait for itself.
+template <class T>
+double sum_of(const T* p, int64_t n) {
+    double lanes[8] = {}, sum = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; ++l) lanes[l] += p[i + l];
+    for (; i < n; ++i) sum += p[i];
+    for (double lane : lanes) sum += lane;
+    return sum;
+}
+
 // probs [H, n], sink [H] of one token -> shares and masses, in double so that shares sum to 1.
 void publish_mass(Ctx& ctx, int token, const KeyList& keys, const float* probs, const float* sink, int64_t n_heads) {
-    const auto n = static_cast<int64_t>(keys.rows.size()), n_entries = n - keys.n_window;
-    std::vector<float> shares_head(n_heads * 3), mass(n), shares(3);
-    std::vector<double> sum(n, 0.0);
-    double total[3] = {};
-    for (int64_t h = 0; h < n_heads; ++h) {
-        double part[3] = {0, 0, sink[h]};
-        for (int64_t j = 0; j < n; ++j) {
-            const double p = probs[h * n + j];
-            sum[j] += p;
-            part[j >= keys.n_window] += p;
-        }
-        for (int i = 0; i < 3; ++i) shares_head[h * 3 + i] = static_cast<float>(part[i]), total[i] += part[i];
-    }
-    for (int i = 0; i < 3; ++i) shares[i] = static_cast<float>(total[i] / static_cast<double>(n_heads));
-    const int64_t w = keys.n_window;
+    const auto n = static_cast<int64_t>(keys.rows.size()), w = keys.n_window, n_entries = n - w;
+    const int nh = static_cast<int>(n_heads), nw = static_cast<int>(w), ne = static_cast<int>(n_entries);
     const auto column = [&](int64_t i) { return keys.column.empty() ? i : keys.column[i]; };
-    for (int64_t j = 0; j < n; ++j)
-        mass[j < w ? j : w + column(j - w)] = static_cast<float>(sum[j] / static_cast<double>(n_heads));
-    const int nh = static_cast<int>(n_heads), nw = static_cast<int>(keys.n_window), ne = static_cast<int>(n_entries);
-    if (ctx.wants(kShares)) ctx.probes->put(token, kShares, ctx.layer, shares.data(), 1, 3);
-    if (ctx.wants(kSharesHead)) ctx.probes->put(token, kSharesHead, ctx.layer, shares_head.data(), nh, 3);
-    if (ctx.wants(kWindowMass)) ctx.probes->put(token, kWindowMass, ctx.layer, mass.data(), 1, nw);
-    if (ctx.wants(kEntryMass)) ctx.probes->put(token, kEntryMass, ctx.layer, mass.data() + nw, 1, ne);
+    const Arena::Scope scratch(ctx.arena);
+    if (ctx.wants(kShares) || ctx.wants(kEntryMass) || ctx.wants(kWindowMass)) {
+        double* sum = ctx.arena.make(DType::f64, {n}).as<double>();
+        float* mass = ctx.arena.make(DType::f32, {n}).f32();
+        std::fill_n(sum, n, 0.0);
+        for (int64_t h = 0; h < n_heads; ++h)
+            for (int64_t j = 0; j < n; ++j) sum[j] += probs[h * n + j];
+        const double each = 1.0 / static_cast<double>(n_heads);
+        const float shares[3] = {static_cast<float>(sum_of(sum, w) * each),
+                                 static_cast<float>(sum_of(sum + w, n_entries) * each),
+                                 static_cast<float>(sum_of(sink, n_heads) * each)};
+        for (int64_t j = 0; j < (keys.column.empty() ? n : w); ++j) mass[j] = static_cast<float>(sum[j] * each);
+        for (size_t i = 0; i < keys.column.size(); ++i)
+            mass[w + keys.column[i]] = static_cast<float>(sum[w + i] * each);
+        if (ctx.wants(kShares)) ctx.probes->put(token, kShares, ctx.layer, shares, 1, 3);
+        if (ctx.wants(kWindowMass)) ctx.probes->put(token, kWindowMass, ctx.layer, mass, 1, nw);
+        if (ctx.wants(kEntryMass)) ctx.probes->put(token, kEntryMass, ctx.layer, mass + w, 1, ne);
+    }
+    if (ctx.wants(kSharesHead)) {
+        float* shares_head = ctx.arena.make(DType::f32, {n_heads, 3}).f32();
+        for (int64_t h = 0; h < n_heads; ++h) {
+            const float* p = probs + h * n;
+            shares_head[h * 3] = static_cast<float>(sum_of(p, w));
+            shares_head[h * 3 + 1] = static_cast<float>(sum_of(p + w, n_entries));
+            shares_head[h * 3 + 2] = sink[h];
+        }
+        ctx.probes->put(token, kSharesHead, ctx.layer, shares_head, nh, 3);
+    }
     if (ctx.wants(kEntryMassHead)) {
-        std::vector<float> by_head(n_heads * n_entries);
+        float* by_head = ctx.arena.make(DType::f32, {n_heads, n_entries}).f32();
         for (int64_t h = 0; h < n_heads; ++h)
             for (int64_t i = 0; i < n_entries; ++i) by_head[h * n_entries + column(i)] = probs[h * n + w + i];
-        ctx.probes->put(token, kEntryMassHead, ctx.layer, by_head.data(), nh, ne);
+        ctx.probes->put(token, kEntryMassHead, ctx.layer, by_head, nh, ne);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <numeric>
 
@@ -40,15 +41,17 @@ Tensor head_weights(Ctx& ctx, const Tensor& x_TD, const IndexerWeights& w, const
 
 void publish_choice(Ctx& ctx, int token, const float* scores, const std::vector<int32_t>& ranked, float left_out, int64_t n,
                     int64_t k) {
-    std::vector<int32_t> ids(ranked);
-    std::vector<float> values;
-    for (int32_t i : ranked) values.push_back(scores[i]);
-    const float cut[2] = {values.empty() ? -INFINITY : values.back(), left_out};
-    ids.resize(k, -1);
-    values.resize(k, -INFINITY);
+    const Arena::Scope scratch(ctx.arena);
+    const Tensor ids = ctx.arena.make(DType::i32, {k}), values = ctx.arena.make(DType::f32, {k});
+    const auto n_ranked = static_cast<int64_t>(ranked.size());
+    for (int64_t i = 0; i < k; ++i) {
+        ids.as<int32_t>()[i] = i < n_ranked ? ranked[i] : -1;
+        values.f32()[i] = i < n_ranked ? scores[ranked[i]] : -INFINITY;
+    }
+    const float cut[2] = {n_ranked == 0 ? -INFINITY : values.f32()[n_ranked - 1], left_out};
     const int nk = static_cast<int>(k);
-    if (ctx.wants(kIndexTopk)) ctx.probes->put(token, kIndexTopk, ctx.layer, ids.data(), 1, nk);
-    if (ctx.wants(kIndexTopkScores)) ctx.probes->put(token, kIndexTopkScores, ctx.layer, values.data(), 1, nk);
+    if (ctx.wants(kIndexTopk)) ctx.probes->put(token, kIndexTopk, ctx.layer, ids.as<int32_t>(), 1, nk);
+    if (ctx.wants(kIndexTopkScores)) ctx.probes->put(token, kIndexTopkScores, ctx.layer, values.f32(), 1, nk);
     if (ctx.wants(kIndexCut)) ctx.probes->put(token, kIndexCut, ctx.layer, cut, 1, 2);
     if (ctx.wants(kIndexScores)) ctx.probes->put(token, kIndexScores, ctx.layer, scores, 1, static_cast<int>(n));
 }
@@ -56,7 +59,7 @@ void publish_choice(Ctx& ctx, int token, const float* scores, const std::vector<
 }  // namespace
 
 void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
-                float* left_out) {
+                float* left_out, std::vector<int32_t>* places) {
     const auto better = [scores](int32_t a, int32_t b) {
         const uint32_t ka = order_key(scores[a]), kb = order_key(scores[b]);
         return ka != kb ? ka > kb : a < b;
@@ -86,8 +89,18 @@ void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>&
         std::sort(chosen.begin(), chosen.end());
     }
     if (!ranked) return;
-    *ranked = chosen;
-    std::sort(ranked->begin(), ranked->end(), better);
+    // One word each: the score's key, below it the place in `chosen`, turned round so that ties go to the first.
+    std::vector<uint64_t> words(chosen.size());
+    for (size_t i = 0; i < words.size(); ++i)
+        words[i] = uint64_t{order_key(scores[chosen[i]])} << 32 | (UINT32_MAX - i);
+    std::sort(words.begin(), words.end(), std::greater<>());
+    ranked->resize(words.size());
+    if (places) places->resize(words.size());
+    for (size_t r = 0; r < words.size(); ++r) {
+        const size_t i = UINT32_MAX - static_cast<uint32_t>(words[r]);
+        (*ranked)[r] = chosen[i];
+        if (places) (*places)[i] = static_cast<int32_t>(r);
+    }
 }
 
 Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int64_t position, int64_t row0,
@@ -121,7 +134,8 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
             publish_choice(ctx, static_cast<int>(row0 + t), nullptr, {}, -INFINITY, 0, k);
         return s;
     }
-    if (watched) s.ranked.resize(n_tokens);
+    std::vector<std::vector<int32_t>> ranked(watched ? n_tokens : 0);
+    if (watched) s.places.resize(n_tokens);
     for (int64_t t = 0; t < n_tokens; ++t) ctx.count(OpKind::index, static_cast<double>(visible(t) * n_heads * d));
     // Tokens in groups, so that the scores take at most 32 MiB whatever the depth.
     const int64_t group = std::clamp<int64_t>((int64_t{8} << 20) / n_max, 1, n_tokens);
@@ -144,10 +158,11 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
         ctx.pool.parallel_for(n_group, 1, [&](int64_t t0, int64_t t1) {
             for (int64_t t = g0 + t0; t < g0 + t1; ++t)
                 choose_top(scores_GS.row<float>(t - g0), visible(t), std::min(k, visible(t)), s.chosen[t],
-                           watched ? &s.ranked[t] : nullptr, &left_out[t]);
+                           watched ? &ranked[t] : nullptr, &left_out[t], watched ? &s.places[t] : nullptr);
         });
         for (int64_t t = g0; t < g0 + n_group && watched; ++t)
-            publish_choice(ctx, static_cast<int>(row0 + t), scores_GS.row<float>(t - g0), s.ranked[t], left_out[t], visible(t), k);
+            publish_choice(ctx, static_cast<int>(row0 + t), scores_GS.row<float>(t - g0), ranked[t], left_out[t],
+                           visible(t), k);
     }
     return s;
 }

@@ -12,7 +12,8 @@ namespace vitrine {
 // The entries chosen for each of T query tokens, ascending by index.
 struct Selection {
     std::vector<std::vector<int32_t>> chosen;
-    std::vector<std::vector<int32_t>> ranked;  // the same, best first; empty unless a probe asked
+    std::vector<std::vector<int32_t>>
+        places;  // where each stands in the ranking, best first; empty unless a probe asked
 };
 
 // qr [T, q_lora] is the normed low-rank query, x [T, D] the sub-layer's input; token t of the segment stands at position + t
@@ -23,9 +24,10 @@ Selection select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, int6
                          const IndexerWeights& w, const ModelConfig& c, const RopeAngles& angles, const EntryStore& keys,
                          const cpu::IndexKeyFormat& format, const Tensor& forced_TK = {});
 
-// The k best of n scores: ascending indices. `ranked` (may be null) gets them best first; `left_out` the best score left out.
+// The k best of n scores: ascending indices. `ranked` (may be null) gets them best first, `places` (only with it) where
+// each of `chosen` stands in it; `left_out` the best score left out.
 void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
-                float* left_out);
+                float* left_out, std::vector<int32_t>* places = nullptr);
 
 // The GPU's twin, for all tokens of the step and the index keys of layer ctx.layer: i32 [T, index_topk], ascending, -1 after the
 // last. Publishes what the CPU's does. `places` (may be null) gets i32 [T, index_topk], where a chosen entry stands in the ranking,

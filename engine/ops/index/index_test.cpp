@@ -20,8 +20,11 @@ void expect_choice(const std::vector<float>& scores, int64_t k) {
     want.resize(std::min<size_t>(k, want.size()));
     std::vector<int32_t> chosen, ranked;
     float left_out = 0;
-    choose_top(scores.data(), static_cast<int64_t>(scores.size()), k, chosen, &ranked, &left_out);
+    std::vector<int32_t> places;
+    choose_top(scores.data(), static_cast<int64_t>(scores.size()), k, chosen, &ranked, &left_out, &places);
     EXPECT_EQ(ranked, want);
+    ASSERT_EQ(places.size(), chosen.size());
+    for (size_t i = 0; i < chosen.size(); ++i) EXPECT_EQ(ranked[places[i]], chosen[i]);
     EXPECT_EQ(left_out, out);
     std::sort(want.begin(), want.end());
     EXPECT_EQ(chosen, want);
