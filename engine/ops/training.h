@@ -1,6 +1,7 @@
 // What a training step asks of the ops, and what they leave for it (v4-spec 10).
 #pragma once
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/device/cpu/weight_formats.h"
@@ -23,6 +24,13 @@ struct FakeQuant {
     bool fp8_cache = false;        // window rows and entries, all but the rotary dimensions: one scale per 64
     bool fp4_index = false;        // indexer queries and keys, after Hadamard
     bool fp8_per_tensor = false;   // activations: one scale per tensor instead (of an expert's hidden rows: per expert)
+};
+
+// Delayed scaling: a tensor's scale is that of the largest magnitude which the inputs of the same weight had in steps before.
+// By the weight's master.
+struct DelayedScales {
+    std::unordered_map<const void*, float> before;  // none yet: the tensor's own is taken
+    std::unordered_map<const void*, float> now;     // left by this step's ops
 };
 
 struct LayerLoad {                    // of one MoE layer in this step
@@ -142,6 +150,7 @@ struct TrainingStep {
     IndexerPhase indexer = IndexerPhase::sparse;
     double indexer_weight = 0;        // of KL(attention || softmax(I)), inputs detached
     FakeQuant quant;
+    DelayedScales* delayed = nullptr;   // with quant.fp8_per_tensor; nullptr: each tensor's own scale
     const WholeBatch* whole = nullptr;  // nullptr: the batch that the ops see is all of it
     bool recomputes = false;          // blocks keep their input only and run again in backward
     // ---- left

@@ -17,6 +17,7 @@ struct Trainer::Whole {
 struct Trainer::Pass {
     const Whole* whole = nullptr;  // nullptr: the batch is all of it
     TrainingStep asked;
+    DelayedScales delayed;  // with fp8_activation_scale=delayed
     std::vector<Segment> segments;
     std::vector<int32_t> following, second_targets;
     CrossEntropy next, second;

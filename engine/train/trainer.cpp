@@ -115,12 +115,15 @@ void Trainer::check_gpu_fit() const {
     throw_if_any(issues);
 }
 
-bool Trainer::is_noise(int64_t step) const {
+bool Trainer::is_replaced(int64_t step) const {
     return step >= config_.noise_step && step - config_.noise_step < config_.noise_batches;
 }
+bool Trainer::is_noise(int64_t step) const { return is_replaced(step) && config_.noise_kind == NoiseKind::random; }
 // Beside a GPU's work the host makes the batches of the next steps: they are functions of (seed, step) alone.
 TrainBatch Trainer::batch_of(int64_t step) {
     const auto source = [this](int64_t s) { return (is_noise(s) ? noise_ : data_).get(); };
+    const bool is_repeated = is_replaced(step) && !is_noise(step);
+    if (is_repeated) return data_->batch(std::max<int64_t>(0, config_.noise_step - 1));
     if (!place_.gpu()) return source(step)->batch(step);
     const int64_t n_ahead = 3;  // sources make one on several threads
     std::erase_if(coming_, [&](const auto& b) { return b.first < step || b.first > step + n_ahead; });
@@ -160,7 +163,7 @@ void Trainer::ask(TrainingStep& s) const {
     s.indexer = indexer_phase(config_, step_);
     s.indexer_weight = config_.indexer_weight;
     s.quant = {config_.fp8_weights, config_.fp4_experts, config_.fp8_activations, config_.fp8_cache, config_.fp4_index,
-               config_.fp8_activation_scale == ActivationScale::tensor};
+               config_.fp8_activation_scale != ActivationScale::row};
     s.wants_head_logits = config_.qk_clip > 0;
     s.recomputes = config_.recompute;
 }
@@ -168,6 +171,7 @@ void Trainer::ask(TrainingStep& s) const {
 void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& p) {
     ask(p.asked);
     p.asked.whole = p.whole ? &p.whole->batch : nullptr;
+    if (config_.fp8_activation_scale == ActivationScale::delayed) p.delayed = delayed_scales(), p.asked.delayed = &p.delayed;
     ctx.training = &p.asked;
     p.segments = segments_of(batch);
     const Batch b{batch.tokens, p.segments, forced};
@@ -205,6 +209,26 @@ std::vector<double> Trainer::gradient_squares(Ctx& ctx) {
     size_t next = 0;
     for (const Leaf& l : masters_.leaves()) by_leaf.push_back(l.gradient.empty() ? 0 : squares[next++]);
     return by_leaf;
+}
+
+DelayedScales Trainer::delayed_scales() const {
+    DelayedScales scales;
+    for (const Leaf& l : masters_.leaves())
+        if (const auto seen = recent_largest_.find(l.name); seen != recent_largest_.end())
+            scales.before[l.param->master.data] =
+                static_cast<float>(*std::max_element(seen->second.begin(), seen->second.end()));
+    return scales;
+}
+
+void Trainer::remember(const DelayedScales& scales) {
+    constexpr size_t kDelayedSteps = 16;
+    for (const Leaf& l : masters_.leaves()) {
+        const auto at = scales.now.find(l.param->master.data);
+        if (at == scales.now.end()) continue;
+        std::vector<double>& seen = recent_largest_[l.name];
+        seen.push_back(at->second);
+        if (seen.size() > kDelayedSteps) seen.erase(seen.begin());
+    }
 }
 
 StepReport Trainer::step(std::stop_token stop) {
@@ -274,6 +298,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
         return optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
     }();
     if (ranks_) check_agreement(sums);
+    remember(pass.delayed);
     const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
     if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
     const int n_shrunk = config_.qk_clip > 0

@@ -120,7 +120,10 @@ class Trainer {
     Ctx context(Tape& tape);
     void forget_values();
     TrainBatch batch_of(int64_t step);
+    bool is_replaced(int64_t step) const;
     bool is_noise(int64_t step) const;
+    DelayedScales delayed_scales() const;
+    void remember(const DelayedScales& scales);
     void forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& pass);
     StepReport step_here(std::stop_token stop);
     std::vector<Scalar> evaluate_here(std::stop_token stop);
@@ -173,6 +176,7 @@ class Trainer {
     int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
     std::vector<double> recent_losses_;   // the last spike_window
     std::vector<int64_t> recent_clips_;   // of the last kClipWindow steps: 1 where the gradient was clipped
+    std::map<std::string, std::vector<double>> recent_largest_;  // by weight: magnitude of its inputs in the last steps
     ExpertChoices probe_choices_;         // for a held-out batch, when metrics=all last looked
     std::map<int64_t, ExpertChoices> anticipated_;  // by step
     std::vector<Snapshot> snapshots_;     // at most two, for rolling back

@@ -44,6 +44,9 @@ Json Trainer::counters() const {
     j.set("step", step_), j.set("n_skipped", n_skipped_), j.set("anticipating_until", anticipating_until_);
     j.set("recent_losses", list_of(recent_losses_));
     j.set("recent_clips", list_of(recent_clips_));
+    Json largest = Json::object();
+    for (const auto& [name, values] : recent_largest_) largest.set(name, list_of(values));
+    if (!recent_largest_.empty()) j.set("recent_largest", std::move(largest));
     j.set("updates", list_of(const_cast<Optimizer&>(optimizer_).updates()));
     return j;
 }
@@ -57,6 +60,10 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
         recent_clips_.clear();
         if (const Json* clips = j.find("recent_clips"))  // older checkpoints have none
             for (const Json& v : clips->items()) recent_clips_.push_back(v.as_int());
+        recent_largest_.clear();
+        if (const Json* largest = j.find("recent_largest"))
+            for (const auto& [name, values] : largest->members())
+                for (const Json& v : values.items()) recent_largest_[name].push_back(v.as_double());
         const auto& updates = j.at("updates").items();
         if (updates.size() != optimizer_.updates().size())
             throw Error(ErrorKind::bad_input, "updates: expected " + std::to_string(optimizer_.updates().size()) + " numbers");

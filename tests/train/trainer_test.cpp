@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 
 #include "tests/train/small_model.h"
 
@@ -207,6 +208,51 @@ TEST(Trainer, stale_choices_differ_from_fresh_ones_and_are_used) {
     }
     EXPECT_GT(largest_churn, 0.01);
     EXPECT_GT(difference, 0);
+}
+
+// Scales of steps before are state: six steps are three and three more, bit for bit, and not what the tensors' own
+// scales give.
+TEST(Trainer, delayed_scales_go_on_from_a_checkpoint) {
+    TrainConfig c = test::small_training();
+    c.fp8_activations = true, c.lr = 3e-2, c.fp8_activation_scale = ActivationScale::tensor;
+    const auto own = test::small_trainer(c);
+    c.fp8_activation_scale = ActivationScale::delayed;
+    const auto straight = test::small_trainer(c), first = test::small_trainer(c), second = test::small_trainer(c, 2);
+    c.metrics = MetricsLevel::all, c.metrics_every = 1;
+    const auto measured = test::small_trainer(c);
+    double difference = 0;
+    std::vector<double> losses;
+    for (int i = 0; i < 6; ++i) {
+        losses.push_back(straight->step().loss);
+        EXPECT_EQ(measured->step().loss, losses.back()) << "looking changes nothing";
+        const double other = own->step().loss;
+        if (i == 0) {
+            EXPECT_EQ(losses[0], other) << "no step before";
+        }
+        difference = std::max(difference, std::abs(losses.back() - other));
+    }
+    EXPECT_GT(difference, 0);
+    for (int i = 0; i < 3; ++i) first->step();
+    const Trainer::State state = first->state();
+    std::map<std::string, Trainer::State::Array> arrays;
+    for (const auto& a : state.arrays) arrays[a.name] = a;
+    second->restore(arrays, Json::parse(state.rest.dump(), "state"), "state");
+    for (size_t i = 3; i < 6; ++i) EXPECT_EQ(second->step().loss, losses[i]) << i;
+}
+
+TEST(Trainer, a_batch_comes_again) {
+    TrainConfig c = test::small_training();
+    c.noise_step = 3, c.noise_batches = 2, c.lr = 0, c.warmup_steps = 0, c.noise_kind = NoiseKind::repeat;
+    c.balance = BalanceKind::none;
+    const auto repeated = test::small_trainer(c);
+    c.noise_batches = 0;
+    const auto plain = test::small_trainer(c);
+    std::vector<double> a, b;
+    for (int i = 0; i < 6; ++i) a.push_back(repeated->step().loss), b.push_back(plain->step().loss);
+    EXPECT_EQ(a[3], b[2]) << "nothing moves: the same batch costs the same";
+    EXPECT_EQ(a[4], b[2]);
+    EXPECT_NE(b[3], b[2]);
+    EXPECT_EQ(a[5], b[5]);
 }
 
 }  // namespace

@@ -18,8 +18,9 @@ void list_data_and_schedule(TrainConfig& c, ConfigFields& f) {
     f.integer("batch", c.batch, 1, 65536, "sequences a step");
     f.integer("sequence_length", c.sequence_length, 2, 1 << 20, "tokens a sequence; samples are packed into it");
     f.integer("seed", c.seed, 0, kMany, "of the data and of a model from nothing");
-    f.integer("noise_step", c.noise_step, 0, kMany, "first step that gets random tokens instead, when noise_batches is not 0");
-    f.integer("noise_batches", c.noise_batches, 0, kMany, "how many steps get random tokens: a provoked spike").is_live = true;
+    f.integer("noise_step", c.noise_step, 0, kMany, "first step that gets another batch, when noise_batches is not 0");
+    f.integer("noise_batches", c.noise_batches, 0, kMany, "how many steps get another batch: a provoked spike").is_live = true;
+    f.choice("noise_kind", c.noise_kind, {"random", "repeat"}, "that batch: random tokens, or the one before noise_step again");
     f.group("Length and learning rate");
     f.integer("steps", c.steps, 1, kMany, "where the run ends; cosine and wsd end there too").is_live = true;
     f.real("lr", c.lr, 0, 100, "learning rate at the top").is_live = true;
@@ -83,8 +84,8 @@ void list_numbers_and_records(TrainConfig& c, ConfigFields& f) {
     f.flag("fp8_weights", c.fp8_weights, "fake quantisation: projections and shared expert, FP8 in 128x128 blocks");
     f.flag("fp4_experts", c.fp4_experts, "fake quantisation: routed experts, FP4 in rows of 32");
     f.flag("fp8_activations", c.fp8_activations, "fake quantisation: inputs of these, FP8 in rows of 128");
-    f.choice("fp8_activation_scale", c.fp8_activation_scale, {"row", "tensor"},
-             "of fp8_activations: one per row and 128 columns, or one per tensor");
+    f.choice("fp8_activation_scale", c.fp8_activation_scale, {"row", "tensor", "delayed"},
+             "of fp8_activations: one per row and 128 columns, one per tensor, or that of the last 16 steps");
     f.flag("fp8_cache", c.fp8_cache, "fake quantisation: window rows and entries, FP8");
     f.flag("fp4_index", c.fp4_index, "fake quantisation: indexer queries and keys, FP4");
     f.flag("recompute", c.recompute, "keep each block's input only and run it again in backward");

@@ -16,7 +16,9 @@ enum class ScheduleKind { constant, cosine, wsd };
 enum class BalanceKind { none, auxiliary, sequence, bias, bias_and_sequence };  // V4: the last
 enum class IndexerMode { sparse, dense, warm_up, staged };
 enum class AnticipatoryMode { off, always, triggered, random };
-enum class ActivationScale { row, tensor };       // of FP8 activations: one per row and 128 columns, or one per tensor
+enum class ActivationScale { row, tensor, delayed };  // of FP8 activations: one per row and 128 columns, or one per tensor, from
+                                                      // itself or from steps before
+enum class NoiseKind { random, repeat };          // what takes the place of noise_batches: random tokens, or the batch before again
 enum class NonFinitePolicy { stop, skip };
 enum class MetricsLevel { few, layers, all };
 enum class TrainDType { f32, f64 };
@@ -29,6 +31,7 @@ struct TrainConfig {
     LossOn loss_on = LossOn::answers;
     double long_share = 0.3;
     int64_t batch = 16, sequence_length = 64, seed = 0, noise_step = 0, noise_batches = 0;
+    NoiseKind noise_kind = NoiseKind::random;
     // length and schedule
     int64_t steps = 200, warmup_steps = 0, decay_steps = 0;
     ScheduleKind schedule = ScheduleKind::constant;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -11,6 +12,7 @@
 #include "engine/base/rng.h"
 #include "engine/device/cpu/formats.h"
 #include "engine/device/cpu/kernel_tables.h"
+#include "engine/device/cpu/outer.h"
 #include "engine/device/pool.h"
 
 namespace vitrine::cpu {
@@ -395,6 +397,45 @@ TEST_P(EveryTable, DotAndAxpy) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, EveryTable, ::testing::ValuesIn(runnable_kernels()),
                          [](const auto& p) { return std::string(p.param->name); });
+
+// A by rows and by columns, at sizes that fit no tile, against sums in double precision; cut anywhere, the same bits.
+TEST(Outer, every_kernel_agrees_with_sums_and_is_cut_anywhere) {
+    for (const auto& [m, n, k] :
+         {std::array<int64_t, 3>{1, 1, 1}, {8, 32, 64}, {13, 7, 300}, {41, 67, 513}, {23, 130, 3}, {5, 48, 0}})
+        for (const bool is_turned : {false, true}) {
+            const int64_t a_row = is_turned ? 1 : k + 2, a_k = is_turned ? m + 3 : 1, ldb = n + 5, ldc = n + 1;
+            const std::vector<float> a = normals((m + 3) * (k + 2), 1), b = normals((k + 1) * ldb, 2);
+            for (size_t kernel = 0; kernel < runnable_outer_kernels().size(); ++kernel)
+                for (const bool adds : {false, true}) {
+                    const OuterKernel run = runnable_outer_kernels()[kernel];
+                    std::vector<float> c(static_cast<size_t>(m * ldc), 0.5f), pieces = c;
+                    const OuterProduct whole{a.data(), a_row, a_k, b.data(), ldb, m, n, k, c.data(), ldc, adds};
+                    run(whole);
+                    for (int64_t i = 0; i < m; ++i) {
+                        for (int64_t j = 0; j < n; ++j) {
+                            double sum = adds ? 0.5 : 0, size = 1;
+                            for (int64_t l = 0; l < k; ++l) {
+                                const double x = static_cast<double>(a[static_cast<size_t>(i * a_row + l * a_k)]) *
+                                                 b[static_cast<size_t>(l * ldb + j)];
+                                sum += x, size += std::abs(x);
+                            }
+                            ASSERT_NEAR(c[static_cast<size_t>(i * ldc + j)], sum, 3e-7 * size)
+                                << kernel << " " << m << " " << n << " " << k;
+                        }
+                        EXPECT_EQ(c[static_cast<size_t>(i * ldc + n)], 0.5f) << "beyond the row";
+                    }
+                    const int64_t top = m / 3, left = n / 2;
+                    for (const auto& [i, rows, j, cols] : {std::array<int64_t, 4>{0, top, 0, n},
+                                                           {top, m - top, 0, left},
+                                                           {top, m - top, left, n - left}}) {
+                        OuterProduct p = whole;
+                        p.a += i * a_row, p.b += j, p.m = rows, p.n = cols, p.c = pieces.data() + i * ldc + j;
+                        run(p);
+                    }
+                    EXPECT_EQ(c, pieces) << kernel << " " << m << " " << n << " " << k;
+                }
+        }
+}
 
 }  // namespace
 }  // namespace vitrine::cpu

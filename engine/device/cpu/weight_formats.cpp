@@ -64,9 +64,14 @@ RoundingCount count_fp8_rounding(const float* x, int64_t cols, int64_t block) {
     RoundingCount counted;
     for (int64_t c = 0; c < cols; c += block) {
         const int64_t n = std::min(block, cols - c);
-        const float s = e8m0_to_f32(fp8_block_scale(x + c, 1, n, n));
-        for (int64_t i = c; i < c + n; ++i) count_fp8(x[i], fp8_encode(x[i] / s), counted);
+        counted.add(count_fp8_rounding_by(e8m0_to_f32(fp8_block_scale(x + c, 1, n, n)), x + c, n));
     }
+    return counted;
+}
+
+RoundingCount count_fp8_rounding_by(float scale, const float* x, int64_t n) {
+    RoundingCount counted;
+    for (int64_t i = 0; i < n; ++i) count_fp8(x[i], fp8_encode(x[i] / scale), counted);
     return counted;
 }
 

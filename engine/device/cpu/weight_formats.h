@@ -25,6 +25,7 @@ void fp4_round_weight(float* w, int64_t cols, int64_t r0, int64_t r1);
 
 // Counts for values x in blocks of `block` along each row of `cols`, before fp8_simulate and fp4_simulate.
 RoundingCount count_fp8_rounding(const float* x, int64_t cols, int64_t block);
+RoundingCount count_fp8_rounding_by(float scale, const float* x, int64_t n);
 RoundingCount count_fp4_rounding(const float* x, int64_t cols, int64_t block);
 
 }  // namespace vitrine::cpu

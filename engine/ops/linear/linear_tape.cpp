@@ -43,7 +43,7 @@ Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int gro
     VITRINE_ASSERT(out * groups == w.shape[0] && m * in * groups == x.count() && x.dtype == ctx.dtype);
     const Tensor y = ctx.arena.make(ctx.dtype, {m, w.shape[0]});
     const Tensor value = options.is_weight_rounded ? dense_weight(ctx, w) : trained_value(ctx, w);
-    const Tensor seen = options.is_input_rounded ? linear_input(ctx, x) : x;
+    const Tensor seen = options.is_input_rounded ? linear_input(ctx, x, w.master.data) : x;
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
         const Grouped<T> op{seen, value, y, m, groups, in, out};

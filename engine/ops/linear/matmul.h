@@ -14,7 +14,7 @@ template <class T>
 Matrix<T> matrix(const T* data, int64_t rows, int64_t cols) { return {data, rows, cols, cols}; }
 
 // C [M, N] = A [M, K] B [N, K]^T, or C += with `accumulate`. Split over the pool by shape alone, each element summed in a
-// fixed order. Scratch comes from ctx.arena and goes back to it.
+// fixed order.
 template <class T>
 void matmul_nt(Ctx& ctx, const Matrix<T>& a, const Matrix<T>& b, T* c, int64_t ldc, bool accumulate);
 // C = A [M, K] B [K, N]

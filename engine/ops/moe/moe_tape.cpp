@@ -52,6 +52,8 @@ struct TapedMoe {
     Tensor g_SI, u_SI;             // before the clamp
     T limit;
     Rounding hidden;               // h to FP8 before w2
+    DelayedScales* delayed = nullptr;  // Rounding::tensors: scales from steps before
+    bool keeps_largest = false;        // leaves this step's
 
     int64_t d() const { return x.dim(1); }
     int64_t width() const { return g_SI.dim(1); }
@@ -98,6 +100,8 @@ struct TapedMoe {
     // One scale for all rows of an expert.
     void round_hidden_by_expert(Ctx& ctx, const Tensor& h_SI) const {
         if (hidden != Rounding::tensors) return;
+        std::vector<float> largest(experts.size());
+        const auto site = [&](size_t g) { return plan->groups[g].expert->w2.master.data; };
         ctx.pool.parallel_for(static_cast<int64_t>(experts.size()), 1, [&](int64_t g0, int64_t g1) {
             std::vector<T> rows;
             for (int64_t g = g0; g < g1; ++g) {
@@ -106,10 +110,13 @@ struct TapedMoe {
                 if (n_rows == 0) continue;
                 rows.resize(static_cast<size_t>(n * n_rows));
                 for (int64_t s = 0; s < n_rows; ++s) std::copy_n(h_SI.row<T>(group.begin + s), n, rows.data() + s * n);
-                round_fp8_row(rows.data(), n * n_rows, n * n_rows);
+                const auto at = static_cast<size_t>(g);
+                largest[at] = round_fp8_tensor(rows.data(), n * n_rows, delayed, site(at));
                 for (int64_t s = 0; s < n_rows; ++s) std::copy_n(rows.data() + s * n, n, h_SI.row<T>(group.begin + s));
             }
         });
+        for (size_t g = 0; g < experts.size() && delayed && keeps_largest; ++g)
+            if (largest[g] > 0) keep_largest(*delayed, site(g), largest[g]);
     }
 
     // y_SD: gets what each slot adds.
@@ -298,7 +305,8 @@ ExpertOutputs outputs_of_all(Ctx& ctx, const TapedMoe<T>& of_tokens, const MoeWe
                          g_SI,
                          ctx.arena.make(dtype, g_SI.shape),
                          of_tokens.limit,
-                         of_tokens.hidden};
+                         of_tokens.hidden,
+                         of_tokens.delayed};
     op.forward(ctx, y_SD);
     return {ctx.layer, n_experts, n, std::vector<float>(y_SD.as<T>(), y_SD.as<T>() + y_SD.count())};
 }
@@ -326,8 +334,10 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
     const Tensor g_SI = ctx.arena.make(ctx.dtype, {n_slots, width}), u_SI = ctx.arena.make(ctx.dtype, {n_slots, width});
     with_real(ctx.dtype, [&](auto real) {
         using T = decltype(real);
-        const TapedMoe<T> op{plan, std::move(experts), x_TD, linear_input(ctx, x_TD), y_TD, routing.weights_TK, g_SI, u_SI,
-                             static_cast<T>(c.swiglu_limit), hidden_rounding(ctx)};
+        const Tensor seen = linear_input(ctx, x_TD, w.experts.at(0).w1.master.data);
+        const TapedMoe<T> op{plan, std::move(experts), x_TD, seen, y_TD, routing.weights_TK, g_SI, u_SI,
+                             static_cast<T>(c.swiglu_limit), hidden_rounding(ctx),
+                             ctx.training ? ctx.training->delayed : nullptr, true};
         {
             const Arena::Scope scratch(ctx.arena);
             const Tensor y_SD = ctx.arena.make(ctx.dtype, {n_slots, x_TD.dim(1)});

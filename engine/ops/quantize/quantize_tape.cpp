@@ -92,6 +92,12 @@ void count_rows(const Ctx& ctx, const Tensor& x, int64_t ld, int64_t n, int64_t 
     });
 }
 
+// Of a tensor with one scale.
+float scale_of(float own, const DelayedScales* delayed, const void* site) {
+    const bool is_known = delayed && delayed->before.contains(site);
+    return cpu::e8m0_to_f32(cpu::fp8_scale(is_known ? std::max(delayed->before.at(site), cpu::kFp8MinAmax) : own));
+}
+
 void count_index_rows(const Ctx& ctx, const Tensor& x, int64_t n) {
     if (!counts(ctx)) return;
     std::vector<float> row(static_cast<size_t>(n));
@@ -102,6 +108,22 @@ void count_index_rows(const Ctx& ctx, const Tensor& x, int64_t n) {
             ctx.training->rounding.fp4_index.add(cpu::count_fp4_rounding(row.data(), n, cpu::kIndexKeyBlock));
         }
     });
+}
+
+// One scale for x. Counted by the same scale.
+Tensor input_by_tensor(Ctx& ctx, const Tensor& x, const void* site) {
+    DelayedScales* delayed = ctx.training->delayed;
+    float own = 0;
+    const int64_t n = x.count();
+    const Tensor y = changed_rows(ctx, x, n, [&](float* rows) {
+        if (counts(ctx)) {
+            const float amax = cpu::block_amax(rows, 1, n, n, cpu::kFp8MinAmax);
+            ctx.training->rounding.activations.add(cpu::count_fp8_rounding_by(scale_of(amax, delayed, site), rows, n));
+        }
+        own = round_fp8_tensor(rows, n, delayed, site);
+    });
+    if (delayed) keep_largest(*delayed, site, own);
+    return y;
 }
 
 }  // namespace
@@ -126,15 +148,30 @@ void round_fp8_row(double* x, int64_t n, int64_t block) {
     on_f32(x, n, [&](float* row) { cpu::fp8_simulate(row, n, block); });
 }
 
-Tensor linear_input(Ctx& ctx, const Tensor& x_TN) {
+float round_fp8_tensor(float* x, int64_t n, const DelayedScales* delayed, const void* site) {
+    const float own = cpu::block_amax(x, 1, n, n, cpu::kFp8MinAmax), scale = scale_of(own, delayed, site);
+    for (int64_t i = 0; i < n; ++i) x[i] = cpu::fp8_decode(cpu::fp8_encode(x[i] / scale)) * scale;
+    return own;
+}
+float round_fp8_tensor(double* x, int64_t n, const DelayedScales* delayed, const void* site) {
+    float own = 0;
+    on_f32(x, n, [&](float* row) { own = round_fp8_tensor(row, n, delayed, site); });
+    return own;
+}
+
+void keep_largest(DelayedScales& delayed, const void* site, float largest) {
+    float& kept = delayed.now[site];
+    kept = std::max(kept, largest);
+}
+
+Tensor linear_input(Ctx& ctx, const Tensor& x_TN, const void* site) {
     if (!asks_fp8_activations(ctx)) return x_TN;
     if constexpr (kHasCuda)
         if (ctx.cuda) return cuda::f32_value(ctx, x_TN, true);
+    if (ctx.training->quant.fp8_per_tensor) return input_by_tensor(ctx, x_TN, site);
     const int64_t n = x_TN.shape[x_TN.shape.rank - 1];
-    const bool is_per_tensor = ctx.training->quant.fp8_per_tensor;
-    const int64_t per_scale = is_per_tensor ? x_TN.count() : n, block = is_per_tensor ? x_TN.count() : 128;
-    count_rows(ctx, x_TN, per_scale, per_scale, block, ctx.training->rounding.activations);
-    return changed_rows(ctx, x_TN, per_scale, [=](float* rows) { cpu::fp8_simulate(rows, per_scale, block); });
+    count_rows(ctx, x_TN, n, n, 128, ctx.training->rounding.activations);
+    return changed_rows(ctx, x_TN, n, [=](float* row) { cpu::fp8_simulate(row, n, 128); });
 }
 
 Tensor cache_rows(Ctx& ctx, const Tensor& x_SC, int rope_dim) {

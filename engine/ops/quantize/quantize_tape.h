@@ -10,6 +10,7 @@
 
 #include "engine/model/param.h"
 #include "engine/ops/ctx.h"
+#include "engine/ops/training.h"
 
 namespace vitrine {
 
@@ -25,12 +26,17 @@ Tensor expert_weight(Ctx& ctx, const Param& w, bool is_shared);      // routed: 
 
 // ---- activations
 // x [T, n] as an FP8 linear sees it (a scale per row and 128 columns, or one) if fp8_activations. No node: the linear's backward
-// adds its gradient to that of x itself, and uses these values for that of its weight.
-Tensor linear_input(Ctx& ctx, const Tensor& x_TN);
+// adds its gradient to that of x itself, and uses these values for that of its weight. `site`: master of the weight that reads x,
+// for delayed scaling.
+Tensor linear_input(Ctx& ctx, const Tensor& x_TN, const void* site = nullptr);
 // One row in place, for callers that own their rows. Only if asks_fp8_activations(ctx).
 bool asks_fp8_activations(const Ctx& ctx);
 void round_fp8_row(float* x, int64_t n, int64_t block);
 void round_fp8_row(double* x, int64_t n, int64_t block);
+// The same with one scale: of x's own largest magnitude, which is returned, or of the one that `site` had before.
+float round_fp8_tensor(float* x, int64_t n, const DelayedScales* delayed, const void* site);
+float round_fp8_tensor(double* x, int64_t n, const DelayedScales* delayed, const void* site);
+void keep_largest(DelayedScales& delayed, const void* site, float largest);
 
 // Window rows and entries x [S, C] as the packed cache holds them, if fp8_cache: the last rope_dim columns in BF16, the rest
 // FP8 with one scale per 64. A new value with a node.

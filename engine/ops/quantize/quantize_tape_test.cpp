@@ -199,5 +199,34 @@ TEST(QuantizeTape, activations_by_row_or_by_tensor) {
     }
 }
 
+// Delayed scaling: the first step takes the tensor's own scale, a later one that of what it saw before; beyond it
+// values saturate.
+TEST(QuantizeTape, delayed_scales_are_those_of_steps_before) {
+    Taped f;
+    DelayedScales scales;
+    f.step.quant = {.fp8_activations = true, .fp8_per_tensor = true};
+    f.step.wants_rounding = true;
+    const Tensor x = f.some({2, 40}, 12);
+    for (int i = 0; i < 80; ++i) x.f32()[i] /= 8;
+    x.f32()[5] = 7;  // 448 * 2^-6: the largest that a scale of 2^-6 holds
+    const Tensor own = linear_input(f.ctx, x);
+    f.step.delayed = &scales;
+    const int site = 0, other = 0;
+    const Tensor first = linear_input(f.ctx, x, &site);
+    for (int i = 0; i < 80; ++i) EXPECT_EQ(first.f32()[i], own.f32()[i]);
+    ASSERT_EQ(scales.now.size(), 1u);
+    EXPECT_EQ(scales.now.at(&site), 7);
+    scales.before = scales.now, scales.now.clear();
+    x.f32()[6] = -100, x.f32()[7] = 6.9f;
+    f.step.rounding = {};
+    const Tensor later = linear_input(f.ctx, x, &site), fresh = linear_input(f.ctx, x, &other);
+    EXPECT_EQ(later.f32()[6], -7) << "cut at 448 steps of the old scale";
+    EXPECT_EQ(later.f32()[5], 7);
+    EXPECT_EQ(later.f32()[7], 7) << "448 of 2^-6, the nearest to 441.6";
+    EXPECT_EQ(fresh.f32()[6], -96) << "no history: the scale 2^-2, steps of 32 above 256: 100 / 0.25 = 400 to 384";
+    EXPECT_EQ(scales.now.at(&site), 100) << "for the next step";
+    EXPECT_EQ(f.step.rounding.activations.saturated, 3);
+}
+
 }  // namespace
 }  // namespace vitrine
