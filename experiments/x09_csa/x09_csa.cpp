@@ -238,7 +238,8 @@ class Report09 {
             if (n <= fewest && share(arm("indexer", n)) >= 0.95 * share(trained())) fewest = n;
         v.sentence = "As trained, with " + std::to_string(k) + " entries, " + percent(share(trained())) +
                      " of the answers are right; " + std::to_string(fewest) +
-                     (fewest == 1 ? " entry still gives" : " entries still give") + " 95 % of that, none " + percent(share(arm("indexer", 0))) +
+                     (fewest == 1 ? " entry still gives" : " entries still give") + " 95 % of that, none " +
+                     percent(share(arm("indexer", 0))) +
                      ", as many random ones " + percent(share(arm("random", k))) +
                      ". One trained model, so one seed; another ratio than four would have to be trained.";
     }
