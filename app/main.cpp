@@ -1,4 +1,5 @@
 // vitrine: the window, or one of the subcommands below.
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -63,11 +64,14 @@ int run(std::vector<std::string> args) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    // The one catch block of the command line. 0: done, 1: failed, 2: wrong command line.
+    // The one catch block of the command line. 0: done, 1: failed, 2: wrong command line or input.
     try {
         install_mapping_guard();
         const int code = run({argv + 1, argv + argc});
-        if (std::fflush(stdout) != 0) throw Error(ErrorKind::io, std::string("stdout: ") + std::strerror(errno));
+        errno = 0;  // what an earlier write met is in ferror alone
+        if (std::fflush(stdout) != 0 || std::ferror(stdout))
+            throw Error(ErrorKind::io, std::string("stdout can't be written") +
+                                           (errno ? std::string(": ") + std::strerror(errno) : ""));
         return code;
     } catch (const cli::UsageError& e) {
         std::fprintf(stderr, "vitrine: %s\nTry 'vitrine --help' or 'vitrine SUBCOMMAND --help'.\n", e.what());
@@ -76,6 +80,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "vitrine: out of memory\n");
     } catch (const std::exception& e) {
         std::fprintf(stderr, "vitrine: %s\n", e.what());
+        return cli::exit_code(e);
     }
     return 1;
 }

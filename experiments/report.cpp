@@ -2,11 +2,9 @@
 #include "experiments/report.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "engine/base/error.h"
+#include "engine/base/reader.h"
 
 namespace vitrine::lab {
 namespace {
@@ -81,16 +79,7 @@ std::string with_result(const std::string& readme, const std::string& result, co
 }
 
 void update_readme(const std::string& file, const std::string& result) {
-    std::stringstream old;
-    old << std::ifstream(file).rdbuf();
-    const std::string text = with_result(old.str(), result, file), fresh = file + ".new";
-    std::ofstream out(fresh, std::ios::trunc);
-    out << text;
-    out.close();
-    std::error_code failed;
-    if (out) std::filesystem::rename(fresh, file, failed);
-    if (!out || failed)
-        throw Error(ErrorKind::io, file + ": cannot write the result" + (failed ? ": " + failed.message() : ""));
+    write_file_atomic(file, with_result(read_file(file, 16 << 20), result, file));
 }
 
 }  // namespace vitrine::lab

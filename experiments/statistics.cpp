@@ -1,4 +1,4 @@
-// Exact McNemar, paired bootstrap over texts, recall.
+// Exact McNemar, Newcombe's interval, paired bootstrap over texts, recall.
 #include "experiments/statistics.h"
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/rng.h"
+#include "experiments/curriculum/suite.h"
 
 namespace vitrine::lab {
 
@@ -17,6 +18,23 @@ double Pairs::p_value() const {
         tail += std::exp(std::lgamma(n_differ + 1.0) - std::lgamma(i + 1.0) - std::lgamma(n_differ - i + 1.0) -
                          n_differ * std::log(2.0));
     return std::min(1.0, 2 * tail);
+}
+
+Estimate Pairs::change() const {
+    if (n == 0) return {0, -1, 1};
+    const int n_a = n_both + n_only_a, n_b = n_both + n_only_b;
+    const double a = share_a(), b = share_b(), d = difference(), neither = n - n_both - n_only_a - n_only_b;
+    const curriculum::Interval of_a = curriculum::wilson(n_a, n), of_b = curriculum::wilson(n_b, n);
+    const double margins = static_cast<double>(n_a) * (n - n_a) * static_cast<double>(n_b) * (n - n_b);
+    double phi = 0;
+    if (margins > 0) {
+        const double cross = n_both * neither - static_cast<double>(n_only_a) * n_only_b;
+        phi = (cross > 0 ? std::max(cross - n / 2.0, 0.0) : cross) / std::sqrt(margins);
+    }
+    const auto distance = [phi](double x, double y) {
+        return std::sqrt(std::max(0.0, x * x - 2 * phi * x * y + y * y));
+    };
+    return {d, d - distance(b - of_b.lowest, of_a.highest - a), d + distance(of_b.highest - b, a - of_a.lowest)};
 }
 
 Pairs pairs_of(const std::vector<bool>& a, const std::vector<bool>& b) {

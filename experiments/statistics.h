@@ -5,22 +5,25 @@
 
 namespace vitrine::lab {
 
-// Two yes/no results for each item. Only items on which they differ say anything (McNemar 1947).
+struct Estimate {
+    double value = 0, lowest = 0, highest = 0;  // 95 %
+    bool is_above(double x) const { return lowest > x; }
+    bool is_below(double x) const { return highest < x; }
+};
+// Two yes/no results for each item. A test looks only at items on which they differ (McNemar 1947).
 struct Pairs {
     int n = 0, n_only_a = 0, n_only_b = 0, n_both = 0;
     void add(bool a, bool b) { ++n, n_only_a += a && !b, n_only_b += b && !a, n_both += a && b; }
-    double difference() const { return n ? static_cast<double>(n_only_b - n_only_a) / n : 0; }  // b's share minus a's
+    double share_a() const { return n ? static_cast<double>(n_both + n_only_a) / n : 0; }
+    double share_b() const { return n ? static_cast<double>(n_both + n_only_b) / n : 0; }
+    double difference() const { return share_b() - share_a(); }
+    Estimate change() const;  // the difference with its interval (Newcombe 1998, method 10)
     // Two-sided, exact: the chance of a split at least this uneven were both equally likely (binomial, 1/2). 1 without
     // any item on which they differ.
     double p_value() const;
 };
 Pairs pairs_of(const std::vector<bool>& a, const std::vector<bool>& b);
 
-struct Estimate {
-    double value = 0, lowest = 0, highest = 0;  // 95 %
-    bool is_above(double x) const { return lowest > x; }
-    bool is_below(double x) const { return highest < x; }
-};
 // One text's sums: what was measured, over how many tokens.
 struct TextSum {
     double sum = 0;

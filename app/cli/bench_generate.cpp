@@ -9,6 +9,7 @@
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
 #include "engine/infer/generate.h"
+#include "engine/train/data/data.h"
 
 namespace vitrine::cli {
 namespace {
@@ -31,12 +32,15 @@ std::vector<std::vector<int32_t>> read_prompts(const Engine& engine, const std::
     const ModelConfig& c = engine.config();
     if (file.empty()) return {{std::max(c.bos_id, 0)}};
     std::vector<std::vector<int32_t>> prompts;
-    const Json lists = Json::parse(read_file(file, 64 << 20), file);
+    const Json lists = Json::parse(read_file(file, 64 << 20), file, {.max_bytes = 64 << 20});
+    std::vector<Issue> issues;
     for (const Json& prompt : lists.items()) {
-        prompts.emplace_back();
-        for (const Json& id : prompt.items()) prompts.back().push_back(static_cast<int32_t>(id.as_int()));
+        const std::string key = "[" + std::to_string(prompts.size()) + "]";
+        prompts.push_back(token_ids(prompt, key, c.vocab_size, issues));
+        if (prompts.back().empty()) issues.push_back({file, key, "[]", "expected at least one id", prompt.where()});
     }
-    if (prompts.empty()) throw Error(ErrorKind::bad_input, file + ": expected a list with at least one list of ids");
+    if (prompts.empty()) issues.push_back({file, "", "[]", "expected a list with at least one list of ids", ""});
+    throw_if_any(issues);
     return prompts;
 }
 

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "app/paths.h"
+#include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
 
@@ -35,7 +36,7 @@ int gpu_number(const std::string& device) {
     const char *first = device.c_str() + 5, *last = device.c_str() + device.size();
     if (device.rfind("cuda:", 0) == 0)
         if (const auto [end, error] = std::from_chars(first, last, n); error == std::errc() && end == last && n >= 0) return n;
-    throw UsageError("--device: '" + device + "': expected cpu, cuda or cuda:N");
+    throw UsageError("--device " + escaped(device) + ": expected cpu, cuda or cuda:N");
 }
 
 EngineOptions ModelArgs::options() const { return {numerics_mode(), static_cast<int>(threads), context, gpu()}; }
@@ -76,7 +77,16 @@ void add_sampling_options(Options& o, SamplingArgs& s) {
 }
 
 Mode mode_from_name(const std::string& name) {
-    return name == "high" ? Mode::high : name == "max" ? Mode::max : Mode::non_think;
+    if (name == "non-think") return Mode::non_think;
+    if (name == "high") return Mode::high;
+    if (name == "max") return Mode::max;
+    throw UsageError("--mode " + escaped(name) + ": expected one of non-think|high|max");
+}
+
+int exit_code(const std::exception& e) {
+    if (dynamic_cast<const UsageError*>(&e)) return 2;
+    const auto* error = dynamic_cast<const Error*>(&e);
+    return error && error->kind() == ErrorKind::bad_input ? 2 : 1;
 }
 
 struct Interrupt::State {

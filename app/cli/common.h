@@ -43,6 +43,9 @@ void add_sampling_options(Options& options, SamplingArgs& s);
 Mode mode_from_name(const std::string& name);
 inline const std::vector<std::string> kModeNames = {"non-think", "high", "max"};
 
+// What the program ends with: 2 where the command line or an input is wrong, 1 for what failed otherwise.
+int exit_code(const std::exception& e);
+
 // Turns Ctrl-C into a stop request for what is running; when nothing runs, or at the second one in a row, the program
 // ends with 130. Make it before any other thread: it blocks the signal for all of them.
 class Interrupt {

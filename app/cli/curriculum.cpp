@@ -1,12 +1,11 @@
 // vitrine curriculum: samples of what the shipped model learns from, and the tokenizer that is made from them.
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 
 #include "app/cli/common.h"
 #include "app/paths.h"
 #include "engine/base/log.h"
+#include "engine/base/reader.h"
 #include "engine/model/config.h"
 #include "engine/model/init.h"
 #include "engine/train/data/data.h"
@@ -60,18 +59,11 @@ void print_samples(const CurriculumArgs& a, const ModelConfig& model) {
     }
 }
 
-void write_text(const std::filesystem::path& path, const std::string& text) {
-    std::ofstream file(path, std::ios::binary);
-    file << text;
-    file.close();
-    if (!file) throw Error(ErrorKind::io, path.string() + ": can't be written");
-}
-
 void write_tokenizer(const CurriculumArgs& a, const ModelConfig& model) {
     make_folder(a.out);
-    write_text(std::filesystem::path(a.out) / "tokenizer.json",
-               cur::build_tokenizer(model, static_cast<int>(a.vocab), static_cast<uint64_t>(a.items)));
-    write_text(std::filesystem::path(a.out) / "chat.json", cur::chat_json());
+    write_file_atomic(a.out + "/tokenizer.json",
+                      cur::build_tokenizer(model, static_cast<int>(a.vocab), static_cast<uint64_t>(a.items)));
+    write_file_atomic(a.out + "/chat.json", cur::chat_json());
     log_info("tokenizer.json and chat.json written to " + a.out);
 }
 

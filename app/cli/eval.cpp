@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "app/cli/common.h"
+#include "engine/base/error.h"
 #include "engine/engine.h"
 #include "experiments/curriculum/suite.h"
 #include "experiments/inner/inner.h"
@@ -77,6 +78,8 @@ int run_eval(const Args& args) {
     options.n_samples = static_cast<int>(samples);
     options.is_batch_invariant = invariant == "on";
     options.seed = static_cast<uint64_t>(seed), options.rows = parts_of(tasks);
+    if (o.was_given("--tasks") && options.rows.empty())
+        throw UsageError("--tasks " + escaped(tasks) + ": expected rows with semicolons between; --list tells them");
     if (!modes.empty()) options.modes.clear();
     for (const std::string& m : modes) options.modes.push_back(mode_from_name(m));
 

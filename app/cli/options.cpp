@@ -63,7 +63,11 @@ Options& Options::flag(const std::string& names, bool* target, const std::string
 
 Options& Options::text(const std::string& names, const std::string& value_name, std::string* target,
                        const std::string& help) {
-    return add(names, value_name, help, true, [target](const std::string&, const std::string& v) { *target = v; });
+    const bool may_be_empty = value_name == "TEXT";
+    return add(names, value_name, help, true, [=](const std::string& o, const std::string& v) {
+        if (v.empty() && !may_be_empty) throw UsageError(o + " needs a value: " + value_name);
+        *target = v;
+    });
 }
 
 Options& Options::list(const std::string& names, const std::string& value_name, std::vector<std::string>* target,
@@ -158,6 +162,7 @@ bool Options::parse(const Args& args) {
             const auto p =
                 std::find_if(positionals_.begin(), positionals_.end(), [](const auto& x) { return !x.was_given; });
             if (p == positionals_.end()) throw UsageError("unexpected word " + escaped(word));
+            if (word.empty()) throw UsageError("an empty word: expected " + p->name);
             *p->target = word;
             p->was_given = true;
         }

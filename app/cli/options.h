@@ -26,6 +26,7 @@ class Options {
     // `names`: "-n, --n-predict". Values follow as the next word or after '='. Ranges are inclusive; a value outside is
     // a UsageError that says the range. Every option may be given once, lists any number of times.
     Options& flag(const std::string& names, bool* target, const std::string& help);
+    // A TEXT may be empty; a DIR, FILE or NAME may not.
     Options& text(const std::string& names, const std::string& value_name, std::string* target,
                   const std::string& help);
     Options& list(const std::string& names, const std::string& value_name, std::vector<std::string>* target,

@@ -90,7 +90,7 @@ int with_ranks(const std::function<int(Communicator&)>& lead) {
     } catch (const std::bad_alloc&) {
         return fail(*ranks, "out of memory", 1);
     } catch (const std::exception& e) {
-        return fail(*ranks, e.what(), 1);
+        return fail(*ranks, e.what(), exit_code(e));
     }
 }
 

@@ -10,6 +10,7 @@
 #include "app/cli/sweep.h"
 #include "app/cli/train_begin.h"
 #include "app/cli/train_control.h"
+#include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/comm/communicator.h"
 #include "engine/telemetry/run_folder.h"
@@ -118,6 +119,29 @@ int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
 
 namespace {
 
+// What a beginning does not look at would be ignored without a word.
+void check_together(const Options& o, const TrainArgs& a) {
+    const auto refuse = [&](const std::vector<std::string>& names, const std::string& why) {
+        for (const std::string& name : names)
+            if (o.was_given(name)) throw UsageError(name + why);
+    };
+    if (a.resumes)
+        refuse({"--from", "--preset", "--config", "--rewind", "--step", "--tokens", "--steps", "--seed", "--dtype",
+                "--set", "--experiment", "--arm"},
+               " does not go with --resume: a run keeps its configuration; --rewind leaves it for another");
+    if (a.rewind.empty())
+        refuse({"--step"}, " goes with --rewind PARENT");
+    else
+        refuse({"--from", "--preset", "--config", "--tokens", "--steps", "--seed", "--dtype", "--experiment", "--arm"},
+               " does not go with --rewind: --set changes keys");
+    if (a.experiment.empty())
+        refuse({"--arm"}, " goes with --experiment NAME");
+    else
+        refuse({"--tokens", "--dtype"}, " does not go with --experiment");
+    if (a.run.empty() && (a.resumes || a.is_controlled || !a.rewind.empty())) throw UsageError("missing --run DIR");
+    if (!a.rewind.empty() && a.at_step < 0) throw UsageError("--rewind needs --step N");
+}
+
 // On rank 0, or in the only process.
 int lead(const Args& given, Communicator& ranks) {
     if (asks_for_sweep(given)) return run_sweep(given, ranks);
@@ -159,14 +183,16 @@ int lead(const Args& given, Communicator& ranks) {
         .text("--device", "cpu|cuda[:N]", &a.device, "where it runs; the bits are those of one build and kind of device");
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;
-    if (a.run.empty() && (a.resumes || a.is_controlled || !a.rewind.empty())) throw UsageError("missing --run DIR");
-    if (!a.rewind.empty() && a.at_step < 0) throw UsageError("--rewind needs --step N");
+    check_together(o, a);
     Interrupt interrupt;
     RunOptions options;
     options.n_threads = threads_per_rank(ranks, a.threads), options.gpu = gpu_of_rank(ranks, a.device), options.ranks = &ranks;
     order_training(ranks, options.n_threads, options.gpu != kCpu);
     if (a.run.empty()) return run_without_folder(a, options);
     const auto run = open_run(a, options);
+    if (run->is_done())
+        log_info(escaped(a.run, 512) + ": finished, all " + std::to_string(run->trainer().next_step()) +
+                 " steps are made");
     TrainControl control(a.is_controlled);
     const int code = drive(*run, control, interrupt);
     run->trainer().dismiss();

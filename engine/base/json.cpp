@@ -66,6 +66,7 @@ Json::Json(const Json& o)
       column_(o.column_),
       n_(o.n_),
       s_(o.s_),
+      file_(o.file_),
       c_(o.c_ ? new Containers(*o.c_) : nullptr) {}
 Json& Json::operator=(const Json& o) {
     if (this != &o) *this = Json(o);
@@ -177,7 +178,7 @@ class JsonBuilder {
     Json* place(Json v) {
         begin_token();
         count();
-        v.line_ = line_;
+        v.line_ = line_, v.file_ = name_;
         v.column_ = static_cast<uint32_t>(std::min<ptrdiff_t>(at_ - line_start_ + 1, UINT32_MAX));
         if (open_.empty()) return &(root = std::move(v));
         Json& parent = *open_.back();
@@ -216,6 +217,7 @@ class JsonBuilder {
 
     std::string_view text_;
     const std::string& file_;
+    std::shared_ptr<const std::string> name_ = std::make_shared<const std::string>(file_);
     JsonLimits limits_;
     const char *at_, *line_start_;
     uint32_t line_ = 1;
@@ -254,9 +256,12 @@ std::string Json::where() const {
 }
 
 namespace {
+std::string named(const Json& j) {
+    return j.file().empty() ? "" : escaped(j.file(), 512) + ": ";
+}
 [[noreturn]] void wrong_type(const Json& j, const char* expected) {
     const std::string where = j.where();
-    throw Error(ErrorKind::bad_input, "expected " + std::string(expected) + ", found " + j.type_name() +
+    throw Error(ErrorKind::bad_input, named(j) + "expected " + std::string(expected) + ", found " + j.type_name() +
                                           (where.empty() ? "" : " (" + where + ")"));
 }
 }  // namespace
@@ -301,8 +306,8 @@ const Json* Json::find(std::string_view key) const {
 const Json& Json::at(std::string_view key) const {
     if (const Json* v = find(key)) return *v;
     if (!is_object()) wrong_type(*this, "an object");
-    throw Error(ErrorKind::bad_input,
-                "key \"" + escaped(key) + "\" is missing" + (where().empty() ? "" : " in the object at " + where()));
+    throw Error(ErrorKind::bad_input, named(*this) + "key \"" + escaped(key) + "\" is missing" +
+                                          (where().empty() ? "" : " in the object at " + where()));
 }
 Json& Json::set(std::string key, Json value) {
     if (type_ == Type::null) type_ = Type::object;

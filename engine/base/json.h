@@ -51,7 +51,7 @@ class Json {
     bool is_array() const { return type_ == Type::array; }
     bool is_object() const { return type_ == Type::object; }
 
-    // Accessors throw Error(bad_input) "expected X, found Y" on a wrong type or a value out of range.
+    // Accessors throw Error(bad_input) "FILE: expected X, found Y" on a wrong type or a value out of range.
     bool as_bool() const;
     int64_t as_int() const;
     uint64_t as_uint() const;
@@ -67,9 +67,10 @@ class Json {
     void push(Json value);
     friend bool operator==(const Json& a, const Json& b);  // 1 == 1u == 1.0; order of members does not count
 
-    // Where the value begins in the text it was parsed from, "line 3, column 7" (bytes, from 1); "" if it was made by
-    // hand.
+    // Where the value begins in the text it was parsed from, "line 3, column 7" (bytes, from 1), and the `file` given
+    // to parse(); "" if it was made by hand.
     std::string where() const;
+    std::string file() const { return file_ ? *file_ : std::string(); }
 
     Json(const Json& o);
     Json& operator=(const Json& o);
@@ -93,7 +94,8 @@ class Json {
         double d;
     } n_{};
     std::string s_;
-    std::unique_ptr<Containers, Free> c_;  // arrays and objects only, so that a number stays small
+    std::shared_ptr<const std::string> file_;  // one for all values of a text
+    std::unique_ptr<Containers, Free> c_;      // arrays and objects only, so that a number stays small
 };
 
 }  // namespace vitrine

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "engine/base/bad_path.h"
 #include "engine/base/error.h"
 #include "engine/base/reader.h"
 
@@ -83,10 +84,10 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path, cons
         throw Error(ErrorKind::io, escaped(f->path_, 512) + ": " + what);
     };
     f->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not block us
-    if (f->fd_ < 0) fail(std::string("can't be opened: ") + std::strerror(errno));
+    if (f->fd_ < 0) fail_to_open(f->path_, errno);
     struct stat s;
     if (fstat(f->fd_, &s) != 0) fail(std::string("can't be examined: ") + std::strerror(errno));
-    if (!S_ISREG(s.st_mode)) fail("is not a regular file");
+    if (!S_ISREG(s.st_mode)) throw BadPath(escaped(f->path_, 512) + ": is not a regular file");
     f->size_ = static_cast<uint64_t>(s.st_size);
     f->mtime_ns_ = mtime_ns(s);
     if (f->size_ == 0) return f;

@@ -1,4 +1,5 @@
 // Whole files in and out, the byte cursor, and the rules for names that come from files.
+#include "engine/base/bad_path.h"
 #include "engine/base/reader.h"
 
 #include <fcntl.h>
@@ -38,12 +39,27 @@ std::string folder_of(const std::string& path) {
 
 }  // namespace
 
+void fail_to_open(const std::string& path, int number) {
+    switch (number) {
+        case ENOENT:
+        case ENOTDIR:
+        case EISDIR:
+        case EACCES:
+        case EPERM:
+        case ELOOP:
+        case ENAMETOOLONG:
+            throw BadPath(escaped(path, 512) + ": can't be opened: " + std::strerror(number));
+        default:
+            io_error(path, "can't be opened", number);
+    }
+}
+
 std::string read_file(const std::string& path, uint64_t max_bytes) {
     const Descriptor d(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (d.fd < 0) io_error(path, "can't be opened", errno);
+    if (d.fd < 0) fail_to_open(path, errno);
     struct stat s;
     if (fstat(d.fd, &s) != 0) io_error(path, "can't be examined", errno);
-    if (!S_ISREG(s.st_mode)) io_error(path, "is not a regular file", 0);
+    if (!S_ISREG(s.st_mode)) throw BadPath(escaped(path, 512) + ": is not a regular file");
     const auto refuse = [&](uint64_t n) {
         throw Error(ErrorKind::bad_input, escaped(path, 512) + ": " + std::to_string(n) + " bytes, at most " +
                                               std::to_string(max_bytes) + " are read here");

@@ -10,8 +10,8 @@
 
 namespace vitrine {
 
-// Reads a whole regular file into memory. Error(io) when it can't be opened or is no regular file; Error(bad_input)
-// when it is larger than `max_bytes`.
+// Reads a whole regular file into memory. BadPath (bad_path.h) when it can't be opened or is no regular file;
+// Error(bad_input) when it is larger than `max_bytes`; Error(io).
 std::string read_file(const std::string& path, uint64_t max_bytes);
 
 // Writes through a temporary file in the same folder, fsync, rename, fsync of the folder. Error(io) with path and errno

@@ -27,6 +27,8 @@ Sampling read_generation_config(const std::string& folder) {
     Sampling s;
     if (!std::filesystem::exists(file)) return s;
     const Json j = Json::parse(read_file(file, 1 << 20), file);
+    if (!j.is_object())
+        throw_if_any({{file, "", j.type_name(), "expected an object with the defaults of sampling", ""}});
     take(j, file, "temperature", 0, 100, s.temperature);
     take(j, file, "top_p", 0, 1, s.top_p);
     take(j, file, "top_k", 0, 1 << 24, s.top_k);

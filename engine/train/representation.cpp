@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/base/error.h"
+#include "engine/base/solve.h"
 
 namespace vitrine {
 namespace {
@@ -45,28 +46,6 @@ double hsic(const Values& k, const Values& l, int64_t n) {
     return trace + sum_k * sum_l / ((d - 1) * (d - 2)) - 2 / (d - 2) * both;
 }
 
-// a = L L' in place (lower half), then a x = b for each of the m columns of b [d, m]. a: symmetric, positive definite.
-void solve(Values& a, Values& b, int64_t d, int64_t m) {
-    const auto at = [d](int64_t i, int64_t j) { return static_cast<size_t>(i * d + j); };
-    for (int64_t i = 0; i < d; ++i)
-        for (int64_t j = 0; j <= i; ++j) {
-            double sum = a[at(i, j)];
-            for (int64_t k = 0; k < j; ++k) sum -= a[at(i, k)] * a[at(j, k)];
-            a[at(i, j)] = i == j ? std::sqrt(sum) : sum / a[at(j, j)];
-        }
-    const auto row = [&](int64_t i) { return b.data() + i * m; };
-    for (int64_t i = 0; i < d; ++i) {
-        for (int64_t k = 0; k < i; ++k)
-            for (int64_t c = 0; c < m; ++c) row(i)[c] -= a[at(i, k)] * row(k)[c];
-        for (int64_t c = 0; c < m; ++c) row(i)[c] /= a[at(i, i)];
-    }
-    for (int64_t i = d; i-- > 0;) {
-        for (int64_t k = i + 1; k < d; ++k)
-            for (int64_t c = 0; c < m; ++c) row(i)[c] -= a[at(k, i)] * row(k)[c];
-        for (int64_t c = 0; c < m; ++c) row(i)[c] /= a[at(i, i)];
-    }
-}
-
 struct Rows {
     const float* values;
     int64_t width, begin, end;
@@ -98,7 +77,7 @@ Values fit(const Rows& x, const Rows& y, const Values& x_mean, const Values& y_m
     for (int64_t i = 0; i < d; ++i) trace += gram[static_cast<size_t>(i * d + i)];
     const double ridge = std::max(kRidge * trace / static_cast<double>(d), std::numeric_limits<double>::min());
     for (int64_t i = 0; i < d; ++i) gram[static_cast<size_t>(i * d + i)] += ridge;
-    solve(gram, map, d, m);
+    solve_positive(gram, map, d, m);
     return map;
 }
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <map>
-#include <vector>
+#include <numeric>
+#include <utility>
 
 #include "engine/base/rng.h"
 
@@ -34,15 +34,34 @@ double information_sum(const Choices& c, std::span<const int64_t> rows, std::spa
     return sum;
 }
 
-// sum over token ids of P(id) I(E; label | id)
-double conditional(const Choices& c, const std::map<int32_t, std::vector<int64_t>>& by_token, std::span<const int32_t> label_of,
-                   double n_choices) {
-    double sum = 0;
-    for (const auto& [id, rows] : by_token) sum += information_sum(c, rows, label_of);
-    return n_choices > 0 ? sum / n_choices : 0;
+int64_t count_choices(const Choices& c) {
+    return std::count_if(c.ids.begin(), c.ids.end(), [](int32_t e) { return e >= 0; });
 }
 
 }  // namespace
+
+RowsById rows_by_id(std::span<const int32_t> token_of) {
+    RowsById rows;
+    for (size_t t = 0; t < token_of.size(); ++t) rows[token_of[t]].push_back(static_cast<int64_t>(t));
+    return rows;
+}
+
+double conditional_information(const Choices& c, const RowsById& by_id, std::span<const int32_t> label_of) {
+    double sum = 0;
+    for (const auto& [id, rows] : by_id) sum += information_sum(c, rows, label_of);
+    const auto n = static_cast<double>(count_choices(c));
+    return n > 0 ? sum / n : 0;
+}
+
+std::vector<int32_t> shuffled_within(const RowsById& by_id, std::span<const int32_t> label_of, const CounterRng& rng) {
+    std::vector<int32_t> shuffled(label_of.begin(), label_of.end());
+    uint64_t at = 0;
+    for (const auto& [id, rows] : by_id)  // Fisher and Yates among the rows of one token id
+        for (size_t i = rows.size(); i > 1; --i)
+            std::swap(shuffled[static_cast<size_t>(rows[i - 1])],
+                      shuffled[static_cast<size_t>(rows[rng.bits(at++) % i])]);
+    return shuffled;
+}
 
 CoActivation co_activation(const Choices& c) {
     const auto n = static_cast<size_t>(c.n_experts);
@@ -135,24 +154,19 @@ RouterConfidence router_confidence(std::span<const float> scores, int n_experts,
 
 RoutingInformation routing_information(const Choices& c, std::span<const int32_t> domain_of, std::span<const int32_t> token_of,
                                        uint64_t seed) {
-    std::vector<int64_t> all;
-    std::map<int32_t, std::vector<int64_t>> by_token;
-    for (int64_t t = 0; t < c.n_tokens(); ++t) all.push_back(t), by_token[token_of[static_cast<size_t>(t)]].push_back(t);
-    double n_choices = 0;
-    for (const int32_t e : c.ids) n_choices += e >= 0;
+    std::vector<int64_t> all(static_cast<size_t>(c.n_tokens()));
+    std::iota(all.begin(), all.end(), 0);
+    const RowsById by_id = rows_by_id(token_of);
+    const auto n_choices = static_cast<double>(count_choices(c));
     RoutingInformation out;
     if (n_choices == 0) return out;
     out.domain = information_sum(c, all, domain_of) / n_choices;
     out.token = information_sum(c, all, token_of) / n_choices;
-    out.domain_given_token = conditional(c, by_token, domain_of, n_choices);
+    out.domain_given_token = conditional_information(c, by_id, domain_of);
     for (int s = 0; s < RoutingInformation::kShuffles; ++s) {
-        std::vector<int32_t> shuffled(domain_of.begin(), domain_of.end());
         const CounterRng rng(seed, static_cast<uint64_t>(s));
-        uint64_t at = 0;
-        for (const auto& [id, rows] : by_token)  // Fisher and Yates among the rows of one token id
-            for (size_t i = rows.size(); i > 1; --i)
-                std::swap(shuffled[static_cast<size_t>(rows[i - 1])], shuffled[static_cast<size_t>(rows[rng.bits(at++) % i])]);
-        out.null += conditional(c, by_token, shuffled, n_choices) / RoutingInformation::kShuffles;
+        out.null +=
+            conditional_information(c, by_id, shuffled_within(by_id, domain_of, rng)) / RoutingInformation::kShuffles;
     }
     return out;
 }

@@ -1,9 +1,13 @@
 // What the experts that tokens were sent to say about the tokens: pairs of experts, changes from token to token, information.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <span>
+#include <vector>
 
 namespace vitrine {
+
+class CounterRng;
 
 // Of one layer: [T, K] experts in any order, -1 in slots that stayed empty; k at least 1.
 struct Choices {
@@ -47,6 +51,14 @@ struct RouterConfidence {
     double margin = 0;   // k-th largest affinity minus the next; mean over tokens, 0 with k = E
 };
 RouterConfidence router_confidence(std::span<const float> scores, int n_experts, int64_t k);
+
+// Rows of tokens with the same id, by the id.
+using RowsById = std::map<int32_t, std::vector<int64_t>>;
+RowsById rows_by_id(std::span<const int32_t> token_of);
+// I(expert; label | token id) in bits, the plug-in estimate, which is too large on finite texts; label_of [T] >= 0.
+double conditional_information(const Choices& c, const RowsById& by_id, std::span<const int32_t> label_of);
+// The labels exchanged at random among equal tokens: what is left of the information then is chance.
+std::vector<int32_t> shuffled_within(const RowsById& by_id, std::span<const int32_t> label_of, const CounterRng& rng);
 
 // Mutual information in bits between the expert E of a choice and what the token is. `null`: that of the domain given the token
 // after the domains of equal tokens were shuffled, mean of kShuffles: what chance and small counts give by themselves.

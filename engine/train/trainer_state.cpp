@@ -69,7 +69,9 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
             throw Error(ErrorKind::bad_input, "updates: expected " + std::to_string(optimizer_.updates().size()) + " numbers");
         for (size_t i = 0; i < updates.size(); ++i) optimizer_.updates()[i] = updates[i].as_int();
     } catch (const Error& e) {
-        throw Error(e.kind(), escaped(file, 512) + ": " + e.what());
+        const std::string name = escaped(file, 512) + ": ",
+                          what = e.what();  // values know the file they were read from
+        throw Error(e.kind(), what.starts_with(name) ? what : name + what);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/base/bad_path.h"
 #include "engine/base/json.h"
 #include "engine/base/stop.h"
 
@@ -94,7 +95,7 @@ std::map<std::string, RawTensor> read_indexed(const std::string& folder, const s
         try {
             insert_all(all, read_one(folder, shard), issues);
         } catch (const Error& e) {
-            if (e.kind() != ErrorKind::io) throw;
+            if (e.kind() != ErrorKind::io && !dynamic_cast<const BadPath*>(&e)) throw;
             throw Error(e.kind(), std::string(e.what()) + " (named in " + kIndex + ")");
         }
         throw_if_any(issues);

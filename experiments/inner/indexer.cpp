@@ -38,6 +38,20 @@ Picked picked(const std::vector<float>& mass_by_rank, int k) {
     return p;
 }
 
+void read_by_rank(Engine& engine, const std::vector<int32_t>& prompt, int layer, const MassByRank& take,
+                  std::stop_token stop) {
+    const ModelConfig& c = engine.config();
+    Interventions edits = no_change(c);
+    edits.layers[static_cast<size_t>(layer)].topk = static_cast<int>(prompt.size());
+    const Intervening intervening(engine, edits);
+    // In the order of the indexer's ranking: its probe has to be watched too.
+    Reader reader{probe_bit(kEntryMass) | probe_bit(kIndexTopk), {}, {}};
+    reader.floats = [&](int position, Probe p, int l, const float* mass, int n) {
+        if (p == kEntryMass && l == layer && n > c.index_topk) take(position, {mass, mass + n});
+    };
+    read(engine, prompt, reader, stop);
+}
+
 namespace {
 
 constexpr const char* kRows[] = {"recall 1K", "recall 2K", "frequency 1K"};
@@ -48,20 +62,16 @@ struct OfPrompt {
     int n = 0;
 };
 OfPrompt read_prompt(Engine& engine, const std::vector<int32_t>& ids, int layer, std::stop_token stop) {
-    const ModelConfig& c = engine.config();
-    Interventions edits = no_change(c);
-    edits.layers[static_cast<size_t>(layer)].topk = static_cast<int>(ids.size());
-    const Intervening intervening(engine, edits);
+    const int k = engine.config().index_topk;
     OfPrompt o;
-    // In the order of the indexer's ranking: its probe has to be watched too.
-    Reader reader{probe_bit(kEntryMass) | probe_bit(kIndexTopk), {}, {}};
-    reader.floats = [&](int position, Probe p, int l, const float* mass, int n) {
-        if (p != kEntryMass || l != layer || n <= c.index_topk) return;
-        const Picked at = picked({mass, mass + n}, c.index_topk);
-        o.recall += at.recall, o.chance += at.chance, o.mass += at.mass, o.best += at.best_mass, ++o.n;
-        if (static_cast<size_t>(position) + 1 == ids.size()) o.last_recall = at.recall, o.last_mass = at.mass;
-    };
-    read(engine, ids, reader, stop);
+    read_by_rank(
+        engine, ids, layer,
+        [&](int position, const std::vector<float>& mass) {
+            const Picked at = picked(mass, k);
+            o.recall += at.recall, o.chance += at.chance, o.mass += at.mass, o.best += at.best_mass, ++o.n;
+            if (static_cast<size_t>(position) + 1 == ids.size()) o.last_recall = at.recall, o.last_mass = at.mass;
+        },
+        stop);
     if (o.n) o.recall /= o.n, o.chance /= o.n, o.mass /= o.n, o.best /= o.n;
     return o;
 }

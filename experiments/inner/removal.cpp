@@ -1,5 +1,5 @@
 // Removal: what is lost when the compressed entries of all HCA layers, or of all CSA layers, are gone.
-#include <cstdio>
+#include <algorithm>
 
 #include "engine/engine.h"
 #include "experiments/curriculum/asker.h"
@@ -7,6 +7,7 @@
 #include "experiments/inner/intervening.h"
 #include "experiments/inner/statistics.h"
 #include "experiments/questions.h"
+#include "experiments/statistics.h"
 
 namespace vitrine::inner {
 namespace {
@@ -17,12 +18,6 @@ struct Task {
 };
 constexpr Task kTasks[] = {{"recall 1K", false},        {"recall 2K", false}, {"frequency 1K", false},
                            {"most frequent 1K", false}, {"hops 2", true},     {"chain of 4", true}};
-
-Paired pairs(const std::vector<bool>& a, const std::vector<bool>& b) {
-    Paired p;
-    for (size_t i = 0; i < a.size(); ++i) p.add(a[i], b[i]);
-    return p;
-}
 
 }  // namespace
 
@@ -47,18 +42,19 @@ Result measure_removal(Engine& engine, const Options& options, const Progress& p
             };
             tell("as it is");
             const std::vector<bool> whole = lab::ask_all(asker, items, mode).is_right;
-            const Paired self = pairs(whole, whole);
-            const Interval i = curriculum::wilson(self.both, self.n);
+            const auto n_right = static_cast<int>(std::count(whole.begin(), whole.end(), true)),
+                       n = static_cast<int>(whole.size());
+            const Interval i = curriculum::wilson(n_right, n);
             Table::Row row{std::string(task.row) + (task.is_control ? " (control)" : ""),
-                           {double(self.n), 100 * self.first(), 100 * i.lowest, 100 * i.highest}};
+                           {double(n), n ? 100.0 * n_right / n : 0, 100 * i.lowest, 100 * i.highest}};
             for (const LayerKind kind : {LayerKind::hca, LayerKind::csa}) {
                 tell(kind == LayerKind::hca ? "without HCA" : "without CSA");
                 const Intervening removed(engine, entries_of_all(c, kind, EntryChoice::none));
-                const Paired p = pairs(lab::ask_all(asker, items, mode).is_right, whole);
-                const Interval d = p.interval();
+                const lab::Pairs p = lab::pairs_of(whole, lab::ask_all(asker, items, mode).is_right);
+                const lab::Estimate d = p.change();
                 row.values.insert(row.values.end(),
-                                  {100 * p.first(), 100 * p.difference(), 100 * d.lowest, 100 * d.highest});
-                if (!task.is_control && d.highest < 0) hurts[kind == LayerKind::csa] = true;
+                                  {100 * p.share_b(), 100 * d.value, 100 * d.lowest, 100 * d.highest});
+                if (!task.is_control && d.is_below(0)) hurts[kind == LayerKind::csa] = true;
             }
             t.rows.push_back(std::move(row));
         }

@@ -1,4 +1,4 @@
-// Conditional information with its null, paired differences, means.
+// Conditional information with its null, means.
 #include "experiments/inner/statistics.h"
 
 #include <algorithm>
@@ -7,7 +7,8 @@
 #include <numeric>
 
 #include "engine/base/error.h"
-#include "experiments/curriculum/draws.h"
+#include "engine/base/rng.h"
+#include "engine/train/routing_stats.h"
 
 namespace vitrine::inner {
 namespace {
@@ -20,62 +21,14 @@ double student(int degrees) {
     return degrees <= 20 ? table[degrees] : 1.96 + 2.4 / degrees;  // within 0.003 of the table beyond 20
 }
 
-// Occurrences of one token id after the other.
-struct Groups {
-    std::vector<int32_t> order;
-    std::vector<size_t> begin;  // of each group in `order`, and the end
-};
-Groups by_token(const Occurrences& o) {
-    Groups g;
-    g.order.resize(o.size());
-    std::iota(g.order.begin(), g.order.end(), 0);
-    std::stable_sort(g.order.begin(), g.order.end(), [&](int32_t a, int32_t b) {
-        return o.token[static_cast<size_t>(a)] < o.token[static_cast<size_t>(b)];
-    });
-    for (size_t i = 0; i < g.order.size(); ++i)
-        if (i == 0 || o.token[static_cast<size_t>(g.order[i])] != o.token[static_cast<size_t>(g.order[i - 1])])
-            g.begin.push_back(i);
-    g.begin.push_back(g.order.size());
-    return g;
-}
-
-double information_of(const Occurrences& o, const Groups& g, const std::vector<int32_t>& domain) {
-    const auto nd = static_cast<size_t>(o.n_domains), ne = static_cast<size_t>(o.n_experts);
-    std::vector<double> joint(nd * ne), of_expert(ne), of_domain(nd);
-    double sum = 0, total = 0;
-    for (size_t i = 0; i + 1 < g.begin.size(); ++i) {
-        std::fill(joint.begin(), joint.end(), 0.0), std::fill(of_expert.begin(), of_expert.end(), 0.0);
-        std::fill(of_domain.begin(), of_domain.end(), 0.0);
-        double n = 0;
-        for (size_t at = g.begin[i]; at < g.begin[i + 1]; ++at) {
-            const auto t = static_cast<size_t>(g.order[at]), d = static_cast<size_t>(domain[t]);
-            for (size_t j = t * static_cast<size_t>(o.k); j < (t + 1) * static_cast<size_t>(o.k); ++j) {
-                if (o.experts[j] < 0) continue;
-                const auto e = static_cast<size_t>(o.experts[j]);
-                ++joint[e * nd + d], ++of_expert[e], ++of_domain[d], ++n;
-            }
-        }
-        total += n;
-        for (size_t e = 0; e < ne; ++e)
-            for (size_t d = 0; d < nd && of_expert[e] > 0; ++d)
-                if (const double c = joint[e * nd + d]; c > 0)
-                    sum += c * std::log2(c * n / (of_expert[e] * of_domain[d]));
-    }
-    return total > 0 ? sum / total : 0;
-}
-
 Information with_null(const Occurrences& o, int n_shuffles, uint64_t seed) {
-    const Groups g = by_token(o);
+    const Choices choices{o.experts, o.k, o.n_experts};
+    const RowsById rows = rows_by_id(o.token);
     Information i;
-    i.plug_in = information_of(o, g, o.domain);
-    std::vector<int32_t> shuffled = o.domain;
+    i.plug_in = conditional_information(choices, rows, o.domain);
     for (int r = 0; r < n_shuffles; ++r) {
-        curriculum::Draws draw(CounterRng(seed, static_cast<uint64_t>(r)));
-        for (size_t j = 0; j + 1 < g.begin.size(); ++j)
-            for (size_t n = g.begin[j + 1] - g.begin[j]; n > 1; --n)
-                std::swap(shuffled[static_cast<size_t>(g.order[g.begin[j] + n - 1])],
-                          shuffled[static_cast<size_t>(g.order[g.begin[j] + draw.below(n)])]);
-        const double null = information_of(o, g, shuffled);
+        const CounterRng rng(seed, static_cast<uint64_t>(r));
+        const double null = conditional_information(choices, rows, shuffled_within(rows, o.domain, rng));
         i.null_mean += null / n_shuffles, i.null_highest = std::max(i.null_highest, null);
     }
     return i;
@@ -94,10 +47,6 @@ Occurrences without_tenth(const Occurrences& o, int tenth) {
 
 }  // namespace
 
-double conditional_information(const Occurrences& o, const std::vector<int32_t>& domain) {
-    return information_of(o, by_token(o), domain);
-}
-
 Information information(const Occurrences& o, int n_shuffles, uint64_t seed) {
     Information all = with_null(o, n_shuffles, seed);
     std::vector<double> left_out;
@@ -109,24 +58,6 @@ Information information(const Occurrences& o, int n_shuffles, uint64_t seed) {
     const double half = student(9) * std::sqrt(variance);
     all.interval = {all.corrected() - half, all.corrected() + half};
     return all;
-}
-
-Interval Paired::interval() const {
-    if (n == 0) return {-1, 1};
-    const double p1 = first(), p2 = second(), d = p1 - p2;
-    const Interval i1 = curriculum::wilson(both + only_first, n), i2 = curriculum::wilson(both + only_second, n);
-    const double neither = n - both - only_first - only_second;
-    const double margins =
-        double(both + only_first) * (n - both - only_first) * double(both + only_second) * (n - both - only_second);
-    double phi = 0;
-    if (margins > 0) {
-        const double cross = both * neither - double(only_first) * only_second;
-        phi = (cross > 0 ? std::max(cross - n / 2.0, 0.0) : cross) / std::sqrt(margins);
-    }
-    const auto distance = [phi](double a, double b) {
-        return std::sqrt(std::max(0.0, a * a - 2 * phi * a * b + b * b));
-    };
-    return {d - distance(p1 - i1.lowest, i2.highest - p2), d + distance(i1.highest - p1, p2 - i2.lowest)};
 }
 
 Mean mean_of(const std::vector<double>& values) {

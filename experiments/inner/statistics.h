@@ -1,4 +1,4 @@
-// The statistics of the measures: conditional information with its null, paired differences, means, ratios.
+// The statistics of the measures: conditional information with its null, means, ratios.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -24,20 +24,7 @@ struct Information {
     double corrected() const { return plug_in - null_mean; }
     Interval interval;  // of `corrected`, 95 %, from leaving out a tenth of the samples at a time
 };
-double conditional_information(const Occurrences& o, const std::vector<int32_t>& domain);
 Information information(const Occurrences& o, int n_shuffles, uint64_t seed);
-
-// First share minus second of the same items, 95 % (Newcombe 1998, method 10): of n items `both` were right in both.
-struct Paired {
-    int n = 0, both = 0, only_first = 0, only_second = 0;
-    void add(bool first, bool second) {
-        ++n, both += first && second, only_first += first && !second, only_second += !first && second;
-    }
-    double first() const { return n ? double(both + only_first) / n : 0; }
-    double second() const { return n ? double(both + only_second) / n : 0; }
-    double difference() const { return first() - second(); }
-    Interval interval() const;
-};
 
 struct Mean {
     int n = 0;

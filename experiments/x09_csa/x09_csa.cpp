@@ -6,7 +6,6 @@
 #include "experiments/curriculum/asker.h"
 #include "experiments/experiment.h"
 #include "experiments/inner/intervening.h"
-#include "experiments/inner/reading.h"
 #include "experiments/inner/recall.h"
 #include "experiments/questions.h"
 #include "experiments/statistics.h"
@@ -100,20 +99,16 @@ std::vector<PicksAt> picks(Engine& engine, const std::vector<std::vector<int32_t
         for (int l = 0; l < c.n_layers(); ++l) {
             if (c.layers[static_cast<size_t>(l)].kind() != LayerKind::csa) continue;
             bench.tell("the indexer's picks, layer " + std::to_string(l));
-            Interventions e = inner::no_change(c);
-            e.layers[static_cast<size_t>(l)].topk = static_cast<int>(ids.size());
-            const inner::Intervening intervening(engine, e);
-            // In the order of the indexer's ranking: its probe has to be watched too.
-            inner::Reader reader{probe_bit(kEntryMass) | probe_bit(kIndexTopk), {}, {}};
-            reader.floats = [&](int, Probe p, int layer, const float* mass, int n_entries) {
-                if (p != kEntryMass || layer != l || n_entries <= c.index_topk) return;
-                for (PicksAt& at : all) {
-                    const inner::Picked x = inner::picked({mass, mass + n_entries}, at.k);
-                    at.recall += x.recall, at.chance += x.chance, at.mass += x.mass, at.best += x.best_mass;
-                }
-                ++n;
-            };
-            inner::read(engine, ids, reader, bench.stop);
+            inner::read_by_rank(
+                engine, ids, l,
+                [&](int, const std::vector<float>& mass) {
+                    for (PicksAt& at : all) {
+                        const inner::Picked x = inner::picked(mass, at.k);
+                        at.recall += x.recall, at.chance += x.chance, at.mass += x.mass, at.best += x.best_mass;
+                    }
+                    ++n;
+                },
+                bench.stop);
         }
     for (PicksAt& at : all)
         if (n > 0) at.recall /= n, at.chance /= n, at.mass /= n, at.best /= n;

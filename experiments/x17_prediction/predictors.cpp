@@ -5,33 +5,13 @@
 #include <cmath>
 
 #include "engine/base/error.h"
+#include "engine/base/solve.h"
 #include "experiments/statistics.h"
 
 namespace vitrine::lab {
 namespace {
 
 constexpr double kRidge = 1e-3;  // of the mean square of a feature, per token
-
-// Solves A w = b for m right sides; A [n, n] is symmetric and positive, both are overwritten.
-void solve(std::vector<double>& a, std::vector<double>& b, size_t n, size_t m) {
-    for (size_t j = 0; j < n; ++j) {  // A = L L^T, L in the lower triangle
-        for (size_t k = 0; k < j; ++k)
-            for (size_t i = j; i < n; ++i) a[i * n + j] -= a[i * n + k] * a[j * n + k];
-        const double root = std::sqrt(a[j * n + j]);
-        VITRINE_ASSERT(root > 0);
-        for (size_t i = j; i < n; ++i) a[i * n + j] /= root;
-    }
-    for (size_t i = 0; i < n; ++i) {
-        for (size_t k = 0; k < i; ++k)
-            for (size_t c = 0; c < m; ++c) b[i * m + c] -= a[i * n + k] * b[k * m + c];
-        for (size_t c = 0; c < m; ++c) b[i * m + c] /= a[i * n + i];
-    }
-    for (size_t i = n; i-- > 0;) {
-        for (size_t k = i + 1; k < n; ++k)
-            for (size_t c = 0; c < m; ++c) b[i * m + c] -= a[k * n + i] * b[k * m + c];
-        for (size_t c = 0; c < m; ++c) b[i * m + c] /= a[i * n + i];
-    }
-}
 
 }  // namespace
 
@@ -106,7 +86,7 @@ void ExpertPredictors::finish() {
         for (size_t j = 0; j < n; ++j) l.xx[j * n + j] += kRidge * static_cast<double>(n_fitted_ + 1);
         l.w = l.xy;
         std::vector<double> a = l.xx;
-        solve(a, l.w, n, static_cast<size_t>(shape_.n_experts));
+        solve_positive(a, l.w, static_cast<int64_t>(n), shape_.n_experts);
     }
 }
 

@@ -9,7 +9,6 @@
 #include "experiments/curriculum/domains.h"
 #include "experiments/experiment.h"
 #include "experiments/forced_text.h"
-#include "experiments/inner/statistics.h"
 #include "experiments/questions.h"
 #include "experiments/x19_active_experts/routed_share.h"
 
@@ -128,11 +127,6 @@ std::vector<bool> right_of(const AtK& a, bool is_multi_step) {
     return right;
 }
 
-// b's share minus a's, 95 % (Newcombe 1998, method 10 for pairs).
-Estimate estimate(const Pairs& p) {
-    const inner::Paired of_b{.n = p.n, .both = p.n_both, .only_first = p.n_only_b, .only_second = p.n_only_a};
-    return {of_b.difference(), of_b.interval().lowest, of_b.interval().highest};
-}
 // a - b of different items (Zou and Donner 2008: limits from those of each).
 Estimate difference(const Estimate& a, const Estimate& b) {
     const double d = a.value - b.value;
@@ -253,7 +247,7 @@ class Report {
         bool identity = true;
         for (const AtK& a : all_) identity &= std::abs(a.multiply_adds / trained_->multiply_adds - cost_at(a.k)) < 0.02;
         const double saved = 1 - cost_at(half);
-        const Estimate more = difference(estimate(hard), estimate(easy));
+        const Estimate more = difference(hard.change(), easy.change());
         const bool is_weaker = hard.difference() < 0 && more.is_below(0);
         LabTable t{"Criteria, at k = " + std::to_string(half), {"criterion", "measured", ""}, {}};
         const auto row = [&](const char* what, const std::string& measured, bool holds) {

@@ -8,19 +8,14 @@
 #include "app/dialogue.h"
 #include "app/prompt.h"
 #include "engine/base/error.h"
+#include "tests/support/greedy.h"
 
 namespace vitrine {
 namespace {
 
+using test::greedy;
 const std::string kSeedling = std::string(VITRINE_SOURCE_DIR) + "/assets/models/seedling";
 constexpr Mode kAllModes[] = {Mode::non_think, Mode::high, Mode::max};
-
-Sampling greedy(int n = 200) {
-    Sampling s;
-    s.temperature = 0;
-    s.max_new_tokens = n;
-    return s;
-}
 
 class CompareModesTest : public testing::Test {
   protected:

@@ -4,18 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/error.h"
+#include "tests/support/greedy.h"
 
 namespace vitrine {
 namespace {
 
+using test::greedy;
 const std::string kSeedling = std::string(VITRINE_SOURCE_DIR) + "/assets/models/seedling";
-
-Sampling greedy(int n = 200) {
-    Sampling s;
-    s.temperature = 0;
-    s.max_new_tokens = n;
-    return s;
-}
 
 class DialogueTest : public testing::Test {
   protected:

@@ -11,19 +11,14 @@
 
 #include "app/paths.h"
 #include "engine/base/error.h"
+#include "tests/support/greedy.h"
 #include "tests/support/temp_folder.h"
 
 namespace vitrine {
 namespace {
 
+using test::greedy;
 const std::string kSeedling = std::string(VITRINE_SOURCE_DIR) + "/assets/models/seedling";
-
-Sampling greedy(int n = 200) {
-    Sampling s;
-    s.temperature = 0;
-    s.max_new_tokens = n;
-    return s;
-}
 
 // A worker and what a window would know from its reports.
 class Window {

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/error.h"
+#include "tests/support/message_of.h"
 
 namespace vitrine {
 namespace {
+
+using test::message_of;
 
 std::string error_of(std::string_view text, const JsonLimits& limits = {}) {
     try {
@@ -52,6 +55,14 @@ TEST(JsonParse, NamesLineAndColumn) {
     expect_error("[01]", "line 1");
     expect_error("{\"a\" 1}", "line 1, column 6");
     expect_error("[\"a\nb\"]", "line 1, column 4");
+}
+
+TEST(JsonParse, ValuesNameTheirFile) {
+    const Json j = Json::parse("{\"a\": [1, \"x\"]}", "c.json"), copy = j.at("a").items()[1];
+    EXPECT_EQ(message_of([&] { j.at("b"); }), "c.json: key \"b\" is missing in the object at line 1, column 1");
+    EXPECT_EQ(message_of([&] { copy.as_int(); }),
+              "c.json: expected an integer below 2^63, found a string (line 1, column 11)");
+    EXPECT_EQ(message_of([&] { Json(1).as_string(); }), "expected a string, found an integer");
 }
 
 TEST(JsonParse, ValuesKnowWhereTheyBegin) {

@@ -1,5 +1,6 @@
 // Reading and writing files: bounds, special files, atomic replacement, names, and files that shrink while mapped.
 #include "engine/base/reader.h"
+#include "tests/support/message_of.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -13,6 +14,9 @@
 
 namespace vitrine {
 namespace {
+
+using test::message_of;
+
 namespace fs = std::filesystem;
 
 class Reader : public testing::Test {
@@ -29,22 +33,12 @@ class Reader : public testing::Test {
     fs::path folder_;
 };
 
-template <class F>
-std::string message(F f) {
-    try {
-        f();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
-
 TEST_F(Reader, ReadsUpToTheLimit) {
     write("a", "12345");
     EXPECT_EQ(read_file(path("a"), 6), "12345");
     EXPECT_EQ(read_file(path("a"), 5), "12345");
-    EXPECT_NE(message([&] { read_file(path("a"), 4); }).find("5 bytes, at most 4"), std::string::npos);
-    EXPECT_NE(message([&] { read_file(path("none"), 4); }).find("No such file"), std::string::npos);
+    EXPECT_NE(message_of([&] { read_file(path("a"), 4); }).find("5 bytes, at most 4"), std::string::npos);
+    EXPECT_NE(message_of([&] { read_file(path("none"), 4); }).find("No such file"), std::string::npos);
     write("empty", "");
     EXPECT_EQ(read_file(path("empty"), 0), "");
 }
@@ -52,8 +46,8 @@ TEST_F(Reader, ReadsUpToTheLimit) {
 TEST_F(Reader, RefusesSpecialFiles) {
     ASSERT_EQ(mkfifo(path("fifo").c_str(), 0600), 0);
     for (const std::string& p : {path("fifo"), folder_.string(), std::string("/dev/zero")}) {
-        EXPECT_NE(message([&] { read_file(p, 100); }).find("not a regular file"), std::string::npos) << p;
-        EXPECT_NE(message([&] { MappedFile::open(p); }).find("not a regular file"), std::string::npos) << p;
+        EXPECT_NE(message_of([&] { read_file(p, 100); }).find("not a regular file"), std::string::npos) << p;
+        EXPECT_NE(message_of([&] { MappedFile::open(p); }).find("not a regular file"), std::string::npos) << p;
     }
 }
 
@@ -62,9 +56,9 @@ TEST_F(Reader, WritesAtomically) {
     write_file_atomic(path("w"), "two");
     EXPECT_EQ(read_file(path("w"), 10), "two");
     EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()), 1);  // no temporary left
-    EXPECT_NE(message([&] { write_file_atomic(path("no/such/w"), "x"); }).find("No such file"), std::string::npos);
+    EXPECT_NE(message_of([&] { write_file_atomic(path("no/such/w"), "x"); }).find("No such file"), std::string::npos);
     fs::create_directory(path("dir"));
-    EXPECT_NE(message([&] { write_file_atomic(path("dir"), "x"); }).find("can't be put in place"), std::string::npos);
+    EXPECT_NE(message_of([&] { write_file_atomic(path("dir"), "x"); }).find("can't be put in place"), std::string::npos);
     EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()), 2);
 }
 
@@ -73,8 +67,8 @@ TEST_F(Reader, CursorStaysInside) {
     ByteReader r("f", reinterpret_cast<const std::byte*>(raw), sizeof raw);
     EXPECT_EQ(r.u64(), 0x0807060504030201u);
     EXPECT_EQ(r.f32(), 1.0f);
-    EXPECT_NE(message([&] { r.u32(); }).find("f: byte 12: needs 4 more bytes, found 1"), std::string::npos);
-    EXPECT_NE(message([&] { r.bytes(UINT64_MAX); }).find("found 1"), std::string::npos);
+    EXPECT_NE(message_of([&] { r.u32(); }).find("f: byte 12: needs 4 more bytes, found 1"), std::string::npos);
+    EXPECT_NE(message_of([&] { r.bytes(UINT64_MAX); }).find("found 1"), std::string::npos);
     EXPECT_EQ(r.u8(), 9);
     EXPECT_EQ(r.remaining(), 0u);
 }
@@ -87,7 +81,7 @@ TEST_F(Reader, MapsAndNoticesChange) {
     EXPECT_NO_THROW(f->check_unchanged());
     EXPECT_NO_THROW(throw_if_mapping_failed());
     fs::resize_file(path("m"), 3);
-    EXPECT_NE(message([&] { f->check_unchanged(); }).find("changed from 5 to 3 bytes"), std::string::npos);
+    EXPECT_NE(message_of([&] { f->check_unchanged(); }).find("changed from 5 to 3 bytes"), std::string::npos);
 }
 
 // A process that touches a page of a shrunk file gets SIGBUS: fifty times it must become an error that names the file.
@@ -102,7 +96,7 @@ TEST_F(Reader, ShrinkingFileIsAnError) {
         for (size_t k = 0; k < f->size(); k += 64)
             sum += static_cast<uint64_t>(*(volatile const std::byte*)(f->data() + k));
         EXPECT_LT(sum, 8 * page / 64 * 'x');
-        EXPECT_NE(message(throw_if_mapping_failed).find("/s: "), std::string::npos);
+        EXPECT_NE(message_of(throw_if_mapping_failed).find("/s: "), std::string::npos);
     }
     EXPECT_NO_THROW(throw_if_mapping_failed());  // every failed mapping is closed again
 }

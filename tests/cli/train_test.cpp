@@ -75,7 +75,7 @@ TEST(Train, a_run_is_stopped_by_a_line_and_gone_on_from) {
     test::Run r = test::run_program(begin, home.path(), "pause\nset lr 0.001\nstep\nbroken\nstop\n");
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_NE(r.err.find("broken"), std::string::npos) << "a wrong line is told";
-    EXPECT_EQ(test::run_program(begin, home.path()).code, 1) << "there is a run already";
+    EXPECT_EQ(test::run_program(begin, home.path()).code, 2) << "there is a run already";
     r = test::run_program({"train", "--resume", run, "-t", "1"}, home.path());
     ASSERT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(lines_of(r.out).back().at("step").as_int(), 5);

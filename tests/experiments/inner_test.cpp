@@ -43,7 +43,7 @@ TEST(Information, of_a_table_made_by_hand) {
                         {0, 0, 0, 0, 0, 0, 1, 0},
                         {0, 0, 1, 1, 2, 2, 3, 3},
                         {0, 0, 0, 1, 0, 0, 1, 1}};
-    EXPECT_NEAR(conditional_information(o, o.domain), 0.8112781 / 2, 1e-6);
+    EXPECT_NEAR(information(o, 1, 1).plug_in, 0.8112781 / 2, 1e-6);
 }
 
 TEST(Information, is_a_bit_where_the_expert_is_the_domain_and_nothing_where_it_is_drawn) {
@@ -57,25 +57,6 @@ TEST(Information, is_a_bit_where_the_expert_is_the_domain_and_nothing_where_it_i
     EXPECT_LT(none.interval.lowest, 0);
     EXPECT_GT(none.interval.highest, 0);
     EXPECT_LE(none.null_mean, none.null_highest);
-}
-
-TEST(PairedDifference, is_that_of_newcombe) {
-    // Newcombe 1998 (Statistics in Medicine 17: 2635), formulae of method 10 worked out apart from this program.
-    Paired p;
-    p.n = 50, p.both = 20, p.only_first = 12, p.only_second = 2;
-    EXPECT_DOUBLE_EQ(p.difference(), 0.2);
-    EXPECT_NEAR(p.interval().lowest, 0.0562, 1e-4);
-    EXPECT_NEAR(p.interval().highest, 0.3292, 1e-4);
-    Paired same;
-    for (int i = 0; i < 20; ++i) same.add(true, true);
-    EXPECT_EQ(same.difference(), 0);
-    EXPECT_NEAR(same.interval().highest, 0.1611, 1e-4);
-    EXPECT_NEAR(same.interval().lowest, -0.1611, 1e-4);
-    // The interval's width goes with 1 / sqrt(n); the products of counts don't fit an int.
-    Paired large;
-    large.n = 200000, large.both = 80000, large.only_first = 48000, large.only_second = 8000;
-    EXPECT_NEAR(large.interval().lowest, 0.2 - 0.0022, 2e-4);
-    EXPECT_NEAR(large.interval().highest, 0.2 + 0.0022, 2e-4);
 }
 
 TEST(Means, have_students_interval) {

@@ -40,6 +40,23 @@ TEST(Statistics, mcnemar_is_the_binomial_test_of_what_differs) {
     EXPECT_DOUBLE_EQ(pairs.difference(), 0.25);
 }
 
+TEST(Statistics, a_change_of_shares_has_newcombes_interval) {
+    // Newcombe 1998 (Statistics in Medicine 17: 2635), formulae of method 10 worked out apart from this program.
+    const Estimate e = Pairs{.n = 50, .n_only_a = 2, .n_only_b = 12, .n_both = 20}.change();
+    EXPECT_DOUBLE_EQ(e.value, 0.2);
+    EXPECT_NEAR(e.lowest, 0.0562, 1e-4);
+    EXPECT_NEAR(e.highest, 0.3292, 1e-4);
+    const Estimate same = Pairs{.n = 20, .n_both = 20}.change();
+    EXPECT_EQ(same.value, 0);
+    EXPECT_NEAR(same.highest, 0.1611, 1e-4);
+    EXPECT_NEAR(same.lowest, -0.1611, 1e-4);
+    // The interval's width goes with 1 / sqrt(n); the products of counts don't fit an int.
+    const Estimate large = Pairs{.n = 200000, .n_only_a = 8000, .n_only_b = 48000, .n_both = 80000}.change();
+    EXPECT_NEAR(large.lowest, 0.2 - 0.0022, 2e-4);
+    EXPECT_NEAR(large.highest, 0.2 + 0.0022, 2e-4);
+    EXPECT_EQ(Pairs{}.change().lowest, -1);
+}
+
 TEST(Statistics, a_paired_difference_is_of_tokens_and_its_interval_of_texts) {
     const std::vector<TextSum> a = {{10, 10}, {30, 10}, {5, 20}};
     std::vector<TextSum> b = a;

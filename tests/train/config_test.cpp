@@ -4,19 +4,13 @@
 #include <set>
 
 #include "engine/base/config/training_config.h"
+#include "tests/support/message_of.h"
 
 namespace vitrine {
 namespace {
 
-std::string message_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const Error& e) {
-        EXPECT_EQ(e.kind(), ErrorKind::bad_input);
-        return e.what();
-    }
-    return "";
-}
+using test::message_of;
+
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(TrainConfig, json_round_trip_keeps_every_key) {

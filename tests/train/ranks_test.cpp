@@ -2,6 +2,7 @@
 // that any number of ranks goes on from.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <mutex>
 
@@ -107,6 +108,43 @@ TEST(Ranks, every_loss_is_the_whole_batch_s) {
         const Result one = train(c, 1, 4);
         for (const int size : {2, 3})
             EXPECT_LT(distance(one.rows, train(c, size, 4).rows), 1e-11) << balance << ", " << size << " ranks";
+    }
+}
+
+// One long sequence and one of 3 tokens, too short for an entry of CSA: over two ranks the second has only that.
+class LongAndShort : public DataSource {
+  public:
+    TrainBatch batch(int64_t step) const override {
+        TrainBatch b;
+        for (const int64_t n : {24, 3}) {
+            const auto begin = static_cast<int64_t>(b.tokens.size());
+            for (int64_t i = 0; i < n; ++i) {
+                b.tokens.push_back(static_cast<int32_t>((step * 5 + i * i + n) % 36));
+                b.targets.push_back(i + 1 < n ? static_cast<int32_t>((step * 5 + (i + 1) * (i + 1) + n) % 36) : -1);
+            }
+            b.samples.push_back({begin, begin + n, 0});
+        }
+        return b;
+    }
+    TrainBatch held_out(int64_t index) const override { return batch(1000 + index); }
+    int vocab_size() const override { return 36; }
+    const std::vector<std::string>& domains() const override {
+        static const std::vector<std::string> names = {"text"};
+        return names;
+    }
+};
+
+TEST(Ranks, a_rank_with_short_sequences_alone_names_the_same_losses) {
+    add_task({"long and short", "a test's",
+              [](const TrainConfig&, int) -> std::unique_ptr<DataSource> { return std::make_unique<LongAndShort>(); }});
+    for (const bool recomputes : {false, true}) {
+        TrainConfig c = everything();
+        c.data = "long and short", c.batch = 2, c.indexer = IndexerMode::sparse, c.dtype = TrainDType::f64,
+        c.recompute = recomputes;
+        const Result one = train(c, 1, 4);
+        const std::vector<Scalar>& row = one.rows[0];
+        ASSERT_TRUE(std::any_of(row.begin(), row.end(), [](const Scalar& s) { return s.name == "loss.indexer"; }));
+        EXPECT_LT(distance(one.rows, train(c, 2, 4).rows), 1e-11);
     }
 }
 

@@ -85,6 +85,39 @@ TEST(ViewsStates, EverythingThatIsDrawnExports) {
         EXPECT_TRUE(all.count(name)) << name;
 }
 
+// The line "now" of the Cache view stands at the cache's length, on both scales, and says so.
+TEST(ViewsStates, NowStandsAtTheCachesLength) {
+    Stage stage;
+    Snapshot s = fake::snapshot(fake::typical());
+    const float reach = 1 << 20;
+    for (const bool is_log : {false, true}) {
+        stage.draw("Cache", s);
+        ASSERT_TRUE(stage.click("Cache", s, is_log ? "cache/scale/logarithmic" : "cache/scale/linear"));
+        float from = 0, width = 0;  // of the axis, by two lengths
+        for (const int64_t n : {int64_t{1} << 18, int64_t{1} << 20, int64_t{1} << 14, int64_t{300}}) {
+            s.cache.n_tokens = n;
+            stage.draw("Cache", s);
+            const ui::Widget* now = ui::find_widget("cache/plot/line/now/" + std::to_string(n));
+            ASSERT_TRUE(now) << n << (is_log ? ", logarithmic" : ", linear");
+            EXPECT_EQ(now->number, static_cast<double>(n));
+            const float share = is_log ? (std::log2(static_cast<float>(n)) - 4) / 16 : static_cast<float>(n) / reach,
+                        quarter = is_log ? 14.0f / 16 : 0.25f;
+            if (n == 1 << 18) {
+                from = now->center().x;
+            } else if (n == 1 << 20) {
+                width = (now->center().x - from) / (1 - quarter);
+                from -= width * quarter;
+                EXPECT_GT(width, 200);
+            } else {
+                EXPECT_NEAR(now->center().x, from + width * share, 1.5f) << n;
+            }
+        }
+        s.cache.n_tokens = 0;
+        stage.draw("Cache", s);
+        EXPECT_TRUE(ui::widget_names("cache/plot/line/now").empty());
+    }
+}
+
 class ViewsSizes : public testing::TestWithParam<std::tuple<int, int, bool>> {};
 
 TEST_P(ViewsSizes, NoTextIsCut) {

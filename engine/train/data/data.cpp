@@ -157,20 +157,28 @@ std::unique_ptr<DataSource> make_random_tokens(const TrainConfig& c, int model_v
     return std::make_unique<RandomTokens>(c, model_vocab_size);
 }
 
-std::vector<int32_t> read_token_file(const std::string& file, int vocab_size, size_t n_least) {
-    const JsonLimits limits{.max_bytes = size_t{64} << 20, .max_depth = 4};
-    const Json j = Json::parse(read_file(file, limits.max_bytes), file, limits);
-    if (!j.is_array()) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": expected a list of token ids");
+std::vector<int32_t> token_ids(const Json& list, const std::string& key, int vocab_size, std::vector<Issue>& issues) {
     std::vector<int32_t> ids;
-    std::vector<Issue> issues;
-    for (size_t i = 0; i < j.items().size(); ++i) {
-        const Json& x = j.items()[i];
+    if (!list.is_array()) {
+        issues.push_back({list.file(), key, list.type_name(), "expected a list of token ids", list.where()});
+        return ids;
+    }
+    for (size_t i = 0; i < list.items().size(); ++i) {
+        const Json& x = list.items()[i];
         if (x.type() == Json::Type::integer && x.as_int() >= 0 && x.as_int() < vocab_size)
             ids.push_back(static_cast<int32_t>(x.as_int()));
         else
-            issues.push_back({file, "[" + std::to_string(i) + "]", x.dump(),
-                              "expected an integer in [0, " + std::to_string(vocab_size - 1) + "]", ""});
+            issues.push_back({list.file(), key + "[" + std::to_string(i) + "]", x.dump(),
+                              "expected an integer in [0, " + std::to_string(vocab_size - 1) + "]", x.where()});
     }
+    return ids;
+}
+
+std::vector<int32_t> read_token_file(const std::string& file, int vocab_size, size_t n_least) {
+    const JsonLimits limits{.max_bytes = size_t{64} << 20, .max_depth = 4};
+    const Json j = Json::parse(read_file(file, limits.max_bytes), file, limits);
+    std::vector<Issue> issues;
+    const std::vector<int32_t> ids = token_ids(j, "", vocab_size, issues);
     throw_if_any(issues);
     if (ids.empty() && n_least > 0) throw Error(ErrorKind::bad_input, escaped(file, 512) + ": the list of token ids is empty");
     if (ids.size() < n_least)

@@ -12,6 +12,9 @@
 
 namespace vitrine {
 
+class Json;
+struct Issue;
+
 // Samples packed one after the other; nothing of a sample is visible to another (v4-spec 10.1).
 struct TrainBatch {
     struct Sample {
@@ -64,6 +67,8 @@ std::unique_ptr<DataSource> make_mix3(const TrainConfig& c, int model_vocab_size
 std::unique_ptr<DataSource> make_token_file(const TrainConfig& c, int model_vocab_size);
 std::unique_ptr<DataSource> make_random_tokens(const TrainConfig& c, int model_vocab_size);
 
+// Ids of a JSON list, each in [0, vocab_size); what is wrong is added to `issues` under `key` and left out.
+std::vector<int32_t> token_ids(const Json& list, const std::string& key, int vocab_size, std::vector<Issue>& issues);
 // A list of at least `n_least` token ids in a JSON file, each in [0, vocab_size).
 std::vector<int32_t> read_token_file(const std::string& path, int vocab_size, size_t n_least = 2);
 
