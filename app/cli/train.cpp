@@ -159,9 +159,9 @@ int lead(const Args& given, Communicator& ranks) {
     }
     Options o("train", "(--from DIR | --preset NAME | --config FILE | --resume DIR) [--run DIR] [OPTIONS]",
               "Trains a model. With --run everything goes into a folder that can be gone on from, bit for bit; without, only to "
-              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-t2, gpu-small, gpu-large, nano10, nano.\n--experiment NAME "
-              "runs the lab's experiments, --list names them. --sweep KEY=A,B,... tries values. Under mpirun the processes\n"
-              "share each batch, or the runs of a sweep.");
+              "stdout,\none JSON line per step. Presets: mix3-t1, mix3-2m, mix3-t2, gpu-small, gpu-large, nano10, nano.\n"
+              "--experiment NAME runs the lab's experiments, --list names them. --sweep KEY=A,B,... tries values. Under mpirun the "
+              "processes\nshare each batch, or the runs of a sweep.");
     o.text("--from", "DIR", &a.from, "checkpoint to begin with")
         .text("--preset", "NAME", &a.preset, "a small model from nothing and its recipe")
         .text("--config", "FILE", &a.config, "{\"model\": ..., \"train\": ...}, or a run's run.json: repeats it")

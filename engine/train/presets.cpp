@@ -3,8 +3,6 @@
 
 #include "engine/model/init.h"
 
-#include "engine/model/init.h"
-
 namespace vitrine {
 namespace {
 
@@ -54,6 +52,8 @@ const std::vector<TrainPreset>& train_presets() {
     static const std::vector<TrainPreset> all = {
         {"mix3-t1", "mix3, 4 layers of every kind, width 64, 8 experts", small(64, 4, 16, 8, 64, {0, 4, 8, 4}),
          recipe(16, 64, 200, 1e-2)},
+        {"mix3-2m", "mix3, 6 layers, width 128, 16 narrow experts: 2 M parameters",
+         small(128, 4, 32, 16, 40, {0, 0, 4, 8, 4, 8}), recipe(32, 128, 1000, 5e-3)},
         {"mix3-t2", "mix3, 6 layers, width 128, 16 experts", small(128, 4, 32, 16, 128, {0, 0, 4, 8, 4, 8}),
          recipe(32, 128, 1000, 5e-3)},
         {"gpu-small", "the small model of the GPU measurements, random tokens", preset_config("gpu-small"), measured(32)},

@@ -23,11 +23,18 @@ void heading(const char* words) {
 void draw_table(const LabTable& t, size_t number) {
     if (!t.title.empty()) ui::text(t.title);
     std::vector<ui::Column> columns;
-    for (const std::string& c : t.columns) columns.push_back({c.c_str()});
+    for (size_t i = 0; i < t.columns.size(); ++i) {
+        columns.push_back({t.columns[i].c_str()});
+        float& weight = columns.back().weight;  // of the widest text
+        weight = ImGui::CalcTextSize(t.columns[i].c_str()).x;
+        for (const auto& row : t.rows)
+            if (i < row.size()) weight = std::max(weight, ImGui::CalcTextSize(row[i].c_str()).x);
+    }
     if (columns.empty()) return;
     const std::string id = "lab/table/" + std::to_string(number);
     ui::TableSpec spec;
     spec.id = id.c_str(), spec.columns = columns, spec.n_rows = static_cast<int>(t.rows.size());
+    spec.wraps = true;
     spec.cell = [&](int row, int column) {
         const auto& cells = t.rows[static_cast<size_t>(row)];
         return ui::Cell(static_cast<size_t>(column) < cells.size() ? cells[static_cast<size_t>(column)] : "");

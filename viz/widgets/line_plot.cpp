@@ -86,6 +86,17 @@ std::string text_of(const std::function<std::string(double)>& f, double v, const
     return f ? f(v) : format_number(v) + (*unit ? std::string(" ") + unit : "");
 }
 
+// The same for a tick: a round number needs no zeros behind its point.
+std::string tick_text(const std::function<std::string(double)>& f, double v) {
+    std::string s = text_of(f, v);
+    const size_t point = s.find('.');
+    if (f || point == std::string::npos) return s;
+    const size_t end = std::min(s.find('e'), s.size());
+    size_t last = s.find_last_not_of('0', end - 1);
+    if (last == point) --last;
+    return s.erase(last + 1, end - last - 1);
+}
+
 std::string with_unit(const char* label, const char* unit) {
     return *label && *unit ? std::string(label) + " [" + unit + "]" : label;
 }
@@ -96,7 +107,7 @@ void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) 
     for (double v : tick_values(y.lo, y.hi, std::max(2, static_cast<int>((y.from - y.to) / px(44))), y.is_log)) {
         const float p = y.pixel(v);
         canvas.line({x.from, p}, {x.to, p}, t.border);
-        const std::string label = text_of(s.y_text, v);
+        const std::string label = tick_text(s.y_text, v);
         canvas.text({x.from - px(6) - ImGui::CalcTextSize(label.c_str()).x, p - line / 2}, t.text_dim, label);
     }
     const int n = std::max(2, static_cast<int>((x.to - x.from) / px(84)));
@@ -107,7 +118,7 @@ void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) 
         if (unit != 1 && units != std::floor(units)) continue;
         if (s.is_integer_x && v != std::floor(v)) continue;
         const float p = x.pixel(v);
-        const std::string label = text_of(s.x_text, v);
+        const std::string label = tick_text(s.x_text, v);
         const float w = ImGui::CalcTextSize(label.c_str()).x,
                     at = std::clamp(p - w / 2, x.from, std::max(x.from, x.to - w));
         canvas.line({p, y.from}, {p, y.from + px(3)}, t.border_strong);
@@ -249,7 +260,7 @@ void LinePlot::lay_out(const PlotSpec& s, Frame& f) {
     // area.
     float labels = s.y_text ? 0 : ImGui::CalcTextSize("0.0000").x;
     for (double v : tick_values(f.y.lo, f.y.hi, 6, f.y.is_log))
-        labels = std::max(labels, ImGui::CalcTextSize(text_of(s.y_text, v).c_str()).x);
+        labels = std::max(labels, ImGui::CalcTextSize(tick_text(s.y_text, v).c_str()).x);
     if (is_zoomed_) labels = std::max(labels, label_width_);
     label_width_ = labels;
     f.x.from = p.x + labels + px(10), f.x.to = p.x + std::max(labels + px(30), f.width - px(6));

@@ -45,6 +45,23 @@ std::string elide_front(const std::string& s, float width) {
     return elide(s, width);
 }
 
+void text_in(float room, bool wraps, const std::string& s) {
+    if (wraps) ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + room);
+    ImGui::TextUnformatted(s.c_str());
+    if (wraps) ImGui::PopTextWrapPos();
+}
+
+// Of a row whose texts wrap; leaves the cursor in its first cell.
+float wrapped_height(const TableSpec& s, int row) {
+    float height = 0;
+    for (int c = static_cast<int>(s.columns.size()) - 1; c >= 0; --c) {
+        ImGui::TableSetColumnIndex(c);
+        const float room = ImGui::GetContentRegionAvail().x;
+        height = std::max(height, ImGui::CalcTextSize(s.cell(row, c).text.c_str(), nullptr, false, room).y);
+    }
+    return height;
+}
+
 void draw_header(const TableSpec& s) {
     FontScope small(Font::small);
     Color dim(theme().text_dim);
@@ -53,10 +70,10 @@ void draw_header(const TableSpec& s) {
         const Column& c = s.columns[i];
         if (!ImGui::TableSetColumnIndex(static_cast<int>(i))) continue;
         const float room = ImGui::GetContentRegionAvail().x;
-        const std::string shown = elide(c.title, room);
+        const std::string shown = s.wraps ? c.title : elide(c.title, room);
         if (c.is_number)
             ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
-        ImGui::TextUnformatted(shown.c_str());
+        text_in(room, s.wraps, shown);
         if (*c.help)
             tooltip(c.help);
         else if (shown != c.title)
@@ -80,11 +97,11 @@ void draw_cell(const TableSpec& s, int row, int column) {
         ImGui::SameLine(0, px(6));
     }
     const float left = ImGui::GetContentRegionAvail().x;
-    const std::string shown = c.keeps_end ? elide_front(cell.text, left) : elide(cell.text, left);
+    const std::string shown = s.wraps ? cell.text : c.keeps_end ? elide_front(cell.text, left) : elide(cell.text, left);
     if (c.is_number)
         ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, left - ImGui::CalcTextSize(shown.c_str()).x));
     ImGui::PushStyleColor(ImGuiCol_Text, cell.color && !cell.is_dot ? cell.color : theme().text);
-    ImGui::TextUnformatted(shown.c_str());
+    text_in(left, s.wraps, shown);
     ImGui::PopStyleColor();
     if (registry_is_on()) {
         const std::string name =
@@ -124,41 +141,44 @@ TableResult table(const TableSpec& s) {
     ImGuiTableFlags flags =
         ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_NoSavedSettings | ImGuiTableFlags_SizingStretchProp;
     if (s.height != 0) flags |= ImGuiTableFlags_ScrollY;
-    const float height = s.height < 0 ? ImGui::GetContentRegionAvail().y : s.height;
-    if (!ImGui::BeginTable(s.id, static_cast<int>(s.columns.size()), flags, {0, height})) return out;
+    const float table_height = s.height < 0 ? ImGui::GetContentRegionAvail().y : s.height;
+    if (!ImGui::BeginTable(s.id, static_cast<int>(s.columns.size()), flags, {0, table_height})) return out;
     for (const Column& c : s.columns)
         ImGui::TableSetupColumn(c.title,
                                 c.width > 0 ? ImGuiTableColumnFlags_WidthFixed : ImGuiTableColumnFlags_WidthStretch,
-                                c.width > 0 ? px(c.width) : 1.0f);
+                                c.width > 0 ? px(c.width) : c.weight);
     ImGui::TableSetupScrollFreeze(0, 1);
     draw_header(s);
-    ImGuiListClipper clipper;
-    clipper.Begin(s.n_rows);
-    while (clipper.Step())
-        for (int row = clipper.DisplayStart; row < clipper.DisplayEnd; ++row) {
-            ImGui::TableNextRow();
-            ImGui::TableSetColumnIndex(0);
-            ImGui::PushID(row);
-            if (ImGui::Selectable("##row", false,
-                                  ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowItemOverlap))
-                out.clicked = row;
-            if (ImGui::IsItemHovered()) {
-                out.hovered = row;
-                if (s.hover) begin_tooltip(), s.hover(row), end_tooltip();
-            }
-            copy_menu("copy", {copy_text(s.cell(row, 0)), row_text(s, row, '\t'), [&] { return to_csv(s); }});
-            if (row == s.selected) {
-                const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
-                ImGui::TableSetBgColor(ImGuiTableBgTarget_RowBg0, with_alpha(theme().hovered, 0.8f));
-                ImGui::GetWindowDrawList()->AddRectFilled({a.x, a.y}, {a.x + px(3), b.y}, theme().accent);
-            }
-            ImGui::SameLine(0, 0);
-            for (int c = 0; c < static_cast<int>(s.columns.size()); ++c) {
-                if (c) ImGui::TableSetColumnIndex(c);
-                draw_cell(s, row, c);
-            }
-            ImGui::PopID();
+    const auto draw_row = [&](int row) {
+        ImGui::TableNextRow();
+        const float height = s.wraps ? wrapped_height(s, row) : 0;
+        ImGui::TableSetColumnIndex(0);
+        ImGui::PushID(row);
+        if (ImGui::Selectable("##row", false,
+                              ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowItemOverlap, {0, height}))
+            out.clicked = row;
+        if (ImGui::IsItemHovered()) {
+            out.hovered = row;
+            if (s.hover) begin_tooltip(), s.hover(row), end_tooltip();
         }
+        copy_menu("copy", {copy_text(s.cell(row, 0)), row_text(s, row, '\t'), [&] { return to_csv(s); }});
+        if (row == s.selected) {
+            const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
+            ImGui::TableSetBgColor(ImGuiTableBgTarget_RowBg0, with_alpha(theme().hovered, 0.8f));
+            ImGui::GetWindowDrawList()->AddRectFilled({a.x, a.y}, {a.x + px(3), b.y}, theme().accent);
+        }
+        ImGui::SameLine(0, 0);
+        for (int c = 0; c < static_cast<int>(s.columns.size()); ++c) {
+            if (c) ImGui::TableSetColumnIndex(c);
+            draw_cell(s, row, c);
+        }
+        ImGui::PopID();
+    };
+    for (int row = 0; s.wraps && row < s.n_rows; ++row) draw_row(row);
+    ImGuiListClipper clipper;
+    clipper.Begin(s.wraps ? 0 : s.n_rows);
+    while (clipper.Step())
+        for (int row = clipper.DisplayStart; row < clipper.DisplayEnd; ++row) draw_row(row);
     ImGui::EndTable();
     return out;
 }

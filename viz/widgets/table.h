@@ -16,6 +16,7 @@ struct Column {
     bool is_number = false;  // right-aligned
     const char* help = "";   // on hover of the header
     bool keeps_end = false;  // too long: cut at the front, as for names that differ at their end
+    float weight = 1;        // of what is left, among those that share it
 };
 
 // One cell. `number` is what the registry and the copy menu get; NaN: the text is.
@@ -42,6 +43,7 @@ struct TableSpec {
     std::function<std::string(int row)> row_name;   // for the registry; default the row's index
     int selected = -1;                              // marked with the accent
     float height = 0;                               // 0: as tall as its rows; < 0: what is left
+    bool wraps = false;                             // texts take as many lines as they need; for few rows
     std::function<void(int row)> hover;             // the row's tooltip
 };
 struct TableResult {
