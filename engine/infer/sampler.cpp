@@ -29,10 +29,12 @@ int32_t argmax(std::span<const float> logits) {
     return at == logits.end() ? -1 : static_cast<int32_t>(at - logits.begin());
 }
 
-// Of token `id`, where the most probable has the logit `top`. A few sums in FP32 at a time, those in double.
-TokenOdds odds_below(std::span<const float> logits, float top, int32_t id) {
+// Of token `id`, where `best` is the most probable. A few terms in FP32 at a time, those sums in double; the largest term, 1, is
+// added last, so that a small entropy is as precise as a large one.
+TokenOdds odds_of(std::span<const float> logits, int32_t best, int32_t id) {
     constexpr size_t kAtOnce = 128;
-    double total = 0, weighted = 0;
+    const float top = logits[best];
+    double others = 0, weighted = 0;
     float d[kAtOnce], e[kAtOnce];
     for (size_t at = 0; at < logits.size(); at += kAtOnce) {
         const size_t n = std::min(kAtOnce, logits.size() - at);
@@ -41,11 +43,12 @@ TokenOdds odds_below(std::span<const float> logits, float top, int32_t id) {
             const float x = logits[at + i] - top;
             d[i] = x > -80.0f ? x : -110.0f;
         }
-        total += cpu::kernels().exp_row(d, static_cast<int64_t>(n), 0.0f, e);
+        if (static_cast<size_t>(best) / kAtOnce == at / kAtOnce) d[static_cast<size_t>(best) - at] = -110.0f;
+        others += cpu::kernels().exp_row(d, static_cast<int64_t>(n), 0.0f, e);
         weighted += cpu::kernels().dot(e, d, static_cast<int64_t>(n));
     }
-    const double mine = std::exp(static_cast<double>(logits[id]) - top) / total;
-    return {static_cast<float>(mine), static_cast<float>(std::log(total) - weighted / total)};
+    const double total = 1 + others, mine = std::exp(static_cast<double>(logits[id]) - top) / total;
+    return {static_cast<float>(mine), static_cast<float>(std::log1p(others) - weighted / total)};
 }
 
 // The n best in descending order as words of (the logit's key, the id turned round): ties go to the lowest id.
@@ -142,7 +145,7 @@ int32_t sample(std::span<const float> logits, const Sampling& s, std::span<const
 
 TokenOdds token_odds(std::span<const float> logits, int32_t id) {
     const int32_t best = argmax(logits);
-    return best < 0 ? TokenOdds{} : odds_below(logits, logits[best], id);
+    return best < 0 ? TokenOdds{} : odds_of(logits, best, id);
 }
 
 NextTokens next_tokens(std::span<const float> logits, int n) {
@@ -151,9 +154,10 @@ NextTokens next_tokens(std::span<const float> logits, int n) {
     for (uint64_t w : words) r.ids.push_back(static_cast<int32_t>(UINT32_MAX - static_cast<uint32_t>(w)));
     if (r.ids.empty()) return r;
     const float top = logits[r.ids[0]];
-    const TokenOdds odds = odds_below(logits, top, r.ids[0]);
+    const TokenOdds odds = odds_of(logits, r.ids[0], r.ids[0]);
     r.entropy = odds.entropy;
-    for (int32_t id : r.ids) r.probabilities.push_back(odds.probability * std::exp(logits[id] - top));
+    for (int32_t id : r.ids)
+        r.probabilities.push_back(static_cast<float>(odds.probability * std::exp(static_cast<double>(logits[id]) - top)));
     return r;
 }
 

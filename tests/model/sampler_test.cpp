@@ -118,5 +118,20 @@ TEST(Sampler, NextTokensEqualAWholeSort) {
         }
 }
 
+TEST(Sampler, ASmallEntropyIsAsPreciseAsALargeOne) {
+    for (const float gap : {8.0f, 14.0f, 20.0f, 40.0f}) {
+        std::vector<float> z(2048);
+        double others = 0, weighted = 0;
+        for (size_t i = 0; i < z.size(); ++i) {
+            z[i] = i == 700 ? 5.0f : 5.0f - gap - static_cast<float>(i % 97) / 8;
+            const double d = static_cast<double>(z[i]) - 5;
+            if (i != 700) others += std::exp(d), weighted += std::exp(d) * d;
+        }
+        const double entropy = std::log1p(others) - weighted / (1 + others);
+        EXPECT_NEAR(next_tokens(z, 32).entropy, entropy, 1e-6 * entropy) << gap;
+        EXPECT_NEAR(token_odds(z, 3).entropy, entropy, 1e-6 * entropy) << gap;
+    }
+}
+
 }  // namespace
 }  // namespace vitrine
