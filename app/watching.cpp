@@ -48,8 +48,10 @@ double WatchingMeter::span_ms(bool is_watched) {
     engine_.op_times().is_on = is_watched;  // as it is while an answer is generated
     session_->record_to(is_watched ? trace_ : nullptr, 1);
     session_->rewind(base_);
+    session_->let_records_lag(true);  // as an answer does
     const auto start = std::chrono::steady_clock::now();
     for (const int32_t& id : span_) session_->append({&id, 1});
+    session_->let_records_lag(false);
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     session_->record_to(nullptr, 0);
     engine_.op_times().is_on = false;

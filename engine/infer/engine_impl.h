@@ -1,6 +1,7 @@
 // What an Engine and a Session are made of (private to engine/infer).
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 
 #include "engine/engine.h"
@@ -30,6 +31,9 @@ struct Engine::Impl {
     Pool pool;
     Arena arena;
     std::shared_ptr<GpuRunner> gpu;   // null: the CPU
+    // What is left to do for the last token's record, of whichever session: done beside the next pass, or when it is asked for.
+    std::function<void()> late_record;
+    void finish_late_record();
 };
 
 // Guesses that were fed with the last token and may still turn out right, in order; `next` is the first that is open.
@@ -53,9 +57,11 @@ struct Session::Impl {
     std::deque<SequenceCache::State> states;   // kept, ascending by length
     std::deque<std::vector<float>> state_logits;  // logits at each kept state
     std::shared_ptr<Trace> trace;
-    RecordBuilder builder;                     // of the pass in progress
+    RecordBuilder builders[2];                 // of the pass in progress, and of the one before where records lag
+    int last_builder = 0;
     uint64_t branch = 0;
     ProbeSink* sink = nullptr;
+    bool records_lag = false;
     PendingDrafts pending;
     DraftCounts draft_counts;
 
@@ -76,6 +82,8 @@ struct Session::Impl {
 };
 
 // A pass wherever the sessions of the batch run; logits [rows, V] on the host, until the next pass or the arena's scope ends.
-Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass = Pass::forward);
+// Finishes what is late of the pass before, on a GPU while this one runs. `watched`: as `later` of GpuRunner::run.
+Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& batch, LogitRows rows, Pass pass = Pass::forward,
+                GpuRunner::Watched* watched = nullptr);
 
 }  // namespace vitrine

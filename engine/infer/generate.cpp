@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/base/log.h"
 #include "engine/base/stop.h"
 #include "engine/infer/answer.h"
 
@@ -23,12 +24,31 @@ bool unless_cancelled(F&& feed) {
     }
 }
 
+// Records may lag while it lives. An answer that ends as it should has them on time by let_records_lag(false).
+class LaggingRecords {
+  public:
+    explicit LaggingRecords(Session& session) : session_(session) { session_.let_records_lag(true); }
+    ~LaggingRecords() {
+        try {
+            session_.let_records_lag(false);
+        } catch (const std::exception& e) {  // another error is on its way already
+            log_warning(std::string("the record of the last token is lost: ") + e.what());
+        }
+    }
+    LaggingRecords(const LaggingRecords&) = delete;
+    LaggingRecords& operator=(const LaggingRecords&) = delete;
+
+  private:
+    Session& session_;
+};
+
 }  // namespace
 
 GenerateResult generate(Engine& engine, Session& session, const GenerateRequest& request,
                         const GenerateCallbacks& callbacks, std::stop_token stop) {
     Answer answer(engine, session, request, callbacks, true);
     if (!answer.read_prompt(stop)) return std::move(answer.result());
+    const LaggingRecords lagging(session);
     while (const std::optional<int32_t> id = answer.draw(stop)) {
         // What follows the last token is not wanted.
         const int n_drafts = std::clamp(answer.n_left() - 1, 0, request.n_drafts);
@@ -37,6 +57,7 @@ GenerateResult generate(Engine& engine, Session& session, const GenerateRequest&
             break;
         }
     }
+    session.let_records_lag(false);
     return std::move(answer.result());
 }
 

@@ -50,11 +50,28 @@ void overlap_kernels(cudaGraph_t graph, const cuda::Device& device) {
 
 }  // namespace
 
-// A step as a CUDA graph, and where its results lie.
+struct GpuRunner::Event {
+    cudaEvent_t at = nullptr;
+    explicit Event(const cuda::Device& device) {
+        device.check(cudaEventCreateWithFlags(&at, cudaEventDisableTiming), "making an event");
+    }
+    ~Event() { cudaEventDestroy(at); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+    void record(const cuda::Device& device) const { device.check(cudaEventRecord(at, device.stream()), "recording an event"); }
+    void wait(const cuda::Device& device) const { device.check(cudaEventSynchronize(at), "running a step"); }
+};
+
+// A step as a CUDA graph, and where its results lie. What is watched is measured and gathered after it, op by op, so that logits
+// don't wait for that.
 struct GpuRunner::Captured {
+    explicit Captured(const std::shared_ptr<cuda::Device>& d)
+        : device(d), deliveries(std::make_shared<cuda::Deliveries>(*d)), watched_done{Event(*d), Event(*d)} {}
+    std::shared_ptr<cuda::Device> device;   // before what needs it to go
     cudaGraphExec_t exec = nullptr;
     Tensor logits;
     std::shared_ptr<cuda::Deliveries> deliveries;
+    Event watched_done[2];                  // by turn
     ~Captured() {
         if (exec) cudaGraphExecDestroy(exec);
     }
@@ -71,6 +88,7 @@ GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, 
                         "; free " + std::to_string(plan.free));
     weights_ = cuda::upload(host, device_);
     arena_ = std::make_unique<Arena>(device_->memory(), 256);
+    logits_done_ = std::make_unique<Event>(*device_);
 }
 
 GpuRunner::~GpuRunner() {
@@ -133,7 +151,8 @@ Tensor GpuRunner::run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, L
 }
 
 // The captured step for this batch, or null when it is to be run op by op.
-GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
+std::shared_ptr<GpuRunner::Captured> GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows,
+                                                         Pass pass) {
     const auto n_tokens = static_cast<int64_t>(batch.tokens.size());
     const int64_t n_rows = pass == Pass::forward ? n_tokens : n_tokens * c.hc_mult;  // of the widest product
     if (n_rows > cuda::kFewRows || batch.forced) return nullptr;
@@ -150,14 +169,12 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
                                    ctx.active_experts};
     if (steps_.size() >= kMaxSteps && !steps_.contains(key)) steps_.clear();
     auto& step = steps_[key];
-    if (step) return step.get();
+    if (step) return step;
 
     // Once op by op, so that everything that is allocated once is there; the rows it writes are written again.
-    device_->deliveries().clear();
     run_once(ctx, c, batch, rows, pass);
-    auto fresh = std::make_unique<Captured>();
-    fresh->deliveries = std::make_shared<cuda::Deliveries>(*device_);
-    fresh->deliveries->reserve(device_->deliveries().bytes, device_->deliveries().items.size());
+    device_->deliveries().clear();
+    auto fresh = std::make_shared<Captured>(device_);
     device_->sync();
     const auto others = device_->exchange_deliveries(fresh->deliveries);
     cudaGraph_t graph = nullptr;
@@ -165,7 +182,6 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
     try {
         device_->check(status, "beginning to capture a step");
         fresh->logits = run_once(ctx, c, batch, rows, pass);
-        fresh->deliveries->gather();
     } catch (...) {
         cudaStreamEndCapture(device_->stream(), &graph);
         if (graph) cudaGraphDestroy(graph);
@@ -184,10 +200,19 @@ GpuRunner::Captured* GpuRunner::captured(Ctx& ctx, const ModelConfig& c, const B
     cudaGraphDestroy(graph);
     device_->check(status, "making a captured step");
     step = std::move(fresh);
-    return step.get();
+    return step;
 }
 
-GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
+// What the step's last gather brings.
+GpuRunner::Watched GpuRunner::watched(const std::shared_ptr<Captured>& step) const {
+    return [step, tokens = tokens_, turn = step->deliveries->turn()](ProbeSink& sink) {
+        step->watched_done[turn].wait(*step->device);
+        step->deliveries->hand_out(tokens, sink, turn);
+    };
+}
+
+GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass,
+                                 const std::function<void()>& meanwhile, Watched* later) {
     const int64_t n = pass == Pass::draft_keys       ? 0
                       : rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
                                              : static_cast<int64_t>(batch.segments.size());
@@ -196,13 +221,15 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
     Ctx on_gpu{*arena_, pool_, ctx.numerics, ctx.watch, ctx.probes, ctx.stop, nullptr, -1};
     on_gpu.cuda = device_.get();
     on_gpu.active_experts = ctx.active_experts;
+    device_->after_block = nullptr;  // of a pass that was cancelled
     place(c, batch);
-    Captured* step = captured(on_gpu, c, batch, rows, pass);
+    const std::shared_ptr<Captured> step = captured(on_gpu, c, batch, rows, pass);
     Tensor logits;
     if (step) {
         device_->check(cudaGraphLaunch(step->exec, device_->stream()), "starting a captured step");
         logits = step->logits;
     } else {
+        if (meanwhile) meanwhile();  // first: what this pass brings is handed out block by block
         device_->deliveries().clear();
         device_->after_block = [&] { hand_out(on_gpu); };
         logits = run_once(on_gpu, c, batch, rows, pass);
@@ -215,9 +242,19 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
         logits_count_ = count;
     }
     device_->download(logits_, logits.data, count * sizeof(float));
-    if (!step) hand_out(on_gpu);
-    device_->sync();
-    if (step) step->deliveries->hand_out(tokens_, *ctx.probes);
+    logits_done_->record(*device_);
+    Watched left;
+    if (!step) {
+        hand_out(on_gpu);
+    } else if (!step->deliveries->empty()) {
+        step->deliveries->gather();
+        step->watched_done[step->deliveries->turn()].record(*device_);
+        left = watched(step);
+    }
+    if (step && meanwhile) meanwhile();
+    logits_done_->wait(*device_);
+    if (left && later) *later = std::move(left);
+    else if (left) left(*ctx.probes);
     return {logits_, n};
 }
 

@@ -2,6 +2,7 @@
 //
 // Every function stands behind `if constexpr (kHasCuda)` at its callers. Owner: the engine thread.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <stop_token>
@@ -37,15 +38,22 @@ class GpuRunner {
         const float* logits;   // [n, V] on the host, until the next run
         int64_t n;             // 1 per segment, or all tokens
     };
-    // ctx: numerics, watch, probes and stop are used; the rest is set here. Caches of the batch are this GPU's.
-    Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass = Pass::forward);
+    // What somebody watches, on its way: waits for it and hands it out. To be called before the next run but one.
+    using Watched = std::function<void(ProbeSink&)>;
+    // ctx: numerics, watch, probes and stop are used; the rest is set here. Caches of the batch are this GPU's. `meanwhile` (may be
+    // null) is called while the GPU computes. `later` null: what is watched has been handed out on return. Else it may be left in
+    // *later, and the logits don't wait for it.
+    Result run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass = Pass::forward,
+               const std::function<void()>& meanwhile = {}, Watched* later = nullptr);
 
   private:
     struct Captured;
+    struct Event;
     void place(const ModelConfig& c, const Batch& batch);
     Tensor run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass);
     void hand_out(const Ctx& ctx);
-    Captured* captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass);
+    Watched watched(const std::shared_ptr<Captured>& step) const;
+    std::shared_ptr<Captured> captured(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass);
 
     std::shared_ptr<cuda::Device> device_;
     ModelWeights weights_;
@@ -56,7 +64,8 @@ class GpuRunner {
     std::byte* pinned_ = nullptr;   // the step's table on its way to the GPU
     float* logits_ = nullptr;       // pinned
     size_t pinned_bytes_ = 0, logits_count_ = 0;
-    std::map<std::vector<int64_t>, std::unique_ptr<Captured>> steps_;
+    std::unique_ptr<Event> logits_done_;
+    std::map<std::vector<int64_t>, std::shared_ptr<Captured>> steps_;
 };
 
 }  // namespace vitrine

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/log.h"
 #include "engine/base/reader.h"
 #include "engine/infer/engine_impl.h"
 #include "engine/infer/sampler.h"
@@ -39,34 +40,43 @@ class RecordSink : public ProbeSink {
     ProbeSink* next_;
 };
 
-bool wants_all_logits(const Ctx& ctx) {
-    return ctx.wants(kLogits) || ctx.wants(kNextIds) || ctx.wants(kNextProbs) || ctx.wants(kNextEntropy);
+bool wants_all_logits(const Watch& w) {
+    return w.wants(kLogits) || w.wants(kNextIds) || w.wants(kNextProbs) || w.wants(kNextEntropy);
 }
 
-void publish_logits(const Ctx& ctx, const Tensor& logits_TV) {
-    const auto v = static_cast<int>(logits_TV.dim(1));
-    if (ctx.wants(kLogits)) ctx.publish(kLogits, logits_TV, 1, v);
-    if (!ctx.wants(kNextIds) && !ctx.wants(kNextProbs) && !ctx.wants(kNextEntropy)) return;
-    for (int64_t t = 0; t < logits_TV.dim(0); ++t) {
-        const int token = static_cast<int>(t);
-        const NextTokens n = next_tokens({logits_TV.row<float>(t), static_cast<size_t>(v)}, kNextTokens);
+// `logits` [n_tokens, V].
+void publish_logits(const Watch& watch, std::span<const float> logits, int n_tokens, ProbeSink& sink) {
+    const size_t v = logits.size() / static_cast<size_t>(n_tokens);
+    const bool wants_next = watch.wants(kNextIds) || watch.wants(kNextProbs) || watch.wants(kNextEntropy);
+    for (int t = 0; t < n_tokens; ++t) {
+        const auto row = logits.subspan(static_cast<size_t>(t) * v, v);
+        if (watch.wants(kLogits)) sink.put(t, kLogits, -1, row.data(), 1, static_cast<int>(v));
+        if (!wants_next) continue;
+        const NextTokens n = next_tokens(row, kNextTokens);
         const auto k = static_cast<int>(n.ids.size());
-        if (ctx.wants(kNextIds)) ctx.probes->put(token, kNextIds, -1, n.ids.data(), 1, k);
-        if (ctx.wants(kNextProbs)) ctx.probes->put(token, kNextProbs, -1, n.probabilities.data(), 1, k);
-        if (ctx.wants(kNextEntropy)) ctx.probes->put(token, kNextEntropy, -1, &n.entropy, 1, 1);
+        if (watch.wants(kNextIds)) sink.put(t, kNextIds, -1, n.ids.data(), 1, k);
+        if (watch.wants(kNextProbs)) sink.put(t, kNextProbs, -1, n.probabilities.data(), 1, k);
+        if (watch.wants(kNextEntropy)) sink.put(t, kNextEntropy, -1, &n.entropy, 1, 1);
     }
 }
 
 }  // namespace
 
-Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& given, LogitRows rows, Pass pass) {
+void Engine::Impl::finish_late_record() {
+    if (const auto finish = std::exchange(late_record, nullptr)) finish();
+}
+
+Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& given, LogitRows rows, Pass pass,
+                GpuRunner::Watched* watched) {
     Batch batch = given;
     if (!engine.edits.layers.empty()) batch.edits = &engine.edits;
     if constexpr (kHasCuda)
         if (gpu) {
-            const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass);
+            const auto meanwhile = [&] { engine.finish_late_record(); };
+            const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass, meanwhile, watched);
             return {const_cast<float*>(r.logits), DType::f32, {r.n, engine.config.vocab_size}};
         }
+    engine.finish_late_record();
     Tensor logits_TV;
     if (pass == Pass::forward) logits_TV = forward(ctx, engine.config, engine.weights, batch, rows);
     else if (pass == Pass::draft_keys) draft_keys(ctx, engine.config, engine.weights, batch);
@@ -82,42 +92,65 @@ SequenceCache Session::Impl::empty_cache() const {
 }
 
 Session::Session() = default;
-Session::~Session() = default;
+Session::~Session() {
+    if (!impl_ || !impl_->records_lag) return;
+    try {
+        impl_->engine.finish_late_record();
+    } catch (const std::exception& e) {  // the GPU was lost
+        log_warning(std::string("the record of the last token is lost: ") + e.what());
+    }
+}
 
 void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int64_t n_sure) {
     drop_pending();
     const auto n = static_cast<int64_t>(ids.size());
     if (n_sure < 0) n_sure = n;
-    const bool records = trace != nullptr;
-    RecordSink out(static_cast<int>(n), records ? &builder : nullptr, cache.length, sink);
+    const bool records = trace != nullptr, lags = records_lag && n == 1;
+    if (records_lag) last_builder = 1 - last_builder;  // what is late is still in the other
+    RecordBuilder& builder = builders[last_builder];
+    const auto out = std::make_shared<RecordSink>(static_cast<int>(n), records ? &builder : nullptr, cache.length, sink);
     const Arena::Scope scratch(engine.arena);
-    Ctx ctx{engine.arena, engine.pool, numerics, nullptr, &out, stop, &engine.times, -1};
+    Ctx ctx{engine.arena, engine.pool, numerics, nullptr, out.get(), stop, &engine.times, -1};
     ctx.active_experts = engine.active_experts;
     Watch watched;  // the set is read once a chunk, so that a record holds the same probes in every layer
-    watched.set(records || sink ? engine.watch.get() : kNoProbes);
+    const ProbeSet probes = records || sink ? engine.watch.get() : kNoProbes;
+    watched.set(probes);
     ctx.watch = &watched;
     const Segment segment{&cache, 0, n, cache.length};
     const Batch batch{ids, {&segment, 1}};
-    const bool publishes = wants_all_logits(ctx), all = publishes || n_sure < n;
+    const bool publishes = wants_all_logits(watched), all = publishes || n_sure < n;
     Tensor logits_TV;
+    GpuRunner::Watched on_its_way;
     try {
-        logits_TV = run_pass(engine, gpu.get(), ctx, batch, all ? LogitRows::all : LogitRows::last);
+        logits_TV = run_pass(engine, gpu.get(), ctx, batch, all ? LogitRows::all : LogitRows::last, Pass::forward,
+                             lags ? &on_its_way : nullptr);
     } catch (...) {
         cache.truncate(cache.length);  // gives back what the abandoned chunk grew
         throw;
     }
-    if (publishes) publish_logits(ctx, logits_TV);
     const auto after = [&](int64_t i) {  // logits after id i
         const float* row = logits_TV.row<float>(all ? i : 0);
         return std::vector<float>(row, row + logits_TV.dim(1));
     };
     logits = after(n_sure - 1);
-    const auto record = [&](int64_t i) { return records ? builder.finish(static_cast<int>(i)) : nullptr; };
-    for (int64_t i = 0; i < n_sure && records; ++i) trace->put(branch, cache.length + i, record(i));
+    if (lags && (records || sink)) {
+        engine.late_record = [out, probes, publishes, on_its_way = std::move(on_its_way),
+                              row = publishes ? logits : std::vector<float>(), from = records ? &builder : nullptr, to = trace,
+                              branch = branch, position = cache.length] {
+            Watch wanted;
+            wanted.set(probes);
+            if (on_its_way) on_its_way(*out);
+            if (publishes) publish_logits(wanted, row, 1, *out);
+            if (from) to->put(branch, position, from->finish(0));
+        };
+    } else {
+        if (publishes) publish_logits(watched, {logits_TV.f32(), static_cast<size_t>(logits_TV.count())}, static_cast<int>(n), *out);
+        for (int64_t i = 0; i < n_sure && records; ++i) trace->put(branch, cache.length + i, builder.finish(static_cast<int>(i)));
+    }
     for (int64_t i = n_sure; i < n; ++i) {
         pending.ids.push_back(ids[static_cast<size_t>(i)]);
         pending.logits.push_back(after(i));
-        pending.records.push_back(record(i));
+        pending.records.push_back(records ? builder.finish(static_cast<int>(i)) : nullptr);
     }
     cache.length += n_sure;
     cache.ahead = n - n_sure;
@@ -230,6 +263,7 @@ std::span<const float> Session::logits() const {
 
 void Session::rewind(int64_t n, std::stop_token stop) {
     VITRINE_ASSERT(n >= 0 && n <= length());
+    impl_->engine.finish_late_record();
     if (n == length()) return impl_->drop_pending();
     if (impl_->trace) impl_->trace->cut(impl_->branch, n);
     impl_->go_back_to(n, stop);
@@ -240,6 +274,7 @@ int64_t Session::reuse_prefix(std::span<const int32_t> ids) {
     const auto limit = static_cast<int64_t>(std::min(mine.size(), ids.empty() ? 0 : ids.size() - 1));
     int64_t n = 0;
     while (n < limit && mine[n] == ids[n]) ++n;
+    impl_->engine.finish_late_record();
     if (n < length()) impl_->restore_at_most(n);
     if (impl_->trace) impl_->trace->cut(impl_->branch, length());
     return length();
@@ -250,6 +285,7 @@ std::unique_ptr<Session> Session::fork() const {
     s->impl_ = std::make_unique<Impl>(*impl_);
     s->impl_->trace = nullptr;
     s->impl_->sink = nullptr;
+    s->impl_->records_lag = false;
     s->impl_->drop_pending();
     s->impl_->cache.own_gpu_memory();
     return s;
@@ -267,10 +303,19 @@ CacheReport Session::cache_report() const {
 }
 
 void Session::record_to(std::shared_ptr<Trace> trace, uint64_t branch) {
+    impl_->engine.finish_late_record();
     impl_->trace = std::move(trace);
     impl_->branch = branch;
 }
 
-void Session::publish_to(ProbeSink* sink) { impl_->sink = sink; }
+void Session::publish_to(ProbeSink* sink) {
+    impl_->engine.finish_late_record();
+    impl_->sink = sink;
+}
+
+void Session::let_records_lag(bool may_lag) {
+    impl_->engine.finish_late_record();
+    impl_->records_lag = may_lag;
+}
 
 }  // namespace vitrine

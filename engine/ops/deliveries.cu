@@ -31,20 +31,31 @@ __global__ void gather_sources(const Source* sources, std::byte* to) {
 Deliveries::~Deliveries() {
     if (on_device_) device_.memory().give(on_device_);
     if (list_) device_.memory().give(list_);
-    if (on_host_) cudaFreeHost(on_host_);
+    for (std::byte* p : on_host_)
+        if (p) cudaFreeHost(p);
     if (host_list_) cudaFreeHost(host_list_);
 }
 
-void Deliveries::reserve(size_t n_bytes, size_t n_items) {
-    if (n_bytes > capacity_) {
+void Deliveries::clear() {
+    items.clear(), measures_.clear();
+    bytes = n_placed_ = 0;
+}
+
+// Memory is given back only after the stream was waited for: what was queued may still use it.
+void Deliveries::reserve() {
+    if (bytes > capacity_) {
+        device_.sync();
         if (on_device_) device_.memory().give(std::exchange(on_device_, nullptr));
-        if (on_host_) cudaFreeHost(std::exchange(on_host_, nullptr));
-        capacity_ = n_bytes + n_bytes / 2;
+        capacity_ = bytes + bytes / 2;
         on_device_ = static_cast<std::byte*>(device_.memory().take(capacity_));
-        device_.check(cudaMallocHost(&on_host_, capacity_), "reserving host memory for watched values");
+        for (std::byte*& p : on_host_) {
+            if (p) cudaFreeHost(std::exchange(p, nullptr));
+            device_.check(cudaMallocHost(&p, capacity_), "reserving host memory for watched values");
+        }
     }
-    const size_t list_bytes = n_items * sizeof(Source);
+    const size_t list_bytes = items.size() * sizeof(Source);
     if (list_bytes > list_capacity_) {
+        device_.sync();
         if (list_) device_.memory().give(std::exchange(list_, nullptr));
         if (host_list_) cudaFreeHost(std::exchange(host_list_, nullptr));
         list_capacity_ = 2 * list_bytes;
@@ -53,25 +64,34 @@ void Deliveries::reserve(size_t n_bytes, size_t n_items) {
     }
 }
 
-void Deliveries::gather() {
-    if (items.empty()) return;
-    reserve(bytes, items.size());
-    int64_t longest = 0;
+// A captured step keeps its items, so their list is uploaded once.
+void Deliveries::place_list() {
+    if (n_placed_ == items.size()) return;
+    reserve();
+    longest_ = 0;
     for (size_t i = 0; i < items.size(); ++i) {
         const Tensor& t = items[i].source;
         const Source s{t.data, t.count(), static_cast<int64_t>(items[i].offset), t.dtype == DType::bf16};
         std::memcpy(host_list_ + i * sizeof s, &s, sizeof s);
-        longest = std::max(longest, t.count());
+        longest_ = std::max(longest_, t.count());
     }
     device_.upload(list_, host_list_, items.size() * sizeof(Source));
-    const dim3 grid(std::min(ceil_div(longest, 256), 64u), static_cast<unsigned>(items.size()));
-    gather_sources<<<grid, 256, 0, device_.stream()>>>(reinterpret_cast<const Source*>(list_), on_device_);
-    device_.check(cudaGetLastError(), "gathering watched values");
-    device_.download(on_host_, on_device_, bytes);
+    n_placed_ = items.size();
 }
 
-void Deliveries::hand_out(const std::vector<TokenAt>& tokens, ProbeSink& sink) const {
-    for (const Item& i : items) i.put({on_host_ + i.offset, tokens.data(), static_cast<int>(tokens.size())}, sink);
+void Deliveries::gather() {
+    for (const auto& [type, measures] : measures_) measures->run(device_);
+    if (items.empty()) return;
+    place_list();
+    const dim3 grid(std::min(ceil_div(longest_, 256), 64u), static_cast<unsigned>(items.size()));
+    gather_sources<<<grid, 256, 0, device_.stream()>>>(reinterpret_cast<const Source*>(list_), on_device_);
+    device_.check(cudaGetLastError(), "gathering watched values");
+    turn_ = 1 - turn_;
+    device_.download(on_host_[turn_], on_device_, bytes);
+}
+
+void Deliveries::hand_out(const std::vector<TokenAt>& tokens, ProbeSink& sink, int turn) const {
+    for (const Item& i : items) i.put({on_host_[turn] + i.offset, tokens.data(), static_cast<int>(tokens.size())}, sink);
 }
 
 Deliveries& Device::deliveries() {

@@ -283,13 +283,16 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
     MassProbes probes;
     if (is_watched) probes = make_mass_probes(ctx, n_tokens, n_heads, config.sliding_window, n_entries);
 
-    const Arena::Scope scratch(ctx.arena);
-    // Scores are kept only for the probes, of groups of tokens.
+    // Scores are kept only for the probes, of groups of tokens; those of a short step until all layers are measured.
     const int64_t group = is_watched ? std::clamp<int64_t>(kScratchFloats / (n_heads * n_keys), 1, n_tokens) : n_tokens;
-    if (is_watched) {
+    const bool is_later = is_watched && is_few && group == n_tokens;
+    const auto keep_scores = [&] {
         a.scores = ctx.arena.make(DType::f32, {group, n_heads, n_keys}).f32();
         a.stats = reinterpret_cast<float2*>(ctx.arena.make(DType::f32, {n_tokens, n_heads, 2}).f32());
-    }
+    };
+    if (is_later) keep_scores();
+    const Arena::Scope scratch(ctx.arena);
+    if (is_watched && !is_later) keep_scores();
     if (a.n_splits > 1) {
         a.partials = ctx.arena.make(DType::f32, {group, a.n_splits, n_heads, c}).f32();
         a.partial_stats = reinterpret_cast<float2*>(ctx.arena.make(DType::f32, {group, a.n_splits, n_heads, 2}).f32());
@@ -300,7 +303,7 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
             using T = decltype(t);
             run(ctx, a, n, static_cast<const T*>(q_THC.data), static_cast<T*>(out.data));
         });
-        if (is_watched) measure_mass(ctx, a, n, places_Tk, probes);
+        if (is_watched) measure_mass(ctx, a, n, places_Tk, probes, is_later);
     }
     if (is_watched) publish_mass(ctx, probes, config.sliding_window);
     return out;

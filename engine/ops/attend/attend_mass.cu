@@ -3,6 +3,7 @@
 
 #include "engine/ops/kernel.cuh"
 #include "engine/ops/attend/attend.cuh"
+#include "engine/ops/deliveries.h"
 
 namespace vitrine::cuda {
 namespace {
@@ -37,11 +38,25 @@ __device__ void to_probabilities(const Attention& a, const TokenKeys& keys, int6
     }
 }
 
-// One block per token. Shared memory: 3 H doubles.
-__global__ void measure(const Attention a, const int32_t* places, Outputs out, int window) {
+// The masses of one call's group of tokens.
+struct MassJob {
+    Attention a;
+    const int32_t* places;
+    Outputs out;
+    int n_tokens;
+};
+
+// grid: (tokens, calls). Shared memory: 3 H doubles.
+__global__ void measure(const __grid_constant__ Jobs<MassJob> jobs) {
     after_previous();
     extern __shared__ double shares[];
     __shared__ int n_entries;
+    const MassJob& job = jobs.at[blockIdx.y];
+    if (static_cast<int>(blockIdx.x) >= job.n_tokens) return;
+    const Attention& a = job.a;
+    const int32_t* places = job.places;
+    const Outputs& out = job.out;
+    const int window = a.keys.window;
     const int64_t t = a.t0 + blockIdx.x;
     const TokenKeys keys(a.keys, t);
     float* scores = a.scores + static_cast<int64_t>(blockIdx.x) * a.n_heads * a.n_columns;
@@ -82,6 +97,15 @@ float* data(const Tensor& t) {
     return t.empty() ? nullptr : t.f32();
 }
 
+void launch(Device& device, const Jobs<MassJob>& jobs) {
+    int n_tokens = 0, n_heads = 0;
+    for (int i = 0; i < jobs.n; ++i)
+        n_tokens = std::max(n_tokens, jobs.at[i].n_tokens), n_heads = std::max(n_heads, jobs.at[i].a.n_heads);
+    const dim3 grid(static_cast<unsigned>(n_tokens), static_cast<unsigned>(jobs.n));
+    measure<<<grid, 512, 3 * n_heads * sizeof(double), device.stream()>>>(jobs);
+    device.check(cudaGetLastError(), "attention masses");
+}
+
 }  // namespace
 
 bool watches_mass(const Ctx& ctx) {
@@ -100,12 +124,14 @@ MassProbes make_mass_probes(Ctx& ctx, int64_t n_tokens, int64_t n_heads, int win
             static_cast<int>(n_heads)};
 }
 
-void measure_mass(Ctx& ctx, const Attention& a, int64_t n_tokens, const Tensor& places_Tk, const MassProbes& m) {
-    const Outputs out{data(m.shares),  data(m.shares_head),  data(m.window),
-                      data(m.entries), data(m.entries_head), m.n_entries};
-    measure<<<static_cast<unsigned>(n_tokens), 512, 3 * a.n_heads * sizeof(double), ctx.cuda->stream()>>>(
-        a, places_Tk.empty() ? nullptr : places_Tk.as<int32_t>(), out, a.keys.window);
-    check_launch(ctx, "attention masses");
+void measure_mass(Ctx& ctx, const Attention& a, int64_t n_tokens, const Tensor& places_Tk, const MassProbes& m,
+                  bool is_later) {
+    const MassJob job{a,
+                      places_Tk.empty() ? nullptr : places_Tk.as<int32_t>(),
+                      {data(m.shares), data(m.shares_head), data(m.window), data(m.entries), data(m.entries_head), m.n_entries},
+                      static_cast<int>(n_tokens)};
+    if (is_later) return ctx.cuda->deliveries().measure_later(job, launch);
+    launch(*ctx.cuda, {{job}, 1});
 }
 
 void publish_mass(Ctx& ctx, const MassProbes& m, int window) {

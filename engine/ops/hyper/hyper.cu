@@ -1,6 +1,7 @@
 // Hyper-connections on a GPU: a block of threads per token makes coefficients and the collapsed input; another kernel mixes.
 #include <algorithm>
 
+#include "engine/ops/deliveries.h"
 #include "engine/ops/kernel.cuh"
 #include "engine/ops/hyper/coefficients.cuh"
 #include "engine/ops/hyper/hyper.h"
@@ -84,13 +85,26 @@ __global__ void mix_few(const A* x, const A* f, const float* post, const float* 
     }
 }
 
-// norm [T, n], cosine [T, n, n] of the streams; one block per token.
+// norm [T, n], cosine [T, n, n] of streams x [T, n, d].
 template <class A>
-__global__ void measure(const A* x, int n, int d, float* norms, float* cosines) {
+struct StreamsJob {
+    const A* x;
+    int n, d;
+    int64_t n_tokens;
+    float *norms, *cosines;
+};
+
+// grid: (tokens, calls).
+template <class A>
+__global__ void measure(const __grid_constant__ Jobs<StreamsJob<A>> jobs) {
     after_previous();
     __shared__ float norm[kMaxStreams], scratch[kWarp];
+    const StreamsJob<A>& job = jobs.at[blockIdx.y];
     const int64_t t = blockIdx.x;
-    x += t * n * d;
+    if (t >= job.n_tokens) return;
+    const int n = job.n, d = job.d;
+    const A* x = job.x + t * n * d;
+    float *norms = job.norms + t * n, *cosines = job.cosines + t * n * n;
     const auto product = [&](int j, int k) {
         float sum = 0;
         for (int i = threadIdx.x; i < d; i += blockDim.x) sum += widen(x[j * d + i]) * widen(x[k * d + i]);
@@ -98,14 +112,22 @@ __global__ void measure(const A* x, int n, int d, float* norms, float* cosines) 
     };
     for (int j = 0; j < n; ++j) {
         const float v = sqrtf(product(j, j));
-        if (threadIdx.x == 0) norm[j] = v, norms[t * n + j] = v;
+        if (threadIdx.x == 0) norm[j] = v, norms[j] = v;
     }
     __syncthreads();
     for (int j = 0; j < n; ++j)
         for (int k = 0; k <= j; ++k) {
             const float both = norm[j] * norm[k], v = both > 0 ? product(j, k) / both : 0.0f;
-            if (threadIdx.x == 0) cosines[(t * n + j) * n + k] = cosines[(t * n + k) * n + j] = v;
+            if (threadIdx.x == 0) cosines[j * n + k] = cosines[k * n + j] = v;
         }
+}
+
+template <class A>
+void launch(Device& device, const Jobs<StreamsJob<A>>& jobs) {
+    int64_t n_tokens = 0;
+    for (int i = 0; i < jobs.n; ++i) n_tokens = std::max(n_tokens, jobs.at[i].n_tokens);
+    measure<<<dim3(static_cast<unsigned>(n_tokens), static_cast<unsigned>(jobs.n)), 128, 0, device.stream()>>>(jobs);
+    device.check(cudaGetLastError(), "measures of streams");
 }
 
 int threads_for(int64_t width) { return width >= 4096 ? 1024 : width >= 1024 ? 512 : 128; }
@@ -160,11 +182,12 @@ StreamMeasures measure_streams(Ctx& ctx, const Tensor& x_TND) {
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
     const StreamMeasures s{ctx.arena.make(DType::f32, {n_tokens, n}), ctx.arena.make(DType::f32, {n_tokens, n, n})};
     with_activation(x_TND.dtype, [&](auto a) {
-        measure<<<static_cast<unsigned>(n_tokens), 128, 0, ctx.cuda->stream()>>>(
-            static_cast<const decltype(a)*>(x_TND.data), static_cast<int>(n), static_cast<int>(d), s.norms_TN.f32(),
-            s.cosines_TNN.f32());
+        using A = decltype(a);
+        const StreamsJob<A> job{static_cast<const A*>(x_TND.data), static_cast<int>(n), static_cast<int>(d), n_tokens,
+                                s.norms_TN.f32(), s.cosines_TNN.f32()};
+        if (n_tokens <= kFewRows) return ctx.cuda->deliveries().measure_later(job, launch<A>);
+        launch<A>(*ctx.cuda, {{job}, 1});
     });
-    check_launch(ctx, "measure_streams");
     return s;
 }
 

@@ -93,8 +93,8 @@ void multiply_up(const Ctx& ctx, const Grouped& w1, const Experts& w3, const flo
                  const Tensor& x, const Tensor& h);
 void multiply_down(const Ctx& ctx, const Grouped& w2, int tile_rows, const Tensor& h, const Tensor& y);
 
-// Few rows: fills `rows` [slots, D] (f32), which are summed after that. On tensor cores: fills `rows` when it is not null, else
-// y [T, D].
+// Few rows: fills `rows` [slots, D] (f32), which are summed after that. On tensor cores: fills y [T, D], and `rows` when it is not
+// null.
 void few_rows(const Job& job, const Tensor& rows);
 bool takes_few_rows(const Job& job);  // on tensor cores
 void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y);

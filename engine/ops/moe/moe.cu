@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/deliveries.h"
 #include "engine/ops/linear/convert.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/moe/experts.cuh"
@@ -19,14 +20,29 @@ struct Slots {
     int64_t shared0;                  // token t's row of the shared expert is shared0 + t; negative: there is none
 };
 
-// A block per token: its rows in ascending order of experts, the shared one last.
+// One call's sums: rows y of every slot to out [T, d] (null: only measured) and norms [T, 2] (null: nobody asks).
 template <class Y, class Out>
-__global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out* out, float* norms) {
+struct SumJob {
+    Slots slots;
+    const Y* y;
+    int64_t n_tokens, d;
+    bool is_reference;
+    Out* out;
+    float* norms;
+};
+
+// grid: (tokens, calls). A token's rows in ascending order of experts, the shared one last.
+template <class Y, class Out>
+__global__ void sum_slots(const __grid_constant__ Jobs<SumJob<Y, Out>> jobs) {
     after_previous();
     __shared__ int32_t slots[kMaxChosen + 1];
     __shared__ int n_routed;
     __shared__ float scratch[kWarp];
-    const int64_t t = blockIdx.x;
+    const SumJob<Y, Out>& job = jobs.at[blockIdx.y];
+    const Slots& a = job.slots;
+    const Y* y = job.y;
+    const int64_t t = blockIdx.x, d = job.d;
+    if (t >= job.n_tokens) return;
     if (threadIdx.x == 0) n_routed = 0;
     __syncthreads();
     if (static_cast<int>(threadIdx.x) < a.k) {
@@ -49,18 +65,26 @@ __global__ void sum_slots(Slots a, const Y* y, int64_t d, bool is_reference, Out
             const float four[4] = {row.x, row.y, row.z, row.w};
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                const float v = is_reference ? round_bf16(four[c]) : four[c];
+                const float v = job.is_reference ? round_bf16(four[c]) : four[c];
                 if (j == n_routed) routed_squares += sum[c] * sum[c], shared_squares += v * v;
                 sum[c] = j == 0 ? v : sum[c] + v;
             }
         }
         if (n == n_routed) routed_squares += sum[0] * sum[0] + sum[1] * sum[1] + sum[2] * sum[2] + sum[3] * sum[3];
-        store_four(out + t * d + i, {sum[0], sum[1], sum[2], sum[3]}, d - i, is_whole);
+        if (job.out) store_four(job.out + t * d + i, {sum[0], sum[1], sum[2], sum[3]}, d - i, is_whole);
     }
-    if (!norms) return;
+    if (!job.norms) return;
     routed_squares = block_sum(routed_squares, scratch);
     shared_squares = block_sum(shared_squares, scratch);
-    if (threadIdx.x == 0) norms[2 * t] = sqrtf(routed_squares), norms[2 * t + 1] = sqrtf(shared_squares);
+    if (threadIdx.x == 0) job.norms[2 * t] = sqrtf(routed_squares), job.norms[2 * t + 1] = sqrtf(shared_squares);
+}
+
+template <class Y, class Out>
+void launch(Device& device, const Jobs<SumJob<Y, Out>>& jobs) {
+    int64_t n_tokens = 0;
+    for (int i = 0; i < jobs.n; ++i) n_tokens = std::max(n_tokens, jobs.at[i].n_tokens);
+    sum_slots<<<dim3(static_cast<unsigned>(n_tokens), static_cast<unsigned>(jobs.n)), kThreads, 0, device.stream()>>>(jobs);
+    device.check(cudaGetLastError(), "summing experts");
 }
 
 // h = swiglu(g, u), a thread per value; slots of the shared expert and of none carry what nobody reads.
@@ -130,11 +154,17 @@ void add_slots(const Ctx& ctx, const Slots& slots, const Tensor& rows, const Ten
         with_activation(y.dtype, [&](auto type) {
             using Y = decltype(from);
             using Out = decltype(type);
-            sum_slots<<<static_cast<unsigned>(y.dim(0)), kThreads, 0, ctx.cuda->stream()>>>(
-                slots, static_cast<const Y*>(rows.data), y.dim(1), ctx.is_reference(), static_cast<Out*>(y.data), norms);
+            launch<Y, Out>(*ctx.cuda, {{{slots, static_cast<const Y*>(rows.data), y.dim(0), y.dim(1), ctx.is_reference(),
+                                         static_cast<Out*>(y.data), norms}},
+                                       1});
         });
     });
-    check_launch(ctx, "summing experts");
+}
+
+// The norms alone, with those of other layers.
+void measure_slots_later(const Ctx& ctx, const Slots& slots, const Tensor& rows, const Tensor& norms_T2) {
+    const SumJob<float, float> job{slots, rows.f32(), norms_T2.dim(0), rows.dim(1), ctx.is_reference(), nullptr, norms_T2.f32()};
+    ctx.cuda->deliveries().measure_later(job, launch<float, float>);
 }
 
 }  // namespace
@@ -158,7 +188,6 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     VITRINE_ASSERT(x_TD.dtype == ctx.activation() && k <= kMaxChosen);
     const Tensor y_TD = ctx.arena.make(ctx.activation(), {n_tokens, d}), norms_T2 = ctx.arena.make(DType::f32, {n_tokens, 2});
     if (n_tokens == 0) return y_TD;
-    const Arena::Scope scratch(ctx.arena);
     const bool is_quantised = ctx.is_reference() && is_packed(w.experts[0].w1.view);
     Job job{ctx, x_TD, is_quantised, std::max(c.expert_width, c.shared_width()), static_cast<float>(c.swiglu_limit), {}, 0};
     job.kinds = kinds_of(routing, w);
@@ -166,29 +195,31 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
         job.n_slots += kind.n_slots;
         ctx.count(OpKind::moe, 3.0 * static_cast<double>(kind.n_slots * d) * static_cast<double>(kind.w1.first.out));
     }
-    const bool is_on_tensor_cores = is_few && takes_few_rows(job);
-    if (is_on_tensor_cores && !wants_norms) {
-        few_rows_on_tensor_cores(job, nullptr, y_TD);
+    Slots slots{routing.indices_TK.as<int32_t>(), nullptr, static_cast<int>(k), has_shared ? n_tokens * k : -1};
+    if (is_few && takes_few_rows(job)) {
+        // Rows of the slots stay until the norms are made.
+        const Tensor rows_SD = wants_norms ? ctx.arena.make(DType::f32, {job.n_slots, d}) : Tensor{};
+        const Arena::Scope scratch(ctx.arena);
+        few_rows_on_tensor_cores(job, wants_norms ? rows_SD.f32() : nullptr, y_TD);
+        if (!wants_norms) return y_TD;
+        measure_slots_later(ctx, slots, rows_SD, norms_T2);
+        ctx.publish(kMlpNorms, norms_T2, 1, 2);
         return y_TD;
     }
+    const Arena::Scope scratch(ctx.arena);
     const bool is_tiled_on_tensor_cores = !is_few && takes_tensor_cores(job);
     const Tensor rows_SD = ctx.arena.make(is_tiled_on_tensor_cores ? DType::bf16 : DType::f32, {job.n_slots, d});
-    Slots slots{routing.indices_TK.as<int32_t>(), nullptr, static_cast<int>(k), has_shared ? n_tokens * k : -1};
-    if (is_on_tensor_cores) {
-        few_rows_on_tensor_cores(job, rows_SD.f32(), y_TD);
+    if (job.is_quantised) job.x = fp8_rows(ctx, x_TD, d), job.is_quantised = false;
+    if (is_few) {
+        few_rows(job, rows_SD);
     } else {
-        if (job.is_quantised) job.x = fp8_rows(ctx, x_TD, d), job.is_quantised = false;
-        if (is_few) {
-            few_rows(job, rows_SD);
-        } else {
-            // Tiles of 128 rows, unless most of one would be empty.
-            const auto n_experts = static_cast<int64_t>(w.experts.size());
-            const int tile_rows = is_tiled_on_tensor_cores && n_tokens * k > 64 * n_experts ? 128 : kTileRows;
-            const Plan plan = make_plan(ctx, routing, n_experts, has_shared, tile_rows);
-            slots.slot_of = plan.slot_of;
-            if (is_tiled_on_tensor_cores) many_rows_on_tensor_cores(job, plan, tile_rows, rows_SD);
-            else many_rows(job, plan, rows_SD);
-        }
+        // Tiles of 128 rows, unless most of one would be empty.
+        const auto n_experts = static_cast<int64_t>(w.experts.size());
+        const int tile_rows = is_tiled_on_tensor_cores && n_tokens * k > 64 * n_experts ? 128 : kTileRows;
+        const Plan plan = make_plan(ctx, routing, n_experts, has_shared, tile_rows);
+        slots.slot_of = plan.slot_of;
+        if (is_tiled_on_tensor_cores) many_rows_on_tensor_cores(job, plan, tile_rows, rows_SD);
+        else many_rows(job, plan, rows_SD);
     }
     add_slots(ctx, slots, rows_SD, y_TD, wants_norms ? norms_T2.f32() : nullptr);
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);

@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
 }
 
 // 16 output columns of one token: `share` warps for each of its slots, which are added up in ascending order of experts, the
-// shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns instead.
+// shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns too.
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
         total = o == 0 ? v : total + v;
         if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
     }
-    if (!rows) y[t * d + row0 + i] = narrow<bf16>(total);
+    y[t * d + row0 + i] = narrow<bf16>(total);
 }
 
 template <class Kernel>
