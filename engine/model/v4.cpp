@@ -96,11 +96,18 @@ Tensor kept_streams(Ctx& ctx, const ModelConfig& c, const Batch& batch) {
     return x_TND;
 }
 
+// On a GPU the last mix of a block may still wait for a site to make it.
+void finish_streams(Ctx& ctx) {
+    if constexpr (kHasCuda)
+        if (ctx.infers_on_gpu()) cuda::finish_mix(ctx);
+}
+
 // The rows whose logits are wanted.
 Tensor pick_rows(Ctx& ctx, const Tensor& x_TND, const Batch& batch, LogitRows rows) {
     if (rows == LogitRows::all) return x_TND;
     if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return cuda::last_rows(ctx, x_TND);
+        if (ctx.infers_on_gpu())
+            return batch.tokens.size() == batch.segments.size() ? x_TND : cuda::last_rows(ctx, x_TND);
     Shape shape = x_TND.shape;
     shape.n[0] = static_cast<int64_t>(batch.segments.size());
     Tensor y = ctx.arena.make(DType::f32, shape);
@@ -217,12 +224,14 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
         if (s.cache) s.cache->will_write_to(s.position + s.end - s.begin);
     }
     // What a short step on a GPU publishes stays where it is until one copy takes it all to the host.
-    const bool keeps_values = ctx.cuda && ctx.watch && ctx.watch->get() != kNoProbes &&
-                              static_cast<int64_t>(batch.tokens.size()) <= cuda::kFewRows;
+    const bool is_short = ctx.infers_on_gpu() && static_cast<int64_t>(batch.tokens.size()) <= cuda::kFewRows;
+    const bool keeps_values = is_short && ctx.watch && ctx.watch->get() != kNoProbes;
+    const int blocks_together = is_short ? 4 : 1;  // in one scope: the first site of a block makes the last mix of the one before
     const auto angles = std::make_shared<BatchAngles>(batch_angles(ctx, c, batch));
     Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
     Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(x_TND.dtype, x_TND.shape);
 
+    std::optional<Arena::Scope> scratch;  // nothing of a block outlives it but its streams
     for (int l = 0; l < c.n_layers(); ++l) {
         ctx.check_stop();
         ctx.layer = l;
@@ -236,11 +245,15 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
             x_TND = block(ctx, c, w.blocks[l], l, x_TND, batch, *angles);
             continue;
         }
-        const Arena::Scope scratch(ctx.arena);  // nothing of a block outlives it but its streams
+        if (!scratch) scratch.emplace(ctx.arena);
         block(ctx, c, w.blocks[l], l, x_TND, batch, *angles, other_TND);
         std::swap(x_TND, other_TND);
+        if ((l + 1) % blocks_together != 0 && l + 1 < c.n_layers()) continue;
+        finish_streams(ctx);
+        scratch.reset();
         if (ctx.cuda && ctx.cuda->after_block) ctx.cuda->after_block();
     }
+    finish_streams(ctx);
     ctx.layer = -1;
     return x_TND;
 }
@@ -285,6 +298,7 @@ Tensor draft(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
     ctx.layer = c.n_layers();  // the layer after the trunk's: window only, routed by score
     const Tensor z_TND = mtp_input(ctx, c, w, mtp, kept_streams(ctx, c, batch), batch.tokens);
     const Tensor y_TND = block(ctx, c, mtp.block, c.n_layers(), z_TND, batch, angles);
+    finish_streams(ctx);
     const Tensor last_TND = pick_rows(ctx, y_TND, batch, LogitRows::last);
     if (goes_on) keep_streams(ctx, c, last_TND, batch, LogitRows::last);
     ctx.layer = -1;

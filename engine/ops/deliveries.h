@@ -22,7 +22,10 @@ struct Jobs {
     static_assert(kMost * sizeof(Job) <= 4080, "a kernel's arguments");
 };
 
+struct WaitingMix;
+
 struct Deliveries {
+    std::shared_ptr<WaitingMix> waiting_mix;  // of streams that are still to be made (cuda::hyper_mix)
     struct Item {
         Tensor source;     // valid until `gather` was queued
         Deliver put;

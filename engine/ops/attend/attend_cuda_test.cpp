@@ -282,7 +282,8 @@ TEST(AttendCuda, ProbesGetWhatTheCpuPublishes) {
             f.ctx.watch = f.cpu.ctx.watch = &watch;
             f.ctx.probes = &got, f.cpu.ctx.probes = &want;
             attend(f.cpu.ctx, f.cpu.tensor(shape, q), keys, rows.format, f.cpu.tensor({x.heads}, sinks), 0);
-            cuda::attend(f.ctx, f.up(shape, q), f.up(test::make_param(sinks, {x.heads})), config(x), x.ratio,
+            const Param sink = f.up(test::make_param(sinks, {x.heads}));  // until what is watched has been gathered
+            cuda::attend(f.ctx, f.up(shape, q), sink, config(x), x.ratio,
                          x.k ? f.up_i32({x.n_tokens, x.k}, chosen) : Tensor{},
                          x.k ? f.up_i32({x.n_tokens, x.k}, places) : Tensor{});
             f.device->deliveries().gather();

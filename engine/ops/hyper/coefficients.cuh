@@ -89,14 +89,20 @@ __device__ inline void mix_permutations(const float* z, const Form& form, float*
     __syncwarp();
 }
 
-// z of row q: h = m r there, r the RMS factor.
-__device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& base, const cpu::PackedMatrix& scale, int q,
-                                    float h) {
-    const int part = q < form.n ? 0 : q < 2 * form.n ? 1 : 2;
+// Which part of the coefficients row q belongs to: pre, post or the mixing matrix.
+__device__ inline int part_of(const Form& form, int q) { return q < form.n ? 0 : q < 2 * form.n ? 1 : 2; }
+
+// z of row q: h = m r there, r the RMS factor; scale is that of the row's part.
+__device__ inline float coefficient(const Form& form, float base, float scale, int q, float h) {
+    const int part = part_of(form, q);
     if (form.map == MixingMap::free) h = tanhf(h);
-    const float v = h * element(scale, 0, part) + element(base, 0, q);
+    const float v = h * scale + base;
     if (form.map == MixingMap::free || part == 2) return v;
     return part == 0 ? sigmoid(v) + form.eps : 2 * sigmoid(v);
+}
+__device__ inline float coefficient(const Form& form, const cpu::PackedMatrix& base, const cpu::PackedMatrix& scale, int q,
+                                    float h) {
+    return coefficient(form, element(base, 0, q), element(scale, 0, part_of(form, q)), q, h);
 }
 
 // One warp: the mixing matrix from z [n_mixing] in shared memory; z itself or `mixed` [n * n] of shared memory holds it.
@@ -132,5 +138,13 @@ __device__ inline void write_coefficients(const Form& form, float* z, float* mix
 bool fits_few(const Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form);
 HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
                     const Param* norm_D);
+
+// A mix of few tokens whose result y nobody has read yet.
+struct WaitingMix {
+    Tensor x_TND, f_TD, y_TND;
+    HyperSite site;
+};
+// The mix that makes x, for a site of this form to make along; null: x is there, now at the latest.
+std::shared_ptr<WaitingMix> take_mix(Ctx& ctx, const Tensor& x_TND, const HyperForm& form);
 
 }  // namespace vitrine::cuda

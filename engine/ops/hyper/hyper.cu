@@ -1,5 +1,6 @@
 // Hyper-connections on a GPU: a block of threads per token makes coefficients and the collapsed input; another kernel mixes.
 #include <algorithm>
+#include <utility>
 
 #include "engine/ops/deliveries.h"
 #include "engine/ops/kernel.cuh"
@@ -137,6 +138,7 @@ int threads_for(int64_t width) { return width >= 4096 ? 1024 : width >= 1024 ? 5
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
                      const Param* norm_D) {
     if (fits_few(ctx, x_TND, w, form)) return few_sites(ctx, x_TND, w, form, rms_norm_eps, norm_D);
+    finish_mix(ctx);
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2), n_rows = form.n_rows();
     VITRINE_ASSERT(form.n == n && w.fn.shape[0] == n_rows && n <= kMaxStreams && n_rows <= kMaxRows);
     const LinearOptions wide{.quantise_input = false, .round_output = false};
@@ -157,22 +159,43 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     return s;
 }
 
+void finish_mix(Ctx& ctx) {
+    const auto mix = std::exchange(ctx.cuda->deliveries().waiting_mix, nullptr);
+    if (!mix) return;
+    const int64_t n_tokens = mix->x_TND.dim(0), d = mix->x_TND.dim(2);
+    const HyperSite& site = mix->site;
+    with_activation(mix->x_TND.dtype, [&](auto a) {
+        using A = decltype(a);
+        mix_few<<<dim3(ceil_div(d, 128), static_cast<unsigned>(n_tokens)), 128, 0, ctx.cuda->stream()>>>(
+            static_cast<const A*>(mix->x_TND.data), static_cast<const A*>(mix->f_TD.data), site.post_TN.f32(), site.mixing_TM.f32(),
+            as_form(site.form), static_cast<int>(d), site.comb_TNN.f32(), static_cast<A*>(mix->y_TND.data));
+    });
+    check_launch(ctx, "hyper_mix");
+}
+
+std::shared_ptr<WaitingMix> take_mix(Ctx& ctx, const Tensor& x_TND, const HyperForm& form) {
+    const auto& mix = ctx.cuda->deliveries().waiting_mix;
+    if (mix && mix->y_TND.data == x_TND.data && !form.is_head && mix->site.form.map == form.map && mix->site.form.n == form.n &&
+        mix->site.form.iters == form.iters && mix->site.form.eps == form.eps && form.n <= 4)
+        return std::exchange(ctx.cuda->deliveries().waiting_mix, nullptr);
+    finish_mix(ctx);
+    return nullptr;
+}
+
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND) {
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
     const Tensor y_TND = out_TND.empty() ? ctx.arena.make(x_TND.dtype, x_TND.shape) : out_TND;
     VITRINE_ASSERT(f_TD.dtype == x_TND.dtype && y_TND.dtype == x_TND.dtype);
+    finish_mix(ctx);
+    if (!site.mixing_TM.empty()) {
+        ctx.cuda->deliveries().waiting_mix = std::make_shared<WaitingMix>(WaitingMix{x_TND, f_TD, y_TND, site});
+        return y_TND;
+    }
     with_activation(x_TND.dtype, [&](auto a) {
         using A = decltype(a);
-        const dim3 grid(ceil_div(d, 128), static_cast<unsigned>(n_tokens));
-        if (!site.mixing_TM.empty()) {
-            mix_few<<<grid, 128, 0, ctx.cuda->stream()>>>(
-                static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data), site.post_TN.f32(), site.mixing_TM.f32(),
-                as_form(site.form), static_cast<int>(d), site.comb_TNN.f32(), static_cast<A*>(y_TND.data));
-            return;
-        }
-        mix<<<grid, 128, 0, ctx.cuda->stream()>>>(static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data),
-                                                  site.post_TN.f32(), site.comb_TNN.f32(), static_cast<int>(n),
-                                                  static_cast<int>(d), static_cast<A*>(y_TND.data));
+        mix<<<dim3(ceil_div(d, 128), static_cast<unsigned>(n_tokens)), 128, 0, ctx.cuda->stream()>>>(
+            static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data), site.post_TN.f32(), site.comb_TNN.f32(),
+            static_cast<int>(n), static_cast<int>(d), static_cast<A*>(y_TND.data));
     });
     check_launch(ctx, "hyper_mix");
     return y_TND;

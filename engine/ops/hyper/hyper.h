@@ -40,8 +40,11 @@ void sinkhorn(T* comb, int n, int iters, T eps);
 namespace cuda {
 HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
                      const Param* norm_D = nullptr);  // given: normed_TD comes along, in the same launch for few tokens
-// At least two kernels lie between a site of few tokens and its mix.
+// At least two kernels lie between a site of few tokens and its mix. The mix of few tokens waits for the next site of its streams,
+// which makes it in the same launch, as long as x, f and the site's tensors are still there; or for finish_mix, which whoever else
+// reads the streams calls before.
 Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Tensor& f_TD, const Tensor& out_TND = {});
+void finish_mix(Ctx& ctx);
 struct StreamMeasures {
     Tensor norms_TN, cosines_TNN;  // cosine similarity; 0 beside a stream of zeros
 };

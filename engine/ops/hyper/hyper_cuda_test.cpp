@@ -53,7 +53,9 @@ void compare_site(Numerics numerics, MixingMap map, Shape3 s, bool is_head) {
     EXPECT_LE(worst(f.down(got.post_TN), want.post_TN), 2e-5);
     EXPECT_LE(worst(f.down(got.u_TD), want.u_TD), tolerance);
     const Tensor mixed = hyper_mix(f.cpu.ctx, x_cpu, want, f.cpu.tensor({s.n_tokens, s.d}, out));
-    EXPECT_LE(worst(f.down(hyper_mix(f.ctx, x_gpu, got, f.up({s.n_tokens, s.d}, out))), mixed), tolerance);
+    const Tensor streams = hyper_mix(f.ctx, x_gpu, got, f.up({s.n_tokens, s.d}, out));
+    cuda::finish_mix(f.ctx);
+    EXPECT_LE(worst(f.down(streams), mixed), tolerance);
     EXPECT_LE(worst(f.down(got.comb_TNN), want.comb_TNN), 2e-5);  // of few tokens: made by hyper_mix
 }
 
@@ -64,6 +66,38 @@ TEST(HyperCuda, SitesAndMixingEqualTheCpus) {
             for (const Shape3 s : {Shape3{1, 4, 31}, {17, 4, 257}, {3, 2, 64}, {5, 3, 33}, {300, 4, 384}, {2, 4, 2048}})
                 for (const bool is_head : {false, true}) compare_site(n, map, s, is_head);
     compare_site(Numerics::exact, MixingMap::sinkhorn, {3, 16, 40}, false);
+}
+
+// The site after a mix makes it along: the same streams, to the bit, and the same site up to its products' order.
+TEST(HyperCuda, ASiteMakesTheMixBeforeIt) {
+    if (!CudaFixture::is_there()) GTEST_SKIP() << CudaFixture::why_not();
+    for (const Numerics numerics : {Numerics::exact, Numerics::reference})
+        for (const MixingMap map : {MixingMap::sinkhorn, MixingMap::free})
+            for (const Shape3 s : {Shape3{1, 4, 32}, {16, 4, 256}, {3, 2, 64}, {5, 4, 384}, {2, 4, 2048}}) {
+                CudaFixture f(numerics);
+                const HyperForm form{.map = map, .n = s.n, .iters = 20, .eps = 1e-6, .is_head = false};
+                const auto weights = [&](uint64_t seed) {
+                    const int n_rows = form.n_rows(), width = s.n * s.d;
+                    return HyperWeights{f.up(make_param(noise(static_cast<size_t>(n_rows * width), seed), {n_rows, width})),
+                                        f.up(make_param(noise(n_rows, seed + 1), {n_rows})), f.up(make_param(noise(3, seed + 2), {3}))};
+                };
+                const HyperWeights w = weights(1), next = weights(11);
+                const Param norm = f.up(make_param(noise(s.d, 21), {s.d}));
+                const Tensor x = f.up({s.n_tokens, s.n, s.d}, bf16_values(noise(static_cast<size_t>(s.n_tokens * s.n * s.d), 4)));
+                const Tensor out = f.up({s.n_tokens, s.d}, bf16_values(noise(static_cast<size_t>(s.n_tokens * s.d), 5)));
+                const HyperSite site = cuda::hyper_site(f.ctx, x, w, form, 1e-6, &norm);
+                const Tensor apart = cuda::hyper_mix(f.ctx, x, site, out);
+                cuda::finish_mix(f.ctx);
+                const HyperSite a = cuda::hyper_site(f.ctx, apart, next, form, 1e-6, &norm);
+                const std::vector<float> comb = f.down(site.comb_TNN);
+                const Tensor along = cuda::hyper_mix(f.ctx, x, site, out);
+                const HyperSite b = cuda::hyper_site(f.ctx, along, next, form, 1e-6, &norm);
+                EXPECT_EQ(f.device->deliveries().waiting_mix, nullptr);
+                EXPECT_EQ(f.down(apart), f.down(along));
+                EXPECT_EQ(f.down(site.comb_TNN), comb);
+                for (const auto part : {&HyperSite::u_TD, &HyperSite::normed_TD, &HyperSite::pre_TN, &HyperSite::post_TN})
+                    EXPECT_EQ(f.down(a.*part), f.down(b.*part));
+            }
 }
 
 TEST(HyperCuda, StreamMeasures) {

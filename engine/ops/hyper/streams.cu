@@ -50,6 +50,7 @@ void keep_streams(Ctx& ctx, const Tensor& x_TND, int l, bool is_last_only, int64
     const Step& step = ctx.cuda->step;
     const int64_t n_rows = x_TND.dim(0), width = x_TND.count() / n_rows;
     VITRINE_ASSERT(n_rows == (is_last_only ? step.n_sequences : step.n_tokens) && x_TND.dtype == ctx.activation());
+    finish_mix(ctx);
     with_activation(x_TND.dtype, [&](auto a) {
         keep<<<grid_of(width, n_rows), kThreads, 0, ctx.cuda->stream()>>>(
             static_cast<const decltype(a)*>(x_TND.data), step.tokens, step.layer(l),

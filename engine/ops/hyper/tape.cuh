@@ -35,7 +35,6 @@ __device__ inline float4 axpy4(float a, float4 x, float4 y) {
     return {fmaf(a, x.x, y.x), fmaf(a, x.y, y.y), fmaf(a, x.z, y.z), fmaf(a, x.w, y.w)};
 }
 
-__device__ inline int part_of(const Form& f, int q) { return q < f.n ? 0 : q < 2 * f.n ? 1 : 2; }
 // h and z of row q; r: the RMS factor.
 __device__ inline float h_of(const Form& f, float m, float r) { return f.map == MixingMap::free ? tanhf(m * r) : m * r; }
 __device__ inline float z_of(const Form& f, const SiteRows& a, int q, float m, float r) {
