@@ -206,5 +206,97 @@ TEST(Session, active_experts_are_as_many_as_asked_for) {
     for (const int k : {-1, c.n_experts + 1}) EXPECT_THROW(logits(k), Error);
 }
 
+// The tokens that something is published for, in the order in which it comes.
+struct TokenOrder : ProbeSink {
+    std::vector<int> tokens;
+    void put(int token, Probe, int, const float*, int, int) override { add(token); }
+    void put(int token, Probe, int, const int32_t*, int, int) override { add(token); }
+    void add(int token) {
+        if (tokens.empty() || tokens.back() != token) tokens.push_back(token);
+    }
+};
+
+// A session that records with records lagging beside one whose records are on time.
+struct Lagging {
+    std::unique_ptr<Engine> engine = Engine::load(test::golden_path("flashlike"), test::on_test_device());
+    std::unique_ptr<Session> session = engine->new_session(), plain = engine->new_session();
+    std::shared_ptr<Trace> trace = std::make_shared<Trace>(), on_time = std::make_shared<Trace>();
+
+    Lagging() {
+        engine->watch().set(base_probes());
+        session->record_to(trace, 1), plain->record_to(on_time, 1);
+        session->let_records_lag(true);
+    }
+    void append(int64_t begin, int64_t end) {
+        for (int32_t id : fixture().part(begin, end)) session->append({&id, 1}), plain->append({&id, 1});
+    }
+    bool is_there(int64_t position) const { return trace->get(1, position) != nullptr; }
+    void expect_the_same() const {
+        for (int64_t t = 0; t < plain->length() + 2; ++t) {
+            const auto got = trace->get(1, t), want = on_time->get(1, t);
+            ASSERT_EQ(got != nullptr, t < plain->length()) << t;
+            ASSERT_EQ(got != nullptr, want != nullptr) << t;
+            if (!got) continue;
+            EXPECT_EQ(got->serialize(), want->serialize()) << t;
+        }
+    }
+};
+
+TEST(Session, RecordsThatLagComeWithTheNextTokenAndAtTheEnd) {
+    Lagging f;
+    f.session->append(fixture().part(0, 20)), f.plain->append(fixture().part(0, 20));
+    EXPECT_TRUE(f.is_there(19));  // a chunk's are on time
+    const int32_t id = fixture().ids[20];
+    f.session->append({&id, 1});
+    EXPECT_FALSE(f.is_there(20));
+    f.session->append({&fixture().ids[21], 1});
+    EXPECT_TRUE(f.is_there(20));
+    EXPECT_FALSE(f.is_there(21));
+    f.session->let_records_lag(false);
+    EXPECT_TRUE(f.is_there(21));
+    for (int32_t next : fixture().part(20, 22)) f.plain->append({&next, 1});
+    f.expect_the_same();
+}
+
+TEST(Session, RecordsThatLagGoWithARewindAndStayWithACancel) {
+    Lagging f;
+    f.append(0, 30);
+    f.session->rewind(25), f.plain->rewind(25);  // within what lags and what doesn't
+    f.expect_the_same();
+    f.append(25, 28);
+    f.session->rewind(27), f.plain->rewind(27);  // only what lags
+    f.append(27, 33);
+    std::stop_source stop;
+    stop.request_stop();
+    EXPECT_THROW(f.session->append(fixture().part(33, 34), stop.get_token()), Error);
+    const auto edited = fixture().part(0, 31);
+    EXPECT_EQ(f.session->reuse_prefix(edited), f.plain->reuse_prefix(edited));
+    f.append(30, 32);
+    f.session->let_records_lag(false);
+    f.expect_the_same();
+}
+
+TEST(Session, RecordsThatLagKeepTheirOrderAndTheirSession) {
+    Lagging f;
+    TokenOrder order;
+    f.session->record_to(nullptr, 0);
+    f.session->publish_to(&order);
+    auto other = f.engine->new_session();
+    auto others = std::make_shared<Trace>();
+    other->record_to(others, 7);
+    other->let_records_lag(true);
+    std::vector<int> want;
+    for (int t = 0; t < 12; ++t) {
+        const int32_t id = fixture().ids[t];
+        f.session->append({&id, 1});
+        other->append({&id, 1});
+        want.push_back(t);
+    }
+    EXPECT_EQ(order.tokens, want);          // the last one came with the other session's pass
+    f.session->publish_to(nullptr);
+    other.reset();                          // its last record isn't lost
+    for (int t = 0; t < 12; ++t) EXPECT_TRUE(others->get(7, t)) << t;
+}
+
 }  // namespace
 }  // namespace vitrine
