@@ -144,7 +144,8 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
             if (from) to->put(branch, position, from->finish(0));
         };
     } else {
-        if (publishes) publish_logits(watched, {logits_TV.f32(), static_cast<size_t>(logits_TV.count())}, static_cast<int>(n), *out);
+        const std::span<const float> rows{logits_TV.f32(), static_cast<size_t>(logits_TV.count())};
+        if (publishes) publish_logits(watched, rows, static_cast<int>(n), *out);
         for (int64_t i = 0; i < n_sure && records; ++i) trace->put(branch, cache.length + i, builder.finish(static_cast<int>(i)));
     }
     for (int64_t i = n_sure; i < n; ++i) {

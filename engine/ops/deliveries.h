@@ -1,5 +1,5 @@
-// Watched values on their way from the GPU to the host: measured for all layers at once, gathered by one kernel, copied once, handed
-// out in order.
+// What a step leaves for later. Watched values on their way from the GPU to the host: measured for all layers at once, gathered by
+// one kernel, copied once, handed out in order.
 #pragma once
 #include <algorithm>
 #include <map>
@@ -46,8 +46,8 @@ struct Deliveries {
     // Queues measures and the copies of every item to the host. Call before the sources are released; again for the same items
     // when a captured step has run again.
     void gather();
-    // Once the stream has been waited for: calls every `put` with what the last `gather` copied, or that of another turn. `tokens` are
-    // those of the step, on the host.
+    // Once the stream has been waited for: calls every `put` with what the last `gather` copied, or that of another turn. `tokens`
+    // are those of the step, on the host.
     void hand_out(const std::vector<TokenAt>& tokens, ProbeSink& sink) const { hand_out(tokens, sink, turn_); }
     void hand_out(const std::vector<TokenAt>& tokens, ProbeSink& sink, int turn) const;
     int turn() const { return turn_; }  // of the last gather: its values lie on the host until the next but one

@@ -33,7 +33,7 @@ title "machine"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 "$vitrine" --version
 
-title "CUDA against the CPU, the reference vectors and itself"
+title "CUDA against the CPU, the reference vectors and itself (CudaRanks: over NCCL where there are two GPUs)"
 status=0
 VITRINE_TEST_DEVICE=0 "$tests" --gtest_brief=1 || status=1
 
@@ -44,7 +44,9 @@ if command -v compute-sanitizer >/dev/null; then
             --gtest_brief=1 | tail -3 || status=1
     }
     check memcheck '*Cuda*:*Golden*tiny15*:*Golden*flashlike*'
+    check memcheck '*Tape*:CrossEntropy*:AdamW*:Muon*:NewtonSchulz*'        # training: small shapes already
     check racecheck 'HyperCuda*:CompressCuda*:RouterCuda*:*Golden*tiny15*'  # slow: small shapes only
+    check racecheck 'HyperTape*:RouterTape*:RmsnormTape*:CompressTape*:CrossEntropy*:AdamW*'
 fi
 
 models=$(mktemp -d)
@@ -55,6 +57,8 @@ for preset in gpu-small gpu-large; do
     for numerics in reference exact; do
         "$vitrine" bench -m "$models/$preset" --device cuda --numerics $numerics --prefill 4096 --context 4096
     done
+    title "side by side: $preset"
+    for together in 4 16; do "$vitrine" bench -m "$models/$preset" --device cuda --sequences $together; done
     if [ $preset = gpu-large ]; then
         title "speed: $preset at depth 262,144"
         "$vitrine" bench -m "$models/$preset" --device cuda --numerics reference --prefill 4096 --context 262144

@@ -90,8 +90,8 @@ struct MassProbes {
 };
 bool watches_mass(const Ctx& ctx);
 MassProbes make_mass_probes(Ctx& ctx, int64_t n_tokens, int64_t n_heads, int window, int64_t n_entries);
-// From a.scores (used up) and a.stats. places [T, k] (empty: ascending): an entry's column. is_later: with those of other layers, when
-// what is watched is gathered; everything that `a` points to is still there then.
+// From a.scores (used up) and a.stats. places [T, k] (empty: ascending): an entry's column. is_later: with those of other layers,
+// when what is watched is gathered; everything that `a` points to is still there then.
 void measure_mass(Ctx& ctx, const Attention& a, int64_t n_tokens, const Tensor& places_Tk, const MassProbes& m, bool is_later);
 void publish_mass(Ctx& ctx, const MassProbes& m, int window);
 

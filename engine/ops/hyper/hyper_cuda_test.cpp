@@ -79,7 +79,8 @@ TEST(HyperCuda, ASiteMakesTheMixBeforeIt) {
                 const auto weights = [&](uint64_t seed) {
                     const int n_rows = form.n_rows(), width = s.n * s.d;
                     return HyperWeights{f.up(make_param(noise(static_cast<size_t>(n_rows * width), seed), {n_rows, width})),
-                                        f.up(make_param(noise(n_rows, seed + 1), {n_rows})), f.up(make_param(noise(3, seed + 2), {3}))};
+                                        f.up(make_param(noise(n_rows, seed + 1), {n_rows})),
+                                        f.up(make_param(noise(3, seed + 2), {3}))};
                 };
                 const HyperWeights w = weights(1), next = weights(11);
                 const Param norm = f.up(make_param(noise(s.d, 21), {s.d}));

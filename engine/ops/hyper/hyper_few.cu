@@ -64,8 +64,8 @@ __device__ void sum_cluster(cooperative_groups::cluster_group& cluster, float* p
 
 // Four channels of every stream of a token: y[k] = post[k] f + sum_j made[j][k] x[j], or x as it is.
 template <class A>
-__device__ void make_streams(const Mix<A>& mix, const A* x, const float* post, const float* made, int n, int d, int at, bool is_mine,
-                             int64_t t, float* streams) {
+__device__ void make_streams(const Mix<A>& mix, const A* x, const float* post, const float* made, int n, int d, int at,
+                             bool is_mine, int64_t t, float* streams) {
     if (!mix.y) {
         for (int k = 0; k < n; ++k) *reinterpret_cast<Four*>(streams + k * d + at) = load_four(x + k * d + at);
         return;
@@ -241,8 +241,9 @@ HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const 
         using A = decltype(a);
         Mix<A> mix{};
         if (waiting)
-            mix = {static_cast<const A*>(waiting->x_TND.data), static_cast<const A*>(waiting->f_TD.data), waiting->site.post_TN.f32(),
-                   waiting->site.mixing_TM.f32(), waiting->site.comb_TNN.f32(), static_cast<A*>(x_TND.data)};
+            mix = {static_cast<const A*>(waiting->x_TND.data), static_cast<const A*>(waiting->f_TD.data),
+                   waiting->site.post_TN.f32(),                waiting->site.mixing_TM.f32(),
+                   waiting->site.comb_TNN.f32(),               static_cast<A*>(x_TND.data)};
         const auto kernel = (w.fn.view.dtype == DType::f32 ? kernel_for<A, float> : kernel_for<A, bf16>)(form.n_rows());
         if (launch.dynamicSmemBytes > 32 << 10)
             ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
