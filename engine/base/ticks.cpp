@@ -23,9 +23,9 @@ Reading read_both() {
     Reading best{};
     uint64_t shortest = UINT64_MAX;
     for (int i = 0; i < 16; ++i) {
-        const uint64_t before = __rdtsc();
+        const uint64_t before = Ticks::counter();
         const auto time = std::chrono::steady_clock::now();
-        const uint64_t took = __rdtsc() - before;
+        const uint64_t took = Ticks::counter() - before;
         if (took < shortest) shortest = took, best = {time, before + took / 2};
     }
     return best;

@@ -2,9 +2,6 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 namespace vitrine {
 
@@ -15,11 +12,18 @@ class Ticks {
     Ticks();
     uint64_t now() const {
 #if defined(__x86_64__)
-        if (has_counter_) return __rdtsc();
+        if (has_counter_) return counter();
 #endif
         return static_cast<uint64_t>(
             std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
     }
+#if defined(__x86_64__)
+    static uint64_t counter() {  // no intrinsic: nvcc reads this header too
+        uint32_t low, high;
+        asm volatile("rdtsc" : "=a"(low), "=d"(high));
+        return uint64_t{high} << 32 | low;
+    }
+#endif
     double ms_since(uint64_t start) const {
         const uint64_t end = now();
         return end > start ? static_cast<double>(end - start) * ms_per_tick_ : 0.0;
