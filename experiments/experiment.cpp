@@ -121,12 +121,14 @@ LabKnob choice_knob(std::string key, std::string label, std::vector<std::string>
     return {std::move(key), std::move(label), std::move(help), first, std::move(choices), 0, 0, false};
 }
 
-LabKnob text_knob(std::string key, std::string label, std::string value, std::string help) {
-    return {std::move(key), std::move(label), std::move(help), std::move(value), {}, 0, 0, false};
+LabKnob text_knob(std::string key, std::string label, std::string value, std::string help, std::string when_empty) {
+    return {std::move(key), std::move(label),     std::move(help), std::move(value), {}, 0, 0,
+            false,          std::move(when_empty)};
 }
 
 LabKnob model_knob() {
-    return text_knob("model", "Model", "", "folder of a checkpoint with a tokenizer; empty: the model that ships");
+    return text_knob("model", "Model", "", "folder of a checkpoint with a tokenizer; empty: the model that ships",
+                     "the shipped one");
 }
 
 std::string model_folder(const Knobs& knobs, const Bench& bench) {

@@ -77,7 +77,7 @@ LabKnob number_knob(std::string key, std::string label, std::string value, doubl
                     bool is_logarithmic = false);
 LabKnob choice_knob(std::string key, std::string label, std::vector<std::string> choices,
                     std::string help);  // first: preset
-LabKnob text_knob(std::string key, std::string label, std::string value, std::string help);
+LabKnob text_knob(std::string key, std::string label, std::string value, std::string help, std::string when_empty = "");
 // "model": which checkpoint is measured; empty: the shipped one.
 LabKnob model_knob();
 std::string model_folder(const Knobs& knobs, const Bench& bench);

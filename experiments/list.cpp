@@ -24,10 +24,24 @@ Experiment x34_spikes();
 
 namespace {
 
+// In the Lab's order: those that train, those that measure a model, those that are calculated.
 constexpr Experiment (*kExperiments[])() = {
-    x08_cost,       x01_hyper_connections, x04_balancing,  x09_csa,    x06_anticipatory, x03_logits,
-    x07_muon,       x02_sinkhorn,          x05_clamp,      x12_modes,  x11_retrieval,    x15_formats,
-    x17_prediction, x19_active_experts,    x33_arithmetic, x34_spikes,
+    x01_hyper_connections,
+    x04_balancing,
+    x06_anticipatory,
+    x03_logits,
+    x07_muon,
+    x05_clamp,
+    x34_spikes,
+    x12_modes,
+    x09_csa,
+    x11_retrieval,
+    x15_formats,
+    x17_prediction,
+    x19_active_experts,
+    x08_cost,
+    x02_sinkhorn,
+    x33_arithmetic,
 };
 
 std::vector<Experiment> make_all() {

@@ -85,6 +85,10 @@ void null_render() {
 #endif
 }
 
+void raise_window() {
+    ImGui::BringWindowToDisplayFront(ImGui::GetCurrentWindow());
+}
+
 void use_wheel_on_last_item() {
 #if IMGUI_VERSION_NUM >= 18900
     ImGui::SetItemKeyOwner(ImGuiKey_MouseWheelY);

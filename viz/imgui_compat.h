@@ -75,6 +75,9 @@ void null_render();
 // ---- focus: the item that follows gets the keyboard
 void focus_next_item();
 
+// ---- the current window is drawn over all others
+void raise_window();
+
 // ---- the item drawn last uses the wheel: nothing around it scrolls
 void use_wheel_on_last_item();
 

@@ -142,7 +142,8 @@ void color_legend(ColorMap m, float lo, float hi, const char* unit, float width)
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const ImVec2 p = ImGui::GetCursorScreenPos();
     const float h = ImGui::GetTextLineHeight();
-    const std::string left = ui::format_number(lo), right = ui::format_number(hi) + (unit && *unit ? std::string(" ") + unit : "");
+    const std::string left = ui::format_bound(lo),
+                      right = ui::format_bound(hi) + (unit && *unit ? std::string(" ") + unit : "");
     const float wl = ImGui::CalcTextSize(left.c_str()).x, wr = ImGui::CalcTextSize(right.c_str()).x, gap = px(6);
     const float strip = std::max(px(24), width - wl - wr - 2 * gap);
     dl->AddText(p, g_theme.text_dim, left.c_str());

@@ -17,8 +17,10 @@ struct LabCatalogue {
     std::vector<LabInfo> infos;
     // The arms of an experiment: one run each and seed. Empty: it needs no run. Error(bad_input) lists wrong knobs.
     std::function<std::vector<std::string>(const std::string& experiment, const LabKnobs&)> arms;
-    // What needs no run: seconds to minutes. Called on a thread of its own, beside the others. Error(cancelled).
-    std::function<LabVerdict(const std::string& experiment, const LabKnobs&, std::stop_token)> analyse;
+    // What needs no run: seconds to minutes. Called on a thread of its own, beside the others; tells what it does, a
+    // line at a time. Error(cancelled).
+    using Tell = std::function<void(const std::string& line)>;
+    std::function<LabVerdict(const std::string& experiment, const LabKnobs&, const Tell&, std::stop_token)> analyse;
     // Of finished runs with the same knobs, with the scalars of the experiment's plots.
     std::function<LabVerdict(const std::string& experiment, const std::vector<LabRun>&)> judge;
 };

@@ -2,6 +2,7 @@
 #include "app/lab/run_manager.h"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <utility>
 
@@ -117,6 +118,7 @@ void RunManager::handle(StartRuns& c) {
     const std::vector<std::string> arms = catalogue_.arms(c.experiment, c.knobs);
     if (arms.empty()) {
         to_analyse_.push_back(std::move(c));
+        tell_work();
         return;
     }
     // Seeds outside, arms inside: the first comparison is there as early as it can be.
@@ -129,27 +131,42 @@ void RunManager::handle(StartRuns& c) {
         }
 }
 
-// One at a time: each takes all cores. What takes longer than a moment is announced.
+void RunManager::tell_work() {
+    std::vector<std::string> names;
+    for (const StartRuns& c : to_analyse_) names.push_back(c.experiment);
+    push(LabAtWork{std::move(names)});
+}
+
+// One at a time: each takes all cores. What it does is told at most ten times a second.
 void RunManager::analyse_next() {
-    using Clock = std::chrono::steady_clock;
-    if (is_analysing_) {
-        if (was_told_analysis_ || Clock::now() - analysed_since_ < std::chrono::seconds(1)) return;
-        was_told_analysis_ = true;
-        const LabInfo& about = info(to_analyse_.front().experiment);
-        push(LabProblem{about.name + " is under way; with its preset it takes " + about.expected_time, false});
-        return;
-    }
-    if (analysis_.joinable()) analysis_.join(), to_analyse_.pop_front();
+    if (is_analysing_) return;
+    if (analysis_.joinable()) analysis_.join(), to_analyse_.pop_front(), tell_work();
     if (to_analyse_.empty()) return;
-    is_analysing_ = true, was_told_analysis_ = false, analysed_since_ = Clock::now();
+    is_analysing_ = true;
     analysis_ = std::jthread([this, c = to_analyse_.front()](std::stop_token stop) {
+        using Clock = std::chrono::steady_clock;
+        const auto tell = [this, next = Clock::time_point{}](const std::string& line) mutable {
+            if (const auto now = Clock::now(); now >= next)
+                push(LabWorkLine{line}), next = now + std::chrono::milliseconds(100);
+        };
         try {
-            push(LabVerdictMade{c.experiment, catalogue_.analyse(c.experiment, c.knobs, stop)});
+            push(LabVerdictMade{c.experiment, catalogue_.analyse(c.experiment, c.knobs, tell, stop)});
         } catch (const std::exception& e) {
             if (!stop.stop_requested()) push(LabProblem{e.what()});
         }
         is_analysing_ = false;
     });
+}
+
+// The one that is under way leaves the queue when its thread has ended.
+void RunManager::handle(CancelWork& c) {
+    const bool is_first =
+        !to_analyse_.empty() && to_analyse_.front().experiment == c.experiment && analysis_.joinable();
+    if (is_first) analysis_.request_stop();
+    const auto same = [&](const StartRuns& r) { return r.experiment == c.experiment; };
+    const auto waiting = to_analyse_.begin() + (to_analyse_.empty() || !analysis_.joinable() ? 0 : 1);
+    to_analyse_.erase(std::remove_if(waiting, to_analyse_.end(), same), to_analyse_.end());
+    tell_work();
 }
 
 void RunManager::handle(RewindRun& c) {

@@ -8,7 +8,6 @@
 // calculated on a thread of its own.
 #pragma once
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -69,6 +68,7 @@ class RunManager {
     void handle(ExportEvents& c);
     void handle(RunsAtOnce& c);
     void handle(ShowFolder& c);
+    void handle(CancelWork& c);
 
     Run& need(const std::string& id);
     Run& add(const std::string& id);
@@ -77,6 +77,7 @@ class RunManager {
     void find_folders();
     void start_waiting();
     void analyse_next();
+    void tell_work();
     void start(Run& r);
     void look(Run& r);
     void tell(Run& r);
@@ -102,8 +103,6 @@ class RunManager {
     int n_at_once_ = 1;
     int64_t serial_ = 0;
     std::deque<StartRuns> to_analyse_;  // what needs no run, one after the other; the first is under way
-    std::chrono::steady_clock::time_point analysed_since_;
-    bool was_told_analysis_ = true;
     // Shared, each for moments only.
     std::mutex mutex_;
     std::condition_variable_any condition_;

@@ -18,10 +18,11 @@ LabCatalogue shipped_catalogue() {
             for (const lab::Arm& a : e.arms(checked)) labels.push_back(a.label);
         return labels;
     };
-    c.analyse = [](const std::string& name, const LabKnobs& knobs, std::stop_token stop) {
+    c.analyse = [](const std::string& name, const LabKnobs& knobs, const LabCatalogue::Tell& tell,
+                   std::stop_token stop) {
         const lab::Experiment& e = lab::experiment(name);
         VITRINE_ASSERT(e.is_measured_at_once());
-        return e.at_once(lab::Knobs(e.info, knobs), {e.measure ? shipped_model() : "", {}, stop});
+        return e.at_once(lab::Knobs(e.info, knobs), {e.measure ? shipped_model() : "", tell, stop});
     };
     c.judge = [](const std::string& name, const std::vector<LabRun>& runs) {
         const lab::Experiment& e = lab::experiment(name);

@@ -55,6 +55,8 @@ struct Applier {
     }
     void operator()(LabVerdictMade&& u) const { s.verdicts[u.experiment] = std::move(u.verdict); }
     void operator()(LabProblem&&) const {}  // the window makes a notice of it
+    void operator()(LabAtWork&& u) const { s.at_work = std::move(u.experiments), s.work_line.clear(); }
+    void operator()(LabWorkLine&& u) const { s.work_line = std::move(u.line); }
 };
 
 // Values by their dotted names, in the file's order.
@@ -80,7 +82,7 @@ Flat flat_config(const std::string& text, const char* which) {
 }  // namespace
 
 const char* lab_badge_name(LabBadge b) {
-    static constexpr const char* kNames[] = {"natural", "provoked", "weights edited", "analytic"};
+    static constexpr const char* kNames[] = {"natural", "provoked", "weights edited", "analytic", "measured"};
     return kNames[static_cast<int>(b)];
 }
 

@@ -11,9 +11,13 @@
 
 namespace vitrine {
 
-// How much of what is seen the set-up provoked.
-enum class LabBadge : uint8_t { natural, provoked, weights_edited, analytic };
+// How much of what is seen the set-up provoked. The last two need no run: calculated from formulas, or measured on a
+// model.
+enum class LabBadge : uint8_t { natural, provoked, weights_edited, analytic, measured };
 const char* lab_badge_name(LabBadge b);
+inline bool lab_has_runs(LabBadge b) {
+    return b != LabBadge::analytic && b != LabBadge::measured;
+}
 
 struct LabKnob {                       // one field of an experiment's form
     std::string key, label, help;
@@ -21,6 +25,7 @@ struct LabKnob {                       // one field of an experiment's form
     std::vector<std::string> choices;  // empty: a number in [min, max], or any text where min == max
     double min = 0, max = 0;
     bool is_logarithmic = false;
+    std::string when_empty;  // what an empty text stands for, drawn in its place
 };
 
 struct LabPlot {                       // what the panel draws for an experiment
@@ -108,12 +113,21 @@ struct LabPointsAdded { std::string id, metric; std::vector<double> step, value;
 struct LabRunGone { std::string id; };
 struct LabVerdictMade { std::string experiment; LabVerdict verdict; };
 struct LabProblem { std::string text; bool is_error = true; };  // something asked for could not be done; or a word about what was
-using LabUpdate = std::variant<LabListed, LabRunChanged, LabEventsAdded, LabPointsAdded, LabRunGone, LabVerdictMade, LabProblem>;
+struct LabAtWork {
+    std::vector<std::string> experiments;
+};  // that need no run: the first is under way, the rest waits
+struct LabWorkLine {
+    std::string line;
+};  // what the first one does now
+using LabUpdate = std::variant<LabListed, LabRunChanged, LabEventsAdded, LabPointsAdded, LabRunGone, LabVerdictMade,
+                               LabProblem, LabAtWork, LabWorkLine>;
 
 struct LabSnapshot {
     std::vector<LabInfo> experiments;
     std::vector<LabRun> runs;          // newest last
     std::map<std::string, LabVerdict> verdicts;  // by experiment, of its finished runs
+    std::vector<std::string> at_work;            // experiments that need no run: the first is under way
+    std::string work_line;                       // what it does now
     uint64_t version = 0;              // grows with every update
 
     void apply(LabUpdate&& update);
@@ -132,8 +146,11 @@ struct WatchScalars { std::vector<std::string> ids, metrics; }; // what is drawn
 struct ExportEvents { std::vector<std::string> ids; std::string folder; };  // TensorBoard; folder empty: beside the runs'
 struct RunsAtOnce { int n; };                                   // the rest waits
 struct ShowFolder { std::string id; };                          // in the file manager; id empty: the folder of all runs
-using LabCommand =
-    std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents, RunsAtOnce, ShowFolder>;
+struct CancelWork {
+    std::string experiment;
+};  // one that needs no run and is under way or waits
+using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents,
+                                RunsAtOnce, ShowFolder, CancelWork>;
 
 // Two values of configs that differ; empty: absent.
 struct ConfigDifference { std::string field, a, b; };

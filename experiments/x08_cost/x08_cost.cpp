@@ -39,14 +39,14 @@ LabInfo describe() {
     i.badge = LabBadge::analytic;
     i.knobs = {
         choice_knob("model", "Model", {"Pro and Flash", "Pro", "Flash", "folder"}, "whose configuration is calculated"),
-        text_knob("folder", "Folder", "", "of a config.json, with model = folder"),
+        text_knob("folder", "Folder", "", "of a config.json, with model = folder", "none"),
         number_knob("context", "Context [tokens]", "1048576", 128, 16777216, "tokens that the new one sees", true),
         number_knob("core_weight", "Attention, BF16", "2", 0.25, 8, "FP8 operations that one of attention counts"),
         number_knob("index_weight", "Indexer, FP4", "0.5", 0.25, 8, "the same, of V4's index scores"),
         number_knob("fp32_weight", "FP32 parts", "4", 0.25, 8, "the same, of compressors, router and mHC"),
         number_knob("head_weight", "Head, BF16", "2", 0.25, 8, "the same, of the output head"),
         choice_knob("index_keys", "Index keys", {"FP4", "FP8"}, "68 or 132 bytes each"),
-        text_knob("measure", "Measure", "", "folder of a checkpoint that is run and counted; empty: no run"),
+        text_knob("measure", "Measure", "", "folder of a checkpoint that is run and counted; empty: no run", "no run"),
         number_knob("measure_to", "Measure to [tokens]", "16384", 1024, 1048576, "the longest context of the run",
                     true)};
     i.plots = {{"Operations per token", "context [tokens]", "FP8-equivalent GFLOP", {}, true, true},

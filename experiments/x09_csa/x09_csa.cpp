@@ -28,7 +28,7 @@ LabInfo describe() {
         "DSA (arXiv 2512.02556), NSA (arXiv 2502.11089). A public tiny V4 (55 M) recalled 2.5 / 52 / 65 / 72 / 73 % "
         "with "
         "0 / 1 / 2 / 4 / 8 entries, its larger one 1 / 69 / 73 / 76 / 77 %.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {
         model_knob(),
         number_knob("items", "Questions of each task", "10", 1, 5000, "answered greedily without thinking", true),

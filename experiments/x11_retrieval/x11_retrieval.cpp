@@ -33,7 +33,7 @@ LabInfo describe() {
     i.literature =
         "MRCR asks for the j-th of several alike texts; RULER (arXiv 2404.06654) varies length and number of needles. "
         "This is an analogue on a small model, not V4's curve: the lengths are in multiples of what it was trained on.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {
         model_knob(),
         text_knob("lengths", "Lengths [tokens]", "512,1024,2048,4096,8192", "about, with commas between, ascending"),

@@ -47,7 +47,7 @@ LabInfo describe() {
         "2402.12875). Search gains from longer traces with dead ends (arXiv 2404.03683). Looking up or reversing needs "
         "no "
         "steps.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {
         model_knob(),
         number_knob("items", "Questions of each task", "20", 2, 5000, "held out, the same ones in every mode", true),

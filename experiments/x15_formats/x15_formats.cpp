@@ -31,7 +31,7 @@ LabInfo describe() {
         "2506.19697). A 0.6 M model that trained for minutes lost nothing by FP4 experts and 5 % by FP4 everywhere: "
         "too small a "
         "model to tell.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {
         model_knob(),
         number_knob("texts", "Texts of each domain", "20", 1, 2000, "held-out samples whose loss is measured", true),

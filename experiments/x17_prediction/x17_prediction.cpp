@@ -32,7 +32,7 @@ LabInfo describe() {
         "Guessing pays where experts are streamed from slow memory: pre-gated MoE (arXiv 2308.12066), Fate (arXiv "
         "2502.12224), pre-attention predictors at 93 to 98 % (arXiv 2511.10676); 14 % per token in one measurement "
         "(arXiv 2603.19289), nothing where the experts are in memory.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {model_knob(),
                number_knob("texts", "Texts of each domain", "60", 2, 2000,
                            "held-out samples: every other one fits the predictors, the rest judge them", true),

@@ -39,7 +39,7 @@ LabInfo describe() {
         "The saving is the routed experts' share of the work times the share of them that is left out, no more. Fewer "
         "experts without retraining: NAEE (arXiv 2402.14800), LExI (arXiv 2509.02753). A small model of this project "
         "lost 0.06 nat when k was halved.";
-    i.badge = LabBadge::analytic;
+    i.badge = LabBadge::measured;
     i.knobs = {
         model_knob(),
         text_knob("k", "Active experts", "1,2,3,4,6,8,16",

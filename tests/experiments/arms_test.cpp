@@ -95,7 +95,7 @@ TEST(Catalogue, serves_the_window) {
     EXPECT_EQ(c.infos.size(), lab::experiments().size());
     EXPECT_EQ(c.arms("X01", {{"layers", "2"}}).size(), 2u);
     EXPECT_TRUE(c.arms("X08", {}).empty());
-    EXPECT_EQ(c.analyse("X33", {}, {}).outcome, LabVerdict::Outcome::mixed);
+    EXPECT_EQ(c.analyse("X33", {}, {}, {}).outcome, LabVerdict::Outcome::mixed);
     LabRun r;
     r.arm = "nothing";
     EXPECT_EQ(c.judge("X01", {r}).outcome, LabVerdict::Outcome::none);

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "engine/base/error.h"
 #include "tests/support/temp_folder.h"
 
 namespace vitrine {
@@ -25,9 +26,12 @@ LabCatalogue catalogue() {
     c.arms = [](const std::string& e, const LabKnobs&) {
         return e == "X01" ? std::vector<std::string>{"hc", "mhc"} : std::vector<std::string>{};
     };
-    c.analyse = [](const std::string&, const LabKnobs& knobs, std::stop_token stop) {
+    c.analyse = [](const std::string&, const LabKnobs& knobs, const LabCatalogue::Tell& tell, std::stop_token stop) {
         LabVerdict v;
-        while (knobs.contains("long") && !stop.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        tell("the first of two");
+        while (knobs.contains("long") && !stop.stop_requested())
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        if (knobs.contains("long")) throw Error(ErrorKind::cancelled, "cancelled");
         v.sentence = "calculated";
         return v;
     };
@@ -250,6 +254,19 @@ TEST_F(Manager, a_long_calculation_holds_nothing_up_and_ends_with_the_window) {
     EXPECT_TRUE(m_->is_busy());
     EXPECT_EQ(snapshot_.verdicts["X02"].sentence, "") << "one at a time";
     m_.reset();  // asks it to stop; it would never end by itself
+}
+
+TEST_F(Manager, a_calculation_says_what_it_does_and_can_be_called_off) {
+    m_->send(StartRuns{"X02", {{"long", ""}}, 1, 1});
+    m_->send(StartRuns{"X02", {{"long", ""}}, 1, 1});
+    ASSERT_TRUE(until([&] { return snapshot_.at_work.size() == 2 && snapshot_.work_line == "the first of two"; }));
+    m_->send(CancelWork{"X02"});
+    ASSERT_TRUE(until([&] { return snapshot_.at_work.empty() && !m_->is_busy(); }));
+    EXPECT_EQ(snapshot_.work_line, "");
+    EXPECT_EQ(snapshot_.verdicts["X02"].sentence, "");
+    EXPECT_EQ(problems_, "") << "asked for is no problem";
+    m_->send(StartRuns{"X02", {}, 1, 1});
+    ASSERT_TRUE(until([&] { return snapshot_.verdicts["X02"].sentence == "calculated"; }));
 }
 
 TEST_F(Manager, exports_events_for_tensorboard) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The Lab in a real window under Xvfb: a provoked spike from its event to its batch, layers and matrices, back to the checkpoint
 # before it, one thing changed, replayed. With "gain" instead: hyper-connections against mHC, then another depth (two minutes).
-# usage: lab_test.sh PROGRAM FOLDER [spike|gain] [WxH]   (FOLDER: where the pictures go)
+# With "measure": the shipped model is measured by X17 with two texts a domain, another one is begun and ended (20 s).
+# usage: lab_test.sh PROGRAM FOLDER [spike|gain|measure] [WxH]   (FOLDER: where the pictures go)
 set -euo pipefail
 program=$(readlink -f "$1")
 mkdir -p "$2"
@@ -93,6 +94,33 @@ click lab/Run
 wait 1
 wait idle
 shot $folder/lab-depth.png
+END
+}
+
+measure_script() {
+    cat <<END
+wait idle
+view Lab
+key Ctrl+B
+click lab/experiment/X17
+expect Nothing was measured yet
+click lab/knob/texts
+key Ctrl+A
+type 2
+click lab/Run
+wait idle
+click lab/tab/Verdict
+expect The affinity matrix names
+shot $folder/lab-measured.png
+click lab/tab/Plots
+expect Recall by layer
+click lab/experiment/X09
+click lab/Run
+wait 1
+expect is measuring
+click lab/work/Stop
+wait idle
+expect Nothing was measured yet
 END
 }
 

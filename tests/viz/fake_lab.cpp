@@ -37,6 +37,16 @@ LabInfo cost_info() {
     return x;
 }
 
+LabInfo measured_info() {
+    LabInfo x;
+    x.name = "X17", x.title = "Predicting experts";
+    x.question = "How well can a token's experts be guessed?";
+    x.badge = LabBadge::measured, x.expected_time = "half a minute";
+    x.knobs = {{"model", "Model", "which one", "", {}, 0, 0, false, "the shipped one"},
+               {"texts", "Texts of each domain that are read", "held out", "60", {}, 2, 2000, true}};
+    return x;
+}
+
 double wave(int64_t seed, int64_t step) {
     return std::sin(static_cast<double>(seed * 131 + step * 7)) * 0.04 +
            std::sin(static_cast<double>(step) * 0.37) * 0.02;
@@ -73,7 +83,7 @@ LabRun run(const std::string& arm, int64_t seed, int64_t n, int number) {
 
 LabSnapshot lab_without_runs() {
     LabSnapshot s;
-    s.apply(LabListed{{gain_info(), cost_info()}});
+    s.apply(LabListed{{gain_info(), measured_info(), cost_info()}});
     static uint64_t version = 0;
     s.version = version += 1000;  // what is kept of one lab must not be taken for another's
     return s;

@@ -249,6 +249,35 @@ TEST_F(Lab, what_is_calculated_has_charts_and_no_runs) {
     EXPECT_EQ(last<StartRuns>().experiment, "X08");
 }
 
+// Nothing is trained, so there is neither an event nor a difference; while it works it says at what, and can be ended.
+TEST_F(Lab, what_is_measured_tells_what_it_does_and_stops) {
+    s.lab = fake::lab_without_runs();
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/group/The shipped model, measured"));
+    ASSERT_TRUE(click("lab/experiment/X17"));
+    draw();
+    EXPECT_TRUE(ui::is_text_shown("Nothing was measured yet"));
+    EXPECT_FALSE(stage.is_drawn("lab/tab/Difference"));
+    EXPECT_FALSE(stage.is_drawn("lab/which events/Spikes"));
+    ASSERT_TRUE(click("lab/Run"));
+    EXPECT_EQ(last<StartRuns>().experiment, "X17");
+    s.lab.apply(LabAtWork{{"X17", "X08"}});
+    s.lab.apply(LabWorkLine{"reading: text 3 of 9"});
+    draw();
+    EXPECT_FALSE(stage.is_drawn("lab/Run"));
+    EXPECT_FALSE(stage.is_drawn("lab/hint"));
+    EXPECT_EQ(stage.text("lab/work/line"), "reading: text 3 of 9");
+    ASSERT_TRUE(click("lab/work/Stop"));
+    EXPECT_EQ(last<CancelWork>().experiment, "X17");
+    ASSERT_TRUE(click("lab/experiment/X08"));
+    draw();
+    EXPECT_EQ(stage.text("lab/work"), "waits for X17");
+    s.lab.apply(LabAtWork{});
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/Run"));
+    ASSERT_TRUE(click("lab/tab/README"));
+}
+
 TEST_F(Lab, a_hundred_long_runs_are_drawn) {
     s.lab = fake::huge_lab(100, 20000, 50);
     draw(2);

@@ -40,6 +40,7 @@ TEST(ViewsStates, NothingSaidSaysWhatToDo) {
     for (const char* view : {"Overview", "Routing", "Attention", "Streams"}) {
         stage.draw(view, s);
         EXPECT_EQ(stage.text("empty"), "Nothing was read yet") << view;
+        EXPECT_EQ(stage.is_drawn("overview/promise/Streams"), std::string(view) == "Overview");
     }
     for (const char* view : {"Cache", "Model"}) stage.draw(view, s);  // they have something to say without a token
 }
@@ -241,6 +242,23 @@ TEST(ViewsStates, TilesStayTallEnough) {
     }
 }
 
+// A small window, or presenter mode: panes one below the other, each tall enough to be read.
+TEST(ViewsStates, NarrowViewsStackTheirPanes) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage(600, 400);
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    stage.cursor.layer = 4;
+    const std::pair<const char*, const char*> wide[] = {
+        {"Routing", "routing/map"}, {"Attention", "attention/scores"}, {"Cache", "cache/plot"}};
+    for (const auto& [view, widget] : wide) {
+        stage.draw(view, s, 3);
+        const ui::Widget* w = ui::find_widget(widget);
+        ASSERT_NE(w, nullptr) << widget;
+        EXPECT_GE(w->max.x - w->min.x, 450) << widget;
+        EXPECT_GE(w->max.y - w->min.y, 120) << widget;
+    }
+}
+
 TEST(ViewsStates, TilesLeadToTheirViews) {
     const Snapshot s = fake::snapshot(fake::typical());
     Stage stage;
@@ -272,6 +290,27 @@ TEST(ViewsStates, ClickingSelects) {
     ASSERT_TRUE(stage.click("Attention", s, "attention/text/40"));
     EXPECT_EQ(stage.cursor.token, s.timeline.tokens[40].ref);
     EXPECT_FALSE(stage.cursor.is_live);
+}
+
+// Cards are not empty before something is clicked: the heaviest expert and entry are shown, and nothing is selected.
+TEST(ViewsStates, CardsShowTheHeaviest) {
+    const Snapshot s = fake::snapshot(fake::typical());
+    Stage stage;
+    stage.cursor.token = s.timeline.tokens[300].ref;
+    for (const int layer : {4, 5}) {  // CSA and HCA
+        stage.cursor.layer = layer;
+        stage.draw("Routing", s);
+        EXPECT_TRUE(stage.is_drawn("routing/card/hint"));
+        EXPECT_TRUE(stage.number("routing/card/count"));
+        stage.draw("Attention", s);
+        EXPECT_TRUE(stage.is_drawn("attention/entry/hint"));
+        const auto mass = stage.number("attention/entry/mass");
+        ASSERT_TRUE(mass) << layer;
+        for (const auto& [e, m] : stage.numbers(layer == 5 ? "attention/blocks/" : "attention/outlined/"))
+            EXPECT_LE(m, *mass) << e;
+    }
+    EXPECT_EQ(stage.cursor.expert, -1);
+    EXPECT_EQ(stage.cursor.entry, -1);
 }
 
 TEST(ViewsStates, AHistogramIsMadeOnDemand) {

@@ -28,6 +28,23 @@ TEST(Number, three_significant_digits) {
     EXPECT_EQ(ui::format_percent(0.0183), "1.83 %");
 }
 
+TEST(Number, ticks_have_no_more_decimals_than_they_need) {
+    const auto ticks = [](std::vector<double> v, bool is_log = false) {
+        std::string out;
+        for (const std::string& s : ui::format_ticks(v, is_log)) out += s + " ";
+        return out;
+    };
+    EXPECT_EQ(ticks({0, 2, 4}), "0 2 4 ");
+    EXPECT_EQ(ticks({0, 0.5, 1}), "0 0.5 1.0 ");
+    EXPECT_EQ(ticks({0.95, 1, 1.05}), "0.95 1.00 1.05 ");
+    EXPECT_EQ(ticks({1000, 10000, 1e6}, true), "1,000 10,000 1,000,000 ");
+    EXPECT_EQ(ticks({0.01, 1, 100, 1e8}, true), "0.01 1 100 1e8 ");
+    EXPECT_EQ(ticks({-2e-5, 0, 2e-5}), "-2e-5 0 2e-5 ");
+    EXPECT_EQ(ticks({0.1 + 0.2, 0.4}), "0.3 0.4 ") << "not the rounding of a sum";
+    EXPECT_EQ(ui::format_bound(1), "1");
+    EXPECT_EQ(ui::format_bound(0.80214), "0.802");
+}
+
 TEST(Text, untrusted_bytes_become_displayable) {
     EXPECT_EQ(displayable("a\xF0\x9F\x98\x80z"), "a<U+1F600>z");
     EXPECT_EQ(displayable("\xFF\xE4\xBD"), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");

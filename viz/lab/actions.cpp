@@ -9,9 +9,12 @@ using Do = ControlRun::Do;
 void add_runs(std::vector<PanelAction>& all, State& s, const LabSnapshot& lab) {
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info) return;
-    const bool is_analytic = info->badge == LabBadge::analytic;
     const std::string what = info->name + " \xC2\xB7 " + info->title;
-    all.push_back({(is_analytic ? "Calculate " : "Run ") + what, is_form_valid(s, *info), false,
+    const bool is_working = is_at_work(lab, info->name);
+    if (is_working)
+        all.push_back({"Stop " + what, true, false,
+                       [name = info->name](const Snapshot&, CommandSink& sink) { ask(sink, CancelWork{name}); }});
+    all.push_back({start_word(*info) + (" " + what), !is_working && is_form_valid(s, *info), false,
                    [&s, name = info->name](const Snapshot& now, CommandSink& sink) {
                        if (const LabInfo* i = now.lab.experiment(name)) start_runs(s, *i, sink);
                    }});

@@ -14,7 +14,8 @@ const char* badge_words(LabBadge b) {
         "Natural: nothing was set up to make this happen.",
         "Provoked: a knob was turned to where this happens within minutes.",
         "Weights edited: the effect is made by changing weights by hand.",
-        "Analytic: calculated, nothing is trained.",
+        "Analytic: calculated from formulas, nothing is trained.",
+        "Measured: a trained model is loaded and measured, nothing is trained.",
     };
     return kWords[static_cast<int>(b)];
 }
@@ -35,12 +36,30 @@ void draw_badge(const LabInfo& info, const std::string& name) {
     if (info.badge == LabBadge::weights_edited)
         dl->AddRect({c.x - r, c.y - r}, {c.x + r, c.y + r}, t.text_dim, 0, 0, px(1.5f));
     if (info.badge == LabBadge::analytic) dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
+    if (info.badge == LabBadge::measured) {
+        dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
+        dl->AddCircleFilled(c, px(1.5f), t.text_dim, 8);
+    }
     dl->AddText({c.x + r + px(5), p.y}, t.text_dim, words);
     ImGui::Dummy({end.x - p.x, h});
     ui::mark(name, words);
     std::string why = badge_words(info.badge);
     if (!info.provoked_by.empty()) why += " The knob: " + info.provoked_by + ".";
     ui::tooltip(why);
+}
+
+// Experiments of a kind stand together; the pointer tells the kinds apart.
+const char* group_title(const LabInfo& info) {
+    return lab_has_runs(info.badge)           ? "Small models, trained here"
+           : info.badge == LabBadge::measured ? "The shipped model, measured"
+                                              : "Calculated";
+}
+
+void draw_group(const char* title) {
+    ImGui::Dummy({0, px(4)});
+    ui::FontScope small(Font::small);
+    ui::Color dim(theme().text_dim);
+    ui::text(title, (std::string("lab/group/") + title).c_str());
 }
 
 void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
@@ -66,7 +85,7 @@ void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
     draw_badge(info, "lab/experiment/" + info.name + "/badge");
     if (const auto verdict = lab.verdicts.find(info.name); verdict != lab.verdicts.end()) {
         ImGui::SameLine(0, px(8));
-        ui::text_dim(lab_outcome_name(verdict->second.outcome));
+        ui::text_dim(outcome_text(verdict->second.outcome));
     }
     ImGui::EndGroup();
     const float height = ImGui::GetItemRectSize().y + px(14);
@@ -114,7 +133,10 @@ void draw_field(State& s, const LabInfo& info, const LabKnob& knob, const std::s
     std::string& draft = s.drafts.try_emplace(info.name + "/" + knob.key, value).first->second;
     if (knob_problem(knob, draft).empty()) draft = value;
     ui::FontScope mono(Font::mono);
-    if (ImGui::InputText("##value", &draft) && knob_problem(knob, draft).empty()) set_knob(s, info, knob, draft);
+    const bool has_changed = knob.when_empty.empty()
+                                 ? ImGui::InputText("##value", &draft)
+                                 : ImGui::InputTextWithHint("##value", knob.when_empty.c_str(), &draft);
+    if (has_changed && knob_problem(knob, draft).empty()) set_knob(s, info, knob, draft);
     ui::mark("lab/knob/" + knob.key, draft);
 }
 
@@ -122,14 +144,18 @@ void draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
     ImGui::PushID(knob.key.c_str());
     const std::string value = knob_text(s, info, knob);
     const bool is_changed = value != knob.value;
-    const float width = ImGui::GetContentRegionAvail().x, field = std::min(px(130), width * 0.42f);
+    const float width = ImGui::GetContentRegionAvail().x;
+    const bool is_number = knob.choices.empty() && knob.min != knob.max;
+    const float field = std::min(px(is_number ? 88 : 130), width * 0.42f);
     const float reset = ImGui::CalcTextSize("Reset").x + 2 * ImGui::GetStyle().FramePadding.x;
     const float indent = ImGui::GetCursorPosX(), left = std::max(px(40), width - field - reset - px(16));
     ImGui::AlignTextToFramePadding();
     {
         ui::Color c(is_changed ? theme().text : theme().text_dim);
         const std::string label = (is_changed ? "\xE2\x97\x8F " : "") + (knob.label.empty() ? knob.key : knob.label);
-        ImGui::TextUnformatted(ui::elide(label, left).c_str());
+        ImGui::PushTextWrapPos(indent + left);
+        ImGui::TextUnformatted(label.c_str());
+        ImGui::PopTextWrapPos();
         if (!knob.help.empty()) ui::tooltip(knob.help + (is_changed ? "\nPreset: " + knob.value : ""));
         ui::mark("lab/knob/" + knob.key + "/label", label);
         ui::value("lab/knob/" + knob.key + "/label", is_changed ? 1 : 0);
@@ -170,9 +196,21 @@ void draw_at_once(State& s, View& view) {
     }
 }
 
-void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
-    const bool is_analytic = info.badge == LabBadge::analytic;
-    if (!is_analytic) {
+// What needs no run and was asked for: what it does now, and how to end it.
+void draw_work(const LabInfo& info, const LabSnapshot& lab, View& view) {
+    const bool is_first = lab.at_work.front() == info.name;
+    if (ui::button("Stop", "lab/work/Stop")) ask(view.commands, CancelWork{info.name});
+    ImGui::SameLine(0, px(8));
+    ImGui::AlignTextToFramePadding();
+    ui::text(!is_first                          ? "waits for " + lab.at_work.front()
+             : info.badge == LabBadge::measured ? "is measuring\xE2\x80\xA6"
+                                                : "is calculating\xE2\x80\xA6",
+             "lab/work");
+    ui::text_dim(is_first && !lab.work_line.empty() ? lab.work_line : " ", "lab/work/line");
+}
+
+void draw_start(State& s, const LabInfo& info, const LabSnapshot& lab, View& view, bool is_valid) {
+    if (lab_has_runs(info.badge)) {
         ImGui::AlignTextToFramePadding();
         {
             ui::Color dim(theme().text_dim);
@@ -185,11 +223,13 @@ void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
         if (ui::segmented("lab/seeds", chosen, kCounts, 3)) s.n_seeds = chosen == 0 ? 1 : chosen == 1 ? 3 : 5;
         ImGui::SameLine(0, px(12));
     }
-    ImGui::BeginDisabled(!is_valid);
-    if (ui::primary_button(is_analytic ? "Calculate" : "Run", "lab/Run")) {
-        start_runs(s, info, view.commands);
+    if (is_at_work(lab, info.name)) {
+        draw_work(info, lab, view);
+    } else {
+        ImGui::BeginDisabled(!is_valid);
+        if (ui::primary_button(start_word(info), "lab/Run")) start_runs(s, info, view.commands);
+        ImGui::EndDisabled();
     }
-    ImGui::EndDisabled();
     if (!info.expected_time.empty()) {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
@@ -206,6 +246,14 @@ void draw_start(State& s, const LabInfo& info, View& view, bool is_valid) {
 void choose(State& s, const std::string& name) {
     s.experiment = name, s.has_own_choice = s.has_own_focus = false, s.cursor = -1;
     s.shown.clear(), s.focus.clear(), s.event_run.clear();
+}
+
+bool is_at_work(const LabSnapshot& lab, const std::string& experiment) {
+    return std::find(lab.at_work.begin(), lab.at_work.end(), experiment) != lab.at_work.end();
+}
+
+const char* start_word(const LabInfo& info) {
+    return lab_has_runs(info.badge) ? "Run" : info.badge == LabBadge::measured ? "Measure" : "Calculate";
 }
 
 // What is typed in any field is a value.
@@ -227,7 +275,11 @@ void draw_experiments(State& s, const LabSnapshot& lab) {
         ui::text_dim("No experiments are known.");
         return;
     }
-    for (const LabInfo& info : lab.experiments) draw_entry(s, lab, info);
+    const char* group = "";
+    for (const LabInfo& info : lab.experiments) {
+        if (group != group_title(info)) draw_group(group = group_title(info));
+        draw_entry(s, lab, info);
+    }
 }
 
 void draw_experiment_combo(State& s, const LabSnapshot& lab) {
@@ -239,7 +291,9 @@ void draw_experiment_combo(State& s, const LabSnapshot& lab) {
                           ImGuiComboFlags_HeightLargest);
     ui::mark("lab/experiments", shown);
     if (!is_open) return;
+    const char* group = "";
     for (const LabInfo& info : lab.experiments) {
+        if (group != group_title(info)) draw_group(group = group_title(info));
         ImGui::PushID(info.name.c_str());
         if (ImGui::Selectable((info.name + "  " + info.title).c_str(), s.experiment == info.name)) choose(s, info.name);
         ui::mark("lab/experiment/" + info.name, info.title),
@@ -258,7 +312,7 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
     }
     ui::section((info->name + " \xC2\xB7 " + info->title).c_str());
     draw_badge(*info, "lab/form/badge");
-    draw_start(s, *info, view, is_form_valid(s, *info));
+    draw_start(s, *info, lab, view, is_form_valid(s, *info));
     if (!info->claim.empty()) {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
@@ -275,7 +329,7 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
             std::erase_if(s.drafts, [&](const auto& d) { return d.first.rfind(info->name + "/", 0) == 0; });
         }
     }
-    if (info->badge != LabBadge::analytic) draw_at_once(s, view);
+    if (lab_has_runs(info->badge)) draw_at_once(s, view);
 }
 
 }  // namespace vitrine::viz::lab

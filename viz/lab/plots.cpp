@@ -62,6 +62,7 @@ void Plots::click(State& s, const LabSnapshot& lab, const ui::PlotResult& at) co
 void Plots::draw_metrics(State& s, const LabSnapshot& lab, const LabPlot& spec, const std::vector<Group>& groups,
                          float height) {
     Drawn& drawn = drawn_[spec.title];
+    height += drawn.plot.legend_height();
     ui::Pane pane(("lab-plot-" + spec.title).c_str(), {0, height},
                   ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
     ui::text(spec.title, ("lab/plot/" + spec.title + "/title").c_str());
@@ -107,6 +108,7 @@ void Plots::draw_metrics(State& s, const LabSnapshot& lab, const LabPlot& spec, 
 }
 
 void Plots::draw_chart(const LabChart& chart, float height) {
+    height += charts_[chart.title].legend_height();  // many curves: what names them takes nothing from them
     ui::Pane pane(("lab-chart-" + chart.title).c_str(), {0, height},
                   ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
     ui::text(chart.title, ("lab/chart/" + chart.title + "/title").c_str());
@@ -166,6 +168,28 @@ void Plots::draw_export(State& s, View& view) {
         "CSV.");
 }
 
+void Plots::draw_nothing(const LabSnapshot& lab, const LabInfo* info, View& view) const {
+    if (!info || lab_has_runs(info->badge)) {
+        ui::empty_state("No runs are drawn", "Press Run, or click the circle before a run in the list to draw it.");
+        return;
+    }
+    const bool is_measured = info->badge == LabBadge::measured;
+    if (!is_at_work(lab, info->name)) {
+        ui::empty_state(is_measured ? "Nothing was measured yet" : "Nothing was calculated yet",
+                        ("Press " + std::string(start_word(*info)) + ": it trains nothing.").c_str());
+        return;
+    }
+    const std::string& line = lab.work_line;
+    const bool is_first = lab.at_work.front() == info->name;
+    if (ui::empty_state(
+            !is_first     ? ("Waits for " + lab.at_work.front()).c_str()
+            : is_measured ? "Measuring"
+                          : "Calculating",
+            !is_first || line.empty() ? ("The preset takes " + info->expected_time + ".").c_str() : line.c_str(),
+            "Stop"))
+        ask(view.commands, CancelWork{info->name});
+}
+
 void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
     if (experiment_ != s.experiment) drawn_.clear(), charts_.clear(), x_ = {}, experiment_ = s.experiment;
     const LabInfo* info = lab.experiment(s.experiment);
@@ -173,13 +197,7 @@ void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
     const std::vector<LabChart> none;
     const std::vector<LabChart>& charts = verdict == lab.verdicts.end() ? none : verdict->second.charts;
     const std::vector<Group> groups = group(s, lab);
-    const bool is_analytic = info && info->badge == LabBadge::analytic;
-    if (groups.empty() && charts.empty()) {
-        ui::empty_state(is_analytic ? "Nothing was calculated yet" : "No runs are drawn",
-                        is_analytic ? "Press Calculate: it trains nothing."
-                                    : "Press Run, or click the circle before a run in the list to draw it.");
-        return;
-    }
+    if (groups.empty() && charts.empty()) return draw_nothing(lab, info, view);
     last_step_ = 0;
     for (const Group& g : groups)
         for (const LabRun* r : g.runs)

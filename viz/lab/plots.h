@@ -26,6 +26,7 @@ class Plots {
     };
     void draw_metrics(State& s, const LabSnapshot& lab, const LabPlot& spec, const std::vector<Group>& groups, float height);
     void click(State& s, const LabSnapshot& lab, const ui::PlotResult& at) const;
+    void draw_nothing(const LabSnapshot& lab, const LabInfo* info, View& view) const;
     void draw_chart(const LabChart& chart, float height);
     void draw_add(State& s, const LabSnapshot& lab);
     void draw_export(State& s, View& view);

@@ -21,7 +21,7 @@ void heading(const char* words) {
 }
 
 void draw_table(const LabTable& t, size_t number) {
-    if (!t.title.empty()) ui::text(t.title);
+    if (!t.title.empty()) ui::text_wrapped(t.title);
     std::vector<ui::Column> columns;
     for (size_t i = 0; i < t.columns.size(); ++i) {
         columns.push_back({t.columns[i].c_str()});
@@ -41,12 +41,6 @@ void draw_table(const LabTable& t, size_t number) {
     };
     ui::table(spec);
     ImGui::Dummy({0, px(6)});
-}
-
-const char* outcome_sign(LabVerdict::Outcome o) {
-    static constexpr const char* kSigns[] = {"\xE2\x80\xA6", "\xE2\x9C\x93", "\xE2\x9C\x95", "\xE2\x97\x8B",
-                                             "\xC2\xB1"};
-    return kSigns[static_cast<int>(o)];
 }
 
 // A rewound run and the one it left: equal, or where they part.
@@ -69,6 +63,12 @@ void draw_replay(const LabRun& a, const LabRun& b) {
 
 }  // namespace
 
+std::string outcome_text(LabVerdict::Outcome o) {
+    static constexpr const char* kSigns[] = {"\xE2\x80\xA6", "\xE2\x9C\x93", "\xE2\x9C\x95", "\xE2\x97\x8B",
+                                             "\xC2\xB1"};
+    return std::string(kSigns[static_cast<int>(o)]) + " " + lab_outcome_name(o);
+}
+
 void draw_verdict(State& s, const LabSnapshot& lab) {
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info) return;
@@ -76,12 +76,14 @@ void draw_verdict(State& s, const LabSnapshot& lab) {
     ui::section("Measured here");
     if (it == lab.verdicts.end()) {
         ui::text_wrapped(
-            "Nothing yet: the verdict is made of finished runs with the same knobs. What was not measured is not "
-            "claimed.",
+            lab_has_runs(info->badge)
+                ? "Nothing yet: the verdict is made of finished runs with the same knobs. What was not measured "
+                  "is not claimed."
+                : std::string("Nothing yet: press ") + start_word(*info) + ".",
             "lab/verdict");
     } else {
         const LabVerdict& v = it->second;
-        ui::text(std::string(outcome_sign(v.outcome)) + " " + lab_outcome_name(v.outcome), "lab/outcome");
+        ui::text(outcome_text(v.outcome), "lab/outcome");
         ui::text_wrapped(v.sentence, "lab/verdict");
         ImGui::Dummy({0, px(4)});
         for (size_t i = 0; i < v.tables.size(); ++i) draw_table(v.tables[i], i);

@@ -86,6 +86,9 @@ std::vector<PanelAction> actions(State& s, const LabSnapshot& lab);
 // What is typed in the form of the experiment is valid; the requests that run it and go back.
 void choose(State& s, const std::string& experiment);
 bool is_form_valid(const State& s, const LabInfo& info);
+bool is_at_work(const LabSnapshot& lab, const std::string& experiment);  // needs no run; under way, or waits
+const char* start_word(const LabInfo& info);                             // "Run", "Measure", "Calculate"
+std::string outcome_text(LabVerdict::Outcome o);                         // its sign and word
 void start_runs(State& s, const LabInfo& info, CommandSink& sink);
 void rewind(State& s, const LabRun& run, int64_t step, std::map<std::string, std::string> changes, CommandSink& sink);
 

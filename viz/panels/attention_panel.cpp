@@ -48,6 +48,7 @@ class AttentionPanel final : public Panel {
 
   private:
     void read(const Snapshot& s, const View& view);
+    void draw_narrow(const Snapshot& s, View& view);
     void draw_layers(const Snapshot& s, View& view);
     static void draw_share_legend(ui::Canvas canvas, std::span<const std::pair<const char*, ImU32>> legend, ImVec2 at);
     void draw_head_choice(const Snapshot& s, View& view);
@@ -106,6 +107,7 @@ void AttentionPanel::draw(const Snapshot& s, View& view) {
     ui::view_head(kHelp, "Attention", s, view, true);
     if (!ui::require_record(s, view, probes())) return;
     read(s, view);
+    if (ui::is_narrow()) return draw_narrow(s, view);
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float gap = ImGui::GetStyle().ItemSpacing.x, left = std::clamp(room.x * 0.24f, px(170), px(300));
     {
@@ -128,6 +130,22 @@ void AttentionPanel::draw(const Snapshot& s, View& view) {
     {
         ui::Pane pane("attention-entry", {0, 0});
         draw_entry_card(s, view);
+    }
+}
+
+void AttentionPanel::draw_narrow(const Snapshot& s, View& view) {
+    const std::pair<float, void (AttentionPanel::*)(const Snapshot&, View&)> parts[] = {
+        {220, &AttentionPanel::draw_map},
+        {220, &AttentionPanel::draw_scores},
+        {220, &AttentionPanel::draw_entry_card},
+        {300, &AttentionPanel::draw_layers}};
+    for (const auto& [height, draw] : parts) {
+        ImGui::PushID(static_cast<int>(&height - &parts[0].first));
+        {
+            ui::Pane pane("attention-part", {0, px(height)});
+            (this->*draw)(s, view);
+        }
+        ImGui::PopID();
     }
 }
 
@@ -242,7 +260,8 @@ void AttentionPanel::draw_summary() {
     if (r.kind == LayerKind::csa)
         s += " \xC2\xB7 " + ui::format_count(static_cast<int64_t>(r.entries.size())) + " of " +
              ui::format_count(r.n_entries) + " entries chosen";
-    if (r.kind == LayerKind::hca) s += " \xC2\xB7 all " + ui::format_count(r.n_entries) + " blocks kept";
+    if (r.kind == LayerKind::hca)
+        s += " \xC2\xB7 " + ui::format_count(r.n_entries) + (r.n_entries == 1 ? " block, kept" : " blocks, all kept");
     ui::text_dim(s, "attention/summary");
     ui::value("attention/n_entries", static_cast<double>(r.n_entries));
 }
@@ -285,6 +304,8 @@ ui::TokenStyle AttentionPanel::style_of(int64_t i) const {
 }
 
 void AttentionPanel::draw_map(const Snapshot& s, View& view) {
+    ui::section("In the text");
+    ImGui::SameLine(0, px(12));
     draw_summary();
     const int64_t index = ui::timeline_index(s.timeline, view.cursor.token);
     if (index < 0) {
@@ -392,10 +413,11 @@ void AttentionPanel::draw_index_scores(View& view) {
     spec.label = [&](int i) { return std::to_string(entries[i]); };
     spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, entries[i]).c_str()); };
     if (r.has_cut && r.left_some_out) spec.line = r.cut, spec.line_label = "cut";
-    // A ranking: scores may all be negative or all alike, so the bars stand a little below the lowest one.
+    // A ranking: where scores are negative or much alike the bars stand a little below the lowest one, else on 0.
     const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
     const float margin = std::max(1e-6f, (*high - *low) * 0.08f);
-    spec.lo = *low - margin, spec.hi = *high + margin / 4, spec.starts_at_lo = true;
+    spec.starts_at_lo = *low < 0 || *high - *low < *high * 0.2f;
+    spec.lo = spec.starts_at_lo ? *low - margin : 0, spec.hi = *high + margin / 4;
     for (size_t i = 0; i < entries.size(); ++i)
         if (entries[i] == view.cursor.entry) spec.selected = static_cast<int>(i);
     const ui::BarsResult result = ui::vertical_bars(spec);
@@ -414,8 +436,8 @@ void AttentionPanel::draw_masses(View& view) {
                         ("The first block is complete after " + std::to_string(r.ratio) + " tokens.").c_str());
         return;
     }
-    ui::text_dim("An HCA layer keeps every block: " + ui::format_count(r.n_entries) + " of " + std::to_string(r.ratio) +
-                     " tokens each.",
+    ui::text_dim(ui::format_count(r.n_entries) + (r.n_entries == 1 ? " block of " : " blocks of ") +
+                     std::to_string(r.ratio) + " tokens, all kept",
                  "attention/hca/line");
     // Many blocks: the heaviest ones, by number of block when all fit.
     std::vector<int64_t> shown(r.entries.size());
@@ -431,7 +453,7 @@ void AttentionPanel::draw_masses(View& view) {
     ui::BarsSpec spec;
     spec.id = "attention/blocks";
     spec.values = masses;
-    spec.value_name = "share of attention", spec.label_name = "block";
+    spec.value_name = "share of attention", spec.label_name = "block", spec.is_share = true;
     spec.color = [](int) { return theme().hca; };
     spec.label = [&](int i) { return std::to_string(shown[i]); };
     spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, shown[i]).c_str()); };
@@ -444,15 +466,22 @@ void AttentionPanel::draw_masses(View& view) {
 
 void AttentionPanel::draw_entry_card(const Snapshot& s, View& view) {
     ui::section("Entry");
-    const int64_t entry = hovered_entry_ >= 0 ? hovered_entry_ : view.cursor.entry;
+    // Until one is chosen: the one that gets most of the attention.
+    int64_t entry = hovered_entry_ >= 0 ? hovered_entry_ : view.cursor.entry;
+    const bool is_own_choice = entry >= 0;
+    if (!is_own_choice && largest_mass_ > 0) entry = top_indices(mass_by_entry_, 1).front();
     if (reading_.kind == LayerKind::sliding) {
         ui::text_wrapped("This layer has no compressed entries: it sees its window only.");
-    } else if (entry < 0) {
-        ui::text_wrapped(
-            "Hover a token or a bar to see the entry it belongs to; click a bar, or Ctrl+click a token, to keep it.");
-    } else {
-        draw_entry(s, view, entry, true);
+        return;
     }
+    if (!is_own_choice) {
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped(std::string(entry < 0 ? "" : "The one with most attention. ") +
+                             "Hover a token or a bar for its entry; click a bar, or Ctrl+click a token, to keep it.",
+                         "attention/entry/hint");
+    }
+    if (entry >= 0) draw_entry(s, view, entry, true);
 }
 
 void AttentionPanel::draw_entry(const Snapshot& s, const View& view, int64_t entry, bool is_card) {

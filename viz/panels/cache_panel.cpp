@@ -75,27 +75,11 @@ void CachePanel::draw(const Snapshot& s, View& view) {
     if (s.model) ImGui::SameLine(0, px(12));
     ui::text_dim("held now: as allocated \xC2\xB7 at length: by the formulas, packed");
     if (!ui::require_model(s)) return;
-    const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, upper = std::floor(room.y * 0.58f),
-                left = std::floor(room.x * 0.46f);
-    {
-        ui::Pane pane("cache-plot", {left, upper});
-        draw_projection(s);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("cache-kinds", {0, upper});
-        draw_kinds(s);
-    }
-    {
-        ui::Pane pane("cache-layers", {left, 0});
-        draw_layer_kinds(s);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("cache-cells", {0, 0});
-        draw_cells(s, view);
-    }
+    ui::four_panes({{"cache-plot", 280, [&] { draw_projection(s); }},
+                    {"cache-kinds", 260, [&] { draw_kinds(s); }},
+                    {"cache-layers", 190, [&] { draw_layer_kinds(s); }},
+                    {"cache-cells", 200, [&] { draw_cells(s, view); }}},
+                   0.58f, 0.46f, 0.46f);
 }
 
 void CachePanel::sample(const ModelConfig& c) {
@@ -158,8 +142,7 @@ void CachePanel::draw_projection(const Snapshot& s) {
     // The stack fills the plot; the other models' lines leave it through the top, which is their message.
     if (scale_ == 0) spec.y_lo = 0, spec.y_hi = std::max(1.0, stacked_[kCacheKinds - 1].back() * 1.15);
     spec.x_text = [](double v) { return ui::format_count(std::llround(v)); };
-    spec.y_unit = unit_name_;
-    spec.y_text = [this](double v) { return ui::format_number(v) + " " + unit_name_; };
+    spec.y_label = "cache", spec.y_unit = unit_name_;
     spec.selected_x = static_cast<double>(length_), spec.has_selected_x = true;
     spec.height = std::max(px(110), ImGui::GetContentRegionAvail().y - ImGui::GetFrameHeightWithSpacing());
     const ui::PlotResult result = plot_.draw(spec);
@@ -173,8 +156,10 @@ void CachePanel::draw_length(const Snapshot& s) {
     const float reset = ImGui::CalcTextSize("set to now").x + px(24);
     ImGui::SetNextItemWidth(std::max(px(60), ImGui::GetContentRegionAvail().x - reset - px(8)));
     ImGui::PushStyleColor(ImGuiCol_SliderGrab, theme().accent);
-    if (ImGui::SliderInt("##length", &length, 1, static_cast<int>(kMaxLength), "%d tokens",
-                         ImGuiSliderFlags_Logarithmic | ImGuiSliderFlags_AlwaysClamp))
+    // Its format is the text: a slider writes no thousands' commas by itself.
+    const std::string words = ui::format_count(length_) + " tokens";
+    if (ImGui::SliderInt("##length", &length, 1, static_cast<int>(kMaxLength), words.c_str(),
+                         ImGuiSliderFlags_Logarithmic | ImGuiSliderFlags_AlwaysClamp | ImGuiSliderFlags_NoInput))
         length_ = length;
     ImGui::PopStyleColor();
     ui::value("cache/length", static_cast<double>(length_));

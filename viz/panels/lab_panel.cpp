@@ -12,14 +12,16 @@ namespace vitrine::viz {
 namespace {
 
 constexpr Help kHelp = {
-    "Experiments on small models that train on this machine: each asks one question, runs its arms with several seeds, "
-    "and "
-    "puts what was measured here beside what the literature claims.",
+    "Experiments on this machine: small models that train, the shipped model measured, and what is calculated. Each "
+    "asks "
+    "one question, trains its arms with several seeds where it trains, and puts what was measured here beside what the "
+    "literature claims.",
     "A curve is the mean over seeds, the band goes from the least to the largest, faint lines are single seeds. All "
     "plots share "
     "the axis of steps; a click puts the cursor on a step in all of them. Vertical lines are spikes, alarms and "
     "changes of the "
-    "run in focus. Badges: natural, provoked (by which knob), weights edited, analytic.",
+    "run in focus. Badges: natural, provoked (by which knob), weights edited, analytic (calculated), measured (on a "
+    "trained model).",
     "a run = its resolved config + seed + build; the same three give the same bits",
     "Each experiment's README names its papers; results stand in experiments/.",
     "Run \xE2\x80\x9CHyper-connections against mHC\xE2\x80\x9D, watch the composite gain on its logarithmic axis, then "
@@ -38,7 +40,9 @@ class LabPanel final : public Panel {
   private:
     void draw_hint(const LabSnapshot& lab);
     void draw_middle(const LabSnapshot& lab, View& view, ImVec2 size);
+    void draw_tabs(bool has_runs);
     void draw_right(const LabSnapshot& lab, View& view);
+    void draw_side(const LabSnapshot& lab, View& view, float height);
     void draw_wide(const LabSnapshot& lab, View& view, ImVec2 room);
     float events_height(float room) const;
     void draw_narrow(const LabSnapshot& lab, View& view, ImVec2 room);
@@ -59,15 +63,21 @@ std::vector<std::string> LabPanel::picture_lines(const Snapshot& s) const {
 }
 
 void LabPanel::draw_hint(const LabSnapshot& lab) {
-    if (!lab.runs.empty() || state_.is_hint_closed || lab.experiments.empty()) return;
+    const bool has_begun = !lab.runs.empty() || !lab.verdicts.empty() || !lab.at_work.empty();
+    if (has_begun || state_.is_hint_closed || lab.experiments.empty()) return;
     ui::Pane pane("lab-hint", {0, ImGui::GetFrameHeight() + ImGui::GetTextLineHeightWithSpacing() +
                                       2 * ImGui::GetStyle().WindowPadding.y});
-    if (ui::quiet_button("Close", "lab/hint/Close")) state_.is_hint_closed = true;
+    const float close = ImGui::CalcTextSize("Close").x + 2 * ImGui::GetStyle().FramePadding.x;
+    const float right = ImGui::GetCursorPosX() + ImGui::GetContentRegionAvail().x - close;
+    ImGui::AlignTextToFramePadding();
+    ui::text_in("New here? An experiment trains small models or measures the shipped one; most take minutes.",
+                ImGui::GetContentRegionAvail().x - close - px(8), "lab/hint");
     ImGui::SameLine();
-    ui::text("New here? An experiment trains small models here or measures the loaded one; most take minutes.",
-             "lab/hint");
+    ImGui::SetCursorPosX(right);
+    if (ui::quiet_button("Close", "lab/hint/Close")) state_.is_hint_closed = true;
     ui::text(
-        "1  Choose a question.   2  Press Run.   3  Watch the curves. The verdict says what they show, and what they "
+        "1  Choose a question.   2  Press Run or Measure.   3  Watch the curves. The verdict says what they show, and "
+        "what they "
         "don't.");
 }
 
@@ -75,7 +85,7 @@ void LabPanel::draw_hint(const LabSnapshot& lab) {
 void LabPanel::draw_middle(const LabSnapshot& lab, View& view, ImVec2 size) {
     ui::Region column("lab-middle", size, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
     const LabInfo* info = lab.experiment(state_.experiment);
-    const bool has_runs = !lab::runs_of(lab, state_.experiment).empty() && !(info && info->badge == LabBadge::analytic);
+    const bool has_runs = !lab::runs_of(lab, state_.experiment).empty() && !(info && !lab_has_runs(info->badge));
     const float room = ImGui::GetContentRegionAvail().y;
     {
         ui::Pane pane("lab-form", {0, has_runs ? std::min(form_height_, std::floor(room * 0.5f)) : room});
@@ -94,9 +104,23 @@ void LabPanel::draw_middle(const LabSnapshot& lab, View& view, ImVec2 size) {
     lab::draw_controls(state_, lab, view);
 }
 
+// Only runs differ from each other.
+void LabPanel::draw_tabs(bool has_runs) {
+    if (has_runs) {
+        static const char* kTabs[] = {"Plots", "Verdict", "Difference", "README"};
+        ui::segmented("lab/tab", state_.tab, kTabs, 4);
+        return;
+    }
+    static const char* kTabs[] = {"Plots", "Verdict", "README"};
+    static constexpr lab::Tab kMeant[] = {lab::Tab::plots, lab::Tab::verdict, lab::Tab::readme};
+    if (state_.tab == static_cast<int>(lab::Tab::difference)) state_.tab = static_cast<int>(lab::Tab::verdict);
+    int shown = state_.tab == static_cast<int>(lab::Tab::readme) ? 2 : state_.tab;
+    if (ui::segmented("lab/tab", shown, kTabs, 3)) state_.tab = static_cast<int>(kMeant[shown]);
+}
+
 void LabPanel::draw_right(const LabSnapshot& lab, View& view) {
-    static const char* kTabs[] = {"Plots", "Verdict", "Difference", "README"};
-    ui::segmented("lab/tab", state_.tab, kTabs, 4);
+    const LabInfo* info = lab.experiment(state_.experiment);
+    draw_tabs(!info || lab_has_runs(info->badge));
     ui::Region region("lab-right", {0, 0});
     switch (static_cast<lab::Tab>(state_.tab)) {
         case lab::Tab::plots:
@@ -123,10 +147,16 @@ void LabPanel::draw_wide(const LabSnapshot& lab, View& view, ImVec2 room) {
     ImGui::SameLine(0, gap);
     draw_middle(lab, view, {middle, room.y});
     ImGui::SameLine(0, gap);
-    ui::Region region("lab-side", {0, room.y}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
-    const float below = events_height(room.y);
+    draw_side(lab, view, room.y);
+}
+
+// What has no runs has no events either: the rest is theirs.
+void LabPanel::draw_side(const LabSnapshot& lab, View& view, float height) {
+    ui::Region region("lab-side", {0, height}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+    const LabInfo* info = lab.experiment(state_.experiment);
+    if (info && !lab_has_runs(info->badge)) return draw_right(lab, view);
     {
-        ui::Region upper("lab-upper", {0, room.y - below - ImGui::GetStyle().ItemSpacing.y});
+        ui::Region upper("lab-upper", {0, height - events_height(height) - ImGui::GetStyle().ItemSpacing.y});
         draw_right(lab, view);
     }
     ui::Pane pane("lab-events", {0, 0});
@@ -149,14 +179,7 @@ void LabPanel::draw_narrow(const LabSnapshot& lab, View& view, ImVec2 room) {
         draw_middle(lab, view, {0, 0});
     }
     ImGui::SameLine(0, gap);
-    ui::Region region("lab-side", {0, room.y}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
-    const float below = events_height(room.y);
-    {
-        ui::Region upper("lab-upper", {0, room.y - below - ImGui::GetStyle().ItemSpacing.y});
-        draw_right(lab, view);
-    }
-    ui::Pane pane("lab-events", {0, 0});
-    lab::draw_events(state_, lab, view);
+    draw_side(lab, view, room.y);
 }
 
 void LabPanel::draw(const Snapshot& s, View& view) {

@@ -117,27 +117,11 @@ void ModelPanel::draw(const Snapshot& s, View& view) {
                      "model/name");
     }
     if (!ui::require_model(s)) return;
-    const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, left = std::floor((room.x - gap) * 0.46f),
-                upper = std::floor(room.y * 0.56f);
-    {
-        ui::Pane pane("model-config", {left, upper});
-        draw_config(*s.model);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("model-tensors", {0, upper});
-        draw_tensors(s, view);
-    }
-    {
-        ui::Pane pane("model-memory", {left, 0});
-        draw_memory(s);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("model-times", {0, 0});
-        draw_times(s, view);
-    }
+    ui::four_panes({{"model-config", 220, [&] { draw_config(*s.model); }},
+                    {"model-tensors", 220, [&] { draw_tensors(s, view); }},
+                    {"model-memory", 200, [&] { draw_memory(s); }},
+                    {"model-times", 220, [&] { draw_times(s, view); }}},
+                   0.56f, 0.46f, 0.46f);
 }
 
 // Key and value on one line, the plain words below: they are what a newcomer reads, so they wrap instead of being cut.
@@ -180,9 +164,9 @@ void ModelPanel::draw_memory(const Snapshot& s) {
     const int64_t longest = std::max<int64_t>(1, m.config.max_position);
     const std::vector<Row> rows = {
         {"weights", "mapped from files", m.weight_bytes},
-        {"cache now", ui::format_count(s.cache.n_tokens) + " tokens", s.cache.total()},
+        {"cache now", ui::format_count(s.cache.n_tokens) + " tokens, as held", s.cache.total()},
         {"kept states", "to go back to", s.cache.snapshot_bytes},
-        {"cache at the limit", ui::format_count(longest) + ", packed", sum(projected_bytes(m.config, longest))},
+        {"cache at the limit", ui::format_count(longest) + ", FP8 and FP4", sum(projected_bytes(m.config, longest))},
         {"trace", "for looking back", s.trace ? s.trace->bytes() : 0},
         {"trace, at most", "", s.trace ? s.trace->max_bytes() : 0},
     };

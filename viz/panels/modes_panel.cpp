@@ -116,23 +116,27 @@ void ModesPanel::draw(const Snapshot& s, View& view) {
     if (!draw_head(s, view)) return;
     const Comparison& c = *s.comparison;
     read(s.comparison, view.cursor.layer);
+    const bool is_narrow = ui::is_narrow();
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float gap = ImGui::GetStyle().ItemSpacing.x;
-    const float upper = std::max(px(150), std::floor(room.y * 0.52f)), column = std::floor((room.x - 2 * gap) / kModes);
+    const float upper = is_narrow ? px(190) : std::max(px(150), std::floor(room.y * 0.52f)),
+                column = std::floor((room.x - 2 * gap) / kModes);
     for (const Mode m : kAllModes) {
-        if (m != Mode::non_think) ImGui::SameLine(0, gap);
-        ui::Pane pane((std::string("mode-") + mode_name(m)).c_str(), {m == Mode::max ? 0 : column, upper},
+        if (m != Mode::non_think && !is_narrow) ImGui::SameLine(0, gap);
+        ui::Pane pane((std::string("mode-") + mode_name(m)).c_str(), {m == Mode::max || is_narrow ? 0 : column, upper},
                       ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
         draw_mode(s, c, m);
     }
-    const float left = std::floor(room.x * 0.6f);
+    const float left = is_narrow ? 0 : std::floor(room.x * 0.6f);
+    const float lower = is_narrow ? px(260) : std::max(px(200), ImGui::GetContentRegionAvail().y);
     {
-        ui::Pane pane("modes-routing", {left, 0}, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+        ui::Pane pane("modes-routing", {left, lower},
+                      ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
         draw_routing(s, c, view);
     }
-    ImGui::SameLine(0, gap);
+    if (!is_narrow) ImGui::SameLine(0, gap);
     {
-        ui::Pane pane("modes-cache", {0, 0});
+        ui::Pane pane("modes-cache", {0, lower});
         draw_cache(c);
     }
 }
@@ -186,7 +190,14 @@ void ModesPanel::draw_mode(const Snapshot& s, const Comparison& c, Mode mode) {
         ui::value(name + "/written", a.n_written());
     }
     const float left = ImGui::GetContentRegionAvail().y;
-    draw_answer(s, a, mode, mode == Mode::non_think ? left : std::floor(std::min(left * 0.36f, px(104))));
+    // While it is written the answer keeps its room, so that the thinking stays where it is; then the thinking gets the
+    // rest.
+    const float most = std::floor(std::min(left * 0.36f, px(104))), line = ImGui::GetTextLineHeightWithSpacing();
+    const float needed = texts_[static_cast<int>(mode)].answer.height() + px(6);
+    draw_answer(s, a, mode,
+                mode == Mode::non_think ? left
+                : s.is_comparing        ? most
+                                        : std::clamp(needed, line, std::max(line, most)));
     if (mode != Mode::non_think) draw_thinking(a, mode, is_live);
 }
 
@@ -277,7 +288,7 @@ void ModesPanel::draw_routing(const Snapshot& s, const Comparison& c, View& view
 
 void ModesPanel::draw_distances(const Snapshot& s, const Comparison& c, View& view) {
     ui::HeatmapSpec spec;
-    spec.id = "modes/distance";
+    spec.id = "modes/distance", spec.has_names = true;
     spec.values = distances_;
     spec.rows = kPhasePairCount, spec.cols = c.n_layers + 1;  // the last column: mean over layers
     spec.lo = 0, spec.hi = 1;
@@ -310,7 +321,7 @@ void ModesPanel::draw_distances(const Snapshot& s, const Comparison& c, View& vi
 
 void ModesPanel::draw_loads(const Comparison& c) {
     ui::HeatmapSpec spec;
-    spec.id = "modes/loads";
+    spec.id = "modes/loads", spec.has_names = true;
     spec.values = loads_;
     spec.rows = static_cast<int>(phases_.size()), spec.cols = c.n_experts;
     spec.lo = 0, spec.hi = 0;

@@ -58,6 +58,7 @@ class OverviewPanel final : public Panel {
         float width, height;  // height: of one row
     };
     Rows draw_rows(const Snapshot& s, const View& view, const char* id, float below);
+    void draw_promise(const Snapshot& s, View& view);
     void draw_routing(const Snapshot& s, const View& view);
     void draw_attention(const Snapshot& s, const View& view);
     static void draw_share_axis(ImVec2 p, ImVec2 room);
@@ -107,8 +108,40 @@ void OverviewPanel::tile(const char* title, ImVec2 size, View& view, const std::
     body();
 }
 
+// Before anything was said: what the tiles will show, in this model's numbers.
+void OverviewPanel::draw_promise(const Snapshot& s, View& view) {
+    const ModelConfig& c = s.model->config;
+    const auto n_of = [&](LayerKind k) {
+        return ui::format_count(
+            std::count_if(c.layers.begin(), c.layers.end(), [k](const auto& l) { return l.kind() == k; }));
+    };
+    const ImVec2 room = ImGui::GetContentRegionAvail(), spacing = ImGui::GetStyle().ItemSpacing;
+    {
+        ui::Region region("overview-empty", {0, std::floor(room.y * 0.4f)});
+        ui::require_record(s, view, probes());
+    }
+    const std::pair<const char*, std::string> tiles[] = {
+        {"Routing", "Which " + ui::format_count(c.n_experts_per_tok) + " of its " + ui::format_count(c.n_experts) +
+                        " experts every layer asks for a token, and why these."},
+        {"Attention", "Where a token looks: at the last " + ui::format_count(c.sliding_window) +
+                          " tokens, at the best entries in " + n_of(LayerKind::csa) +
+                          " CSA layers, at every block in " + n_of(LayerKind::hca) + " HCA layers."},
+        {"Streams",
+         "How " + ui::format_count(c.hc_mult) + " residual streams mix from layer to layer, and what that amplifies."},
+        {"Cache", "The bytes that the conversation takes, by kind, and what a million tokens would take."}};
+    const ImVec2 size{std::floor((room.x - spacing.x) / 2), std::max(px(96), std::floor(room.y * 0.2f))};
+    for (int i = 0; i < 4; ++i) {
+        if (i % 2 == 1) ImGui::SameLine(0, spacing.x);
+        tile(tiles[i].first, {i % 2 == 0 ? size.x : 0, size.y}, view, [&] {
+            ui::Color dim(theme().text_dim);
+            ui::text_wrapped(tiles[i].second, (std::string("overview/promise/") + tiles[i].first).c_str());
+        });
+    }
+}
+
 void OverviewPanel::draw(const Snapshot& s, View& view) {
     ui::view_head(kHelp, "Overview", s, view, true);
+    if (s.model && !view.record && s.timeline.tokens.empty()) return draw_promise(s, view);
     if (!ui::require_record(s, view, probes())) return;
     read(s, view);
     const ImVec2 room = ImGui::GetContentRegionAvail(), spacing = ImGui::GetStyle().ItemSpacing;

@@ -93,28 +93,11 @@ void RoutingPanel::draw(const Snapshot& s, View& view) {
     ui::view_head(kHelp, "Routing", s, view, true);
     if (!ui::require_record(s, view, probes())) return;
     read(s, view);
-    const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x;
-    const float upper = std::max(room.y * 0.55f, std::min(room.y - px(150), px(300)));
-    const float map_width = std::floor(room.x * 0.5f);
-    {
-        ui::Pane pane("routing-map", {map_width, upper});
-        draw_map(s, view);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("routing-why", {0, upper});
-        draw_why(s, view);
-    }
-    {
-        ui::Pane pane("routing-loads", {std::floor(room.x * 0.66f), 0});
-        draw_loads(s, view);
-    }
-    ImGui::SameLine(0, gap);
-    {
-        ui::Pane pane("routing-card", {0, 0});
-        draw_card(s, view);
-    }
+    ui::four_panes({{"routing-map", 230, [&] { draw_map(s, view); }},
+                    {"routing-why", 220, [&] { draw_why(s, view); }},
+                    {"routing-loads", 210, [&] { draw_loads(s, view); }},
+                    {"routing-card", 180, [&] { draw_card(s, view); }}},
+                   0.57f, 0.5f, 0.66f);
 }
 
 void RoutingPanel::draw_map(const Snapshot& s, View& view) {
@@ -225,8 +208,12 @@ void RoutingPanel::draw_why(const Snapshot& s, View& view) {
         const ui::Share parts[] = {{"routed experts", r.routed_norm, theme().text_dim},
                                    {"shared expert", r.shared_norm, theme().shared}};
         ui::stacked_bar("routing/norms", parts, ImGui::GetContentRegionAvail().x, px(10));
-        ui::text_dim("routed " + ui::format_number(r.routed_norm) + " \xC2\xB7 shared " +
-                     ui::format_number(r.shared_norm));
+        for (const ui::Share& part : parts) {
+            if (&part != parts) ImGui::SameLine(0, px(14));
+            ui::dot(part.color);
+            ImGui::SameLine(0, px(6));
+            ui::text_dim(std::string(part.name) + " " + ui::format_number(part.value));
+        }
     }
 }
 
@@ -261,6 +248,10 @@ void RoutingPanel::draw_loads(const Snapshot& s, View& view) {
     ui::text_dim("never chosen " + std::to_string(stats.n_dead) + " of " + std::to_string(counts.size()),
                  "routing/load/dead");
     ui::value("routing/load/dead", stats.n_dead);
+    ImGui::SameLine(0, px(18));
+    ui::dot(theme().text);
+    ImGui::SameLine(0, px(6));
+    ui::text_dim("chosen by this token");
     draw_load_bars(counts, stats, view);
 }
 
@@ -295,15 +286,25 @@ void RoutingPanel::draw_load_bars(const std::vector<int64_t>& counts, const Load
 }
 
 void RoutingPanel::draw_card(const Snapshot& s, View& view) {
-    const int expert = view.cursor.expert;
-    if (expert < 0 || expert >= s.model->config.n_experts) {
-        ui::section("Expert");
-        ui::text_wrapped(
-            "Click an expert in the map, the table or the bars to see which tokens chose it and which experts it works "
-            "with.");
-        return;
+    int expert = view.cursor.expert;
+    if (expert >= s.model->config.n_experts) expert = -1;
+    const bool is_own_choice = expert >= 0;
+    // Until one is chosen: the one with the largest weight in this layer.
+    if (!is_own_choice && view.cursor.layer >= 0 && view.cursor.layer < static_cast<int>(layers_.size())) {
+        const std::vector<ChosenExpert>& chosen = layers_[view.cursor.layer].chosen;
+        const auto heaviest = std::max_element(chosen.begin(), chosen.end(),
+                                               [](const auto& a, const auto& b) { return a.weight < b.weight; });
+        if (heaviest != chosen.end()) expert = heaviest->expert;
     }
-    ui::section(("Expert " + std::to_string(expert)).c_str());
+    ui::section(expert < 0 ? "Expert" : ("Expert " + std::to_string(expert)).c_str());
+    if (!is_own_choice) {
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped(
+            std::string(expert < 0 ? "" : "The heaviest one. ") + "Click another in the map, the table or the bars.",
+            "routing/card/hint");
+    }
+    if (expert < 0) return;
     const bool has_more = card_.update(s.timeline, s.trace.get(), *s.model, view.cursor.layer, expert);
     const auto n = static_cast<int64_t>(card_.tokens().size());
     ui::text_dim(ui::layer_text(s.model->config, view.cursor.layer) + (has_more ? " (still counting)" : ""));

@@ -93,19 +93,21 @@ void StreamsPanel::draw(const Snapshot& s, View& view) {
         return;
     }
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const float gap = ImGui::GetStyle().ItemSpacing.x, quarter = std::floor((room.x - 3 * gap) / 4);
-    const float upper = std::max(px(140), std::floor(room.y * 0.27f)), spacing = ImGui::GetStyle().ItemSpacing.y;
+    const float gap = ImGui::GetStyle().ItemSpacing.x,
+                quarter = std::floor(ui::is_narrow() ? (room.x - gap) / 2 : (room.x - 3 * gap) / 4);
+    const float upper = std::max(px(196), std::floor(room.y * 0.28f)), spacing = ImGui::GetStyle().ItemSpacing.y;
     const float lower = std::clamp(std::floor(room.y * 0.27f), px(152), px(240));
     {
         ui::Pane pane("streams-gain", {0, upper});
         draw_gain(s, view);
     }
     {
-        ui::Pane pane("streams-matrices", {0, std::max(px(290), room.y - upper - lower - 2 * spacing)});
+        ui::Pane pane("streams-matrices", {0, std::max(px(316), room.y - upper - lower - 2 * spacing)});
         draw_sites(view);
         draw_matrix(view);
     }
     const float rest = std::max(lower, ImGui::GetContentRegionAvail().y);
+    const bool is_narrow = ui::is_narrow();  // two over two
     {
         ui::Pane pane("streams-pre", {quarter, rest});
         draw_weights(view, "Reading (pre)", "what the sub-layer reads", "streams/pre", 1, &MixingSite::pre);
@@ -115,7 +117,7 @@ void StreamsPanel::draw(const Snapshot& s, View& view) {
         ui::Pane pane("streams-post", {quarter, rest});
         draw_weights(view, "Writing (post)", "what each stream takes", "streams/post", 2, &MixingSite::post);
     }
-    ImGui::SameLine(0, gap);
+    if (!is_narrow) ImGui::SameLine(0, gap);
     {
         ui::Pane pane("streams-norms", {quarter, rest});
         draw_norms(view);
@@ -198,6 +200,11 @@ void StreamsPanel::draw_gain(const Snapshot& s, View& view) {
     }
 }
 
+float small_line_height() {
+    ui::FontScope small(Font::small);
+    return ImGui::GetTextLineHeight();
+}
+
 // All matrices along depth in one texture: a row of attention sites over a row of MLP sites, one transparent cell
 // between.
 void StreamsPanel::draw_sites(View& view) {
@@ -223,12 +230,15 @@ void StreamsPanel::draw_sites(View& view) {
         }
     }
     const float label = ImGui::CalcTextSize("attention ").x, width = ImGui::GetContentRegionAvail().x - label - px(2);
-    const float cell = std::min(px(7), width / static_cast<float>(cols));
+    // Larger where there is room for them above the selected one.
+    const float least = px(7), most = (ImGui::GetContentRegionAvail().y - px(250)) / static_cast<float>(rows);
+    const float cell = std::min(std::clamp(most, least, 2 * least), width / static_cast<float>(cols));
     const ImVec2 p = ImGui::GetCursorScreenPos(), at{p.x + label, p.y + px(2)};
     const ImVec2 end{at.x + cell * static_cast<float>(cols), at.y + cell * static_cast<float>(rows)};
     ui::Recording recording("streams/sites", p, label + width);
     ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
-    ImGui::InvisibleButton("sites", {label + width, end.y - p.y + px(4)});
+    const float numbers = px(4) + small_line_height();
+    ImGui::InvisibleButton("sites", {label + width, end.y - p.y + numbers});
     ui::mark("streams/sites");
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const float block = cell * static_cast<float>(n + 1), side = cell * static_cast<float>(n);
@@ -240,9 +250,22 @@ void StreamsPanel::draw_sites(View& view) {
         const float line = ImGui::GetTextLineHeight();
         canvas.text({p.x, at.y + (side - line) / 2}, theme().text_dim, "attention");
         canvas.text({p.x, at.y + block + (side - line) / 2}, theme().text_dim, "MLP");
+        canvas.text({p.x, end.y + px(3)}, theme().text_dim, "layer");
+    }
+    {
+        ui::FontScope mono(Font::mono_small);
+        float free_from = at.x;
+        for (int l = 0; l < n_layers; ++l) {
+            const std::string number = std::to_string(l);
+            const float w = ImGui::CalcTextSize(number.c_str()).x,
+                        x = at.x + block * static_cast<float>(l) + (side - w) / 2;
+            if (x < free_from && l > 0) continue;
+            canvas.text({x, end.y + px(3)}, theme().text_dim, number);
+            free_from = x + w + px(6);
+        }
     }
     canvas.cells(sites_.id(), at, end, rows, cols, site_pixels_);
-    recording.finish(end.y + px(4), [&] { return sites_csv(); });
+    recording.finish(end.y + numbers, [&] { return sites_csv(); });
     ui::copy_menu("copy", {"", "", [&] { return sites_csv()(); }, "streams/sites", {}});
     const auto frame = [&](int layer, bool is_mlp, ImU32 color) {
         const ImVec2 a{at.x + block * static_cast<float>(layer) - 1, at.y + (is_mlp ? block : 0) - 1};

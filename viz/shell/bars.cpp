@@ -165,6 +165,11 @@ void Workspace::draw_status_bar() {
         doing = "generating";
     else if (s.is_comparing)
         doing = "comparing modes";
+    else if (!s.lab.at_work.empty())
+        doing = "lab: " + s.lab.at_work.front();
+    else if (const auto n = std::count_if(s.lab.runs.begin(), s.lab.runs.end(),
+                                          [](const LabRun& r) { return r.state == RunState::running; }))
+        doing = "lab: " + ui::format_count(n) + (n == 1 ? " run trains" : " runs train");
     else if (s.model)
         doing = "idle";
     doing = ui::elide(doing, right - px(16));

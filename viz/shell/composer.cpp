@@ -5,6 +5,7 @@
 
 #include "viz/imgui_compat.h"
 #include "viz/shell/chat_pane.h"
+#include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 
 namespace vitrine::viz {
@@ -41,9 +42,12 @@ void ChatPane::draw_composer(Desk& desk) {
     const ImVec2 end = ImGui::GetItemRectMax();
     const bool is_active = ImGui::IsItemActive();
     ImGui::GetWindowDrawList()->AddRect(p, end, is_active ? theme().text_faint : theme().border, px(6));
-    if (desk.draft.empty() && !is_active) {
+    if (desk.draft.empty()) {  // beside the caret where it has the keyboard
         const ImVec2 pad = ImGui::GetStyle().FramePadding;
-        ImGui::GetWindowDrawList()->AddText({p.x + pad.x, p.y + pad.y}, theme().text_faint, "Ask\xE2\x80\xA6");
+        const std::string hint = desk.settings.enter_sends ? "Ask\xE2\x80\xA6  Enter sends, Shift+Enter begins a line"
+                                                           : "Ask\xE2\x80\xA6  Ctrl+Enter sends";
+        ImGui::GetWindowDrawList()->AddText({p.x + pad.x + px(4), p.y + pad.y}, theme().text_faint,
+                                            ui::elide(hint, end.x - p.x - 2 * pad.x - px(4)).c_str());
     }
     // Ctrl+Enter: Dear ImGui ends the editing by itself.
     const bool is_ended = is_active || ImGui::IsItemDeactivated();

@@ -9,10 +9,13 @@
 namespace vitrine::viz {
 namespace {
 
-ImU32 segment_color(size_t i) {
+// Phases keep their colour; what is written by the format (tags, prefix, tools) is faint, and neighbours differ.
+ImU32 segment_color(const PromptSegment& g, size_t i) {
     const Theme& t = theme();
-    const ImU32 colors[] = {t.window, t.csa, t.hca, t.index_key, t.thinking};
-    return colors[i % 5];
+    if (g.what == "reasoning" || g.what == "think tag") return t.thinking;
+    if (g.what == "answer") return t.answer;
+    if (g.what == "user") return t.prompt;
+    return i % 2 ? t.text_faint : t.border_strong;
 }
 
 }  // namespace
@@ -43,7 +46,7 @@ void PromptView::draw(Desk& desk) {
         for (size_t i = 0; i < t.segments.size(); ++i) {
             const PromptSegment& g = t.segments[i];
             ImGui::PushID(static_cast<int>(i));
-            ui::dot(segment_color(i));
+            ui::dot(segment_color(g, i));
             ImGui::SameLine(0, px(8));
             const std::string count = ui::format_count(g.end - g.begin);
             const float w = ImGui::CalcTextSize(count.c_str()).x;
@@ -70,7 +73,7 @@ void PromptView::draw(Desk& desk) {
         ui::TokenStyle s;
         const auto g = std::upper_bound(t.segments.begin(), t.segments.end(), i,
                                         [](int64_t at, const PromptSegment& x) { return at < x.end; });
-        if (g != t.segments.end()) s.underline = segment_color(static_cast<size_t>(g - t.segments.begin()));
+        if (g != t.segments.end()) s.underline = segment_color(*g, static_cast<size_t>(g - t.segments.begin()));
         if (i < t.n_reused) s.ink = theme().text_dim;
         return s;
     };

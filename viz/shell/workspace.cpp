@@ -143,6 +143,9 @@ void Workspace::handle_keys() {
             desk_.edited_turn = 0;
         else if (desk_.can_stop())
             desk_.stop();
+        else if (!desk_.s.notices.empty() && desk_.s.notices.back().time > dismissed_until_ &&
+                 desk_.s.notices.back().notice.level == Notice::Level::error)
+            dismissed_until_ = desk_.s.notices.back().time;
         else if (is_text_focused_)
             ImGui::ClearActiveID();
         else if (desk_.is_presenter)
@@ -358,6 +361,7 @@ void Workspace::begin_toast() {
     ImGui::Begin("notice", nullptr,
                  ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
                      ImGuiWindowFlags_NoFocusOnAppearing | ImGuiWindowFlags_NoNav);
+    if (desk_.overlay == Overlay::none) raise_window();  // over the chat's drawer
 }
 
 void Workspace::end_toast() {

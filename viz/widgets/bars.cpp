@@ -34,7 +34,8 @@ void bar_tooltip(const BarsSpec& s, int i) {
         Color dim(theme().text_dim);
         ImGui::TextUnformatted(s.label(i).c_str());
     }
-    ImGui::Text("%s %s %s", s.value_name, full_precision(s.values[static_cast<size_t>(i)]).c_str(), s.unit);
+    const double v = s.values[static_cast<size_t>(i)];
+    ImGui::Text("%s %s %s", s.value_name, full_precision(s.is_share ? 100 * v : v).c_str(), s.is_share ? "%" : s.unit);
     if (s.hover) s.hover(i);
 }
 
@@ -62,6 +63,14 @@ struct Frame {
     }
 };
 
+std::vector<std::string> tick_labels(const BarsSpec& s, const std::vector<double>& ticks) {
+    std::vector<double> shown = ticks;
+    for (double& v : shown) v *= s.is_share ? 100 : 1;
+    std::vector<std::string> out = format_ticks(shown);
+    for (std::string& label : out) label += s.is_share ? " %" : "";
+    return out;
+}
+
 Frame lay_out(const BarsSpec& s, ImVec2 p, float width, float height) {
     const float line = ImGui::GetTextLineHeight();
     const float below = (s.label ? line + px(4) : 0) + (*s.label_name ? line + px(2) : 0);
@@ -69,12 +78,11 @@ Frame lay_out(const BarsSpec& s, ImVec2 p, float width, float height) {
     range_of(s, f.lo, f.hi);
     if (height - below >= px(56) && width >= px(150)) {
         f.at.y += line + px(4);
-        // One tick alone gives no scale: then they may stand closer.
-        for (int n = std::max(2, static_cast<int>((f.base - f.at.y) / px(40))); f.ticks.size() < 2 && n <= 12; ++n)
-            f.ticks = tick_values(f.lo, f.hi, n, false);
+        f.ticks = scale_ticks(f.lo, f.hi, std::max(2, static_cast<int>((f.base - f.at.y) / px(40))), false);
         // As wide as most numbers, so that the bars stay where they are while values change.
         float labels = ImGui::CalcTextSize("0.000").x;
-        for (const double v : f.ticks) labels = std::max(labels, ImGui::CalcTextSize(format_number(v).c_str()).x);
+        for (const std::string& t : tick_labels(s, f.ticks))
+            labels = std::max(labels, ImGui::CalcTextSize(t.c_str()).x);
         f.at.x += labels + px(8), f.width -= labels + px(8);
     }
     f.room = std::max(1.0f, f.base - f.at.y - px(2));
@@ -90,8 +98,10 @@ void draw_axis(const BarsSpec& s, Canvas& canvas, const Frame& f, ImVec2 top) {
     }
     if (f.ticks.empty()) return;
     canvas.text(top, theme().text_dim, std::string(s.value_name) + (*s.unit ? std::string(" [") + s.unit + "]" : ""));
-    for (const double v : f.ticks) {
-        const std::string label = format_number(v);
+    const std::vector<std::string> labels = tick_labels(s, f.ticks);
+    for (size_t i = 0; i < f.ticks.size(); ++i) {
+        const double v = f.ticks[i];
+        const std::string& label = labels[i];
         canvas.line({f.at.x, f.y(v)}, {f.at.x + f.width, f.y(v)}, theme().border);
         canvas.text({f.at.x - px(6) - ImGui::CalcTextSize(label.c_str()).x, f.y(v) - line / 2}, theme().text_dim,
                     label);

@@ -17,6 +17,7 @@ struct BarsSpec {
     std::function<void(int)> hover;         // more lines in the tooltip
     const char* value_name = "value";
     const char* unit = "";
+    bool is_share = false;        // fractions, written as percent
     const char* label_name = "";  // what the labels are, written below them
     float lo = 0, hi = 0;       // equal: 0 (or the least) to the largest
     bool starts_at_lo = false;  // bars stand on `lo` instead of 0: for rankings, where only order and distance count

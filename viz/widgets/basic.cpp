@@ -5,12 +5,10 @@
 
 #include "viz/imgui_compat.h"
 #include "viz/text_util.h"
+#include "viz/widgets/text_flow.h"
 
 namespace vitrine::viz::ui {
 namespace {
-
-const char* begin_of(std::string_view s) { return s.data(); }
-const char* end_of(std::string_view s) { return s.data() + s.size(); }
 
 // One elided line in the current font and colour; the full text on hover when it was cut.
 void line(std::string_view s, float width, const char* name) {
@@ -60,9 +58,8 @@ void text_mono(std::string_view s, const char* name) {
 }
 
 void text_wrapped(std::string_view s, const char* name) {
-    ImGui::PushTextWrapPos(0);
-    ImGui::TextUnformatted(begin_of(s), end_of(s));
-    ImGui::PopTextWrapPos();
+    const std::string lines = wrapped(s, wrap_width());
+    ImGui::TextUnformatted(lines.data(), lines.data() + lines.size());
     if (name) mark(name, s);
 }
 

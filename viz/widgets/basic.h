@@ -43,6 +43,7 @@ void text(std::string_view s, const char* name = nullptr);  // one line, elided 
 void text_dim(std::string_view s, const char* name = nullptr);  // the same in the dim colour and small type
 void text_mono(std::string_view s, const char* name = nullptr);
 void text_wrapped(std::string_view s, const char* name = nullptr);
+float wrap_width();  // of running text here: what is left of a pane, or of a tooltip, which grows with its text
 void text_in(std::string_view s, float width, const char* name = nullptr);  // elided to `width`, which it occupies
 void number(double v, const char* unit, const char* name);  // mono, three digits; hover and copy in full precision
 void label_value(const char* label, std::string_view value,

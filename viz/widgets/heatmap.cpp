@@ -173,8 +173,8 @@ void record_legend(Figure& f, ImVec2 at, ColorMap map, float lo, float hi, const
     Shape& strip = f.shapes.emplace_back();
     strip.kind = Shape::Kind::cells, strip.rows = 1, strip.cols = kSteps;
     const float line = ImGui::GetTextLineHeight();
-    const std::string left = format_number(map == ColorMap::diverging ? -std::max(std::fabs(lo), std::fabs(hi)) : lo),
-                      right = format_number(map == ColorMap::diverging ? std::max(std::fabs(lo), std::fabs(hi)) : hi) +
+    const std::string left = format_bound(map == ColorMap::diverging ? -std::max(std::fabs(lo), std::fabs(hi)) : lo),
+                      right = format_bound(map == ColorMap::diverging ? std::max(std::fabs(lo), std::fabs(hi)) : hi) +
                               (*unit ? std::string(" ") + unit : "");
     const float x0 = at.x + ImGui::CalcTextSize(left.c_str()).x + px(8),
                 x1 = std::max(x0 + px(10), at.x + width - ImGui::CalcTextSize(right.c_str()).x - px(8));

@@ -83,18 +83,14 @@ size_t nearest_index(const Series& s, double x) {
 }
 
 std::string text_of(const std::function<std::string(double)>& f, double v, const char* unit = "") {
-    return f ? f(v) : format_number(v) + (*unit ? std::string(" ") + unit : "");
+    return f ? f(v) : format_bound(v) + (*unit ? std::string(" ") + unit : "");
 }
 
-// The same for a tick: a round number needs no zeros behind its point.
-std::string tick_text(const std::function<std::string(double)>& f, double v) {
-    std::string s = text_of(f, v);
-    const size_t point = s.find('.');
-    if (f || point == std::string::npos) return s;
-    const size_t end = std::min(s.find('e'), s.size());
-    size_t last = s.find_last_not_of('0', end - 1);
-    if (last == point) --last;
-    return s.erase(last + 1, end - last - 1);
+std::vector<std::string> tick_texts(const std::function<std::string(double)>& f, std::span<const double> ticks,
+                                    bool is_log) {
+    std::vector<std::string> out = format_ticks(ticks, is_log);
+    for (size_t i = 0; f && i < out.size(); ++i) out[i] = f(ticks[i]);
+    return out;
 }
 
 std::string with_unit(const char* label, const char* unit) {
@@ -104,21 +100,28 @@ std::string with_unit(const char* label, const char* unit) {
 void draw_grid(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y) {
     const Theme& t = theme();
     const float line = ImGui::GetTextLineHeight();
-    for (double v : tick_values(y.lo, y.hi, std::max(2, static_cast<int>((y.from - y.to) / px(44))), y.is_log)) {
-        const float p = y.pixel(v);
+    const std::vector<double> rows =
+        scale_ticks(y.lo, y.hi, std::max(2, static_cast<int>((y.from - y.to) / px(44))), y.is_log);
+    const std::vector<std::string> row_labels = tick_texts(s.y_text, rows, y.is_log);
+    for (size_t i = 0; i < rows.size(); ++i) {
+        const float p = y.pixel(rows[i]);
         canvas.line({x.from, p}, {x.to, p}, t.border);
-        const std::string label = tick_text(s.y_text, v);
+        const std::string& label = row_labels[i];
         canvas.text({x.from - px(6) - ImGui::CalcTextSize(label.c_str()).x, p - line / 2}, t.text_dim, label);
     }
     const int n = std::max(2, static_cast<int>((x.to - x.from) / px(84)));
     float free_from = -INFINITY;
     const double unit = s.x_step > 0 && !x.is_log ? s.x_step : 1;
+    std::vector<double> columns;
     for (const double units : tick_values(x.lo / unit, x.hi / unit, n, x.is_log)) {
-        const double v = units * unit;
-        if (unit != 1 && units != std::floor(units)) continue;
-        if (s.is_integer_x && v != std::floor(v)) continue;
-        const float p = x.pixel(v);
-        const std::string label = tick_text(s.x_text, v);
+        const bool is_between =
+            (unit != 1 && units != std::floor(units)) || (s.is_integer_x && units * unit != std::floor(units * unit));
+        if (!is_between) columns.push_back(units * unit);
+    }
+    const std::vector<std::string> column_labels = tick_texts(s.x_text, columns, x.is_log);
+    for (size_t i = 0; i < columns.size(); ++i) {
+        const float p = x.pixel(columns[i]);
+        const std::string& label = column_labels[i];
         const float w = ImGui::CalcTextSize(label.c_str()).x,
                     at = std::clamp(p - w / 2, x.from, std::max(x.from, x.to - w));
         canvas.line({p, y.from}, {p, y.from + px(3)}, t.border_strong);
@@ -148,7 +151,10 @@ void draw_lines(const PlotSpec& s, Canvas& canvas, const Axis& x, const Axis& y)
                 value_rect(std::string(s.id) + "/line/" + l.label + "/" + full_precision(l.at), l.at, {p - 1, y.to},
                            {p + 1, y.from});
             const float at = p + px(4) + w > x.to ? p - px(4) - w : p + px(4);
-            if (is_free(at - px(4), at + w + px(4))) canvas.text({at, y.to + px(2)}, c, l.label);
+            if (!is_free(at - px(4), at + w + px(4)) || !*l.label) continue;
+            canvas.rect_filled({at - px(2), y.to + px(1)}, {at + w + px(2), y.to + px(3) + ImGui::GetTextLineHeight()},
+                               with_alpha(theme().pane, 0.85f), px(2));
+            canvas.text({at, y.to + px(2)}, c, l.label);
         } else {
             const float p = y.pixel(l.at);
             if (p > y.from + 1 || p < y.to - 1) continue;
@@ -187,6 +193,12 @@ std::vector<double> tick_values(double lo, double hi, int n, bool is_log) {
     const double step = power * (f <= 1 ? 1 : f <= 2 ? 2 : f <= 5 ? 5 : 10);
     for (double v = std::ceil(lo / step - 1e-9) * step; v <= hi + step * 1e-6; v += step)
         out.push_back(std::fabs(v) < step * 1e-6 ? 0 : v);
+    return out;
+}
+
+std::vector<double> scale_ticks(double lo, double hi, int n, bool is_log) {
+    std::vector<double> out;
+    for (; out.size() < 2 && n <= 12; ++n) out = tick_values(lo, hi, n, is_log);
     return out;
 }
 
@@ -259,8 +271,8 @@ void LinePlot::lay_out(const PlotSpec& s, Frame& f) {
     // Only ever wider until the plot is fitted again, and never narrower than most numbers: zooming must not move the
     // area.
     float labels = s.y_text ? 0 : ImGui::CalcTextSize("0.0000").x;
-    for (double v : tick_values(f.y.lo, f.y.hi, 6, f.y.is_log))
-        labels = std::max(labels, ImGui::CalcTextSize(tick_text(s.y_text, v).c_str()).x);
+    for (const std::string& label : tick_texts(s.y_text, tick_values(f.y.lo, f.y.hi, 6, f.y.is_log), f.y.is_log))
+        labels = std::max(labels, ImGui::CalcTextSize(label.c_str()).x);
     if (is_zoomed_) labels = std::max(labels, label_width_);
     label_width_ = labels;
     f.x.from = p.x + labels + px(10), f.x.to = p.x + std::max(labels + px(30), f.width - px(6));
@@ -308,6 +320,7 @@ void LinePlot::draw_legend(const PlotSpec& s, Frame& f) {
         f.canvas.text({p.x + 2 * r + px(6), p.y}, is_on ? theme().text_dim : theme().border_strong, name);
         p.x += w + gap;
     }
+    legend_height_ = p.y - origin.y;
     ImGui::SetCursorScreenPos({origin.x, p.y + row + px(3)});
 }
 

@@ -89,6 +89,7 @@ class LinePlot {
   public:
     PlotResult draw(const PlotSpec& spec);
     void fit() { is_zoomed_ = false, has_range_ = false; }
+    float legend_height() const { return legend_height_; }  // real pixels beyond its first row, when drawn last
 
   private:
     struct Frame;                   // what one draw() computes
@@ -114,6 +115,7 @@ class LinePlot {
     bool is_pressed_ = false;
     float moved_ = 0;               // [px] since pressed
     float label_width_ = 0;         // [px] of the y axis
+    float legend_height_ = 0;
     bool has_own_log_ = false, is_log_x_ = false, is_log_y_ = false;
     double smoothing_ = 0;
     std::set<std::string> hidden_;
@@ -122,5 +124,7 @@ class LinePlot {
 
 // At most `n` round tick values in [lo, hi]; decades when logarithmic.
 std::vector<double> tick_values(double lo, double hi, int n, bool is_log);
+// The same, but two of them where that takes more than `n`: one tick gives no scale.
+std::vector<double> scale_ticks(double lo, double hi, int n, bool is_log);
 
 }  // namespace vitrine::viz::ui

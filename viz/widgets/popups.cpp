@@ -30,13 +30,23 @@ void help_line(const char* title, const char* body, bool is_mono = false) {
 
 }  // namespace
 
+namespace {
+int n_tooltips = 0;  // open ones, in each other
+}
+
+float wrap_width() {
+    return n_tooltips > 0 ? px(kTooltipWidth) - ImGui::GetCursorPosX() : ImGui::GetContentRegionAvail().x;
+}
+
 void begin_tooltip() {
+    ++n_tooltips;
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(12), px(9)));
     ImGui::BeginTooltip();
     ImGui::PushTextWrapPos(px(kTooltipWidth));
 }
 
 void end_tooltip() {
+    --n_tooltips;
     ImGui::PopTextWrapPos();
     ImGui::EndTooltip();
     ImGui::PopStyleVar();

@@ -37,13 +37,29 @@ size_t line_end(std::string_view text, size_t begin, float width) {
         const float w = glyph_advance(c);
         if (x + w > width && c != ' ') return last_break > begin ? last_break : at > begin ? at : i;
         x += w;
-        if (c == ' ' || c == '-' || c == '/') last_break = i;
+        // A sign stays with its number, a hyphen with the word before it.
+        const bool is_sign = c == '-' && (before == ' ' || before == '[' || before == '(' || before == 0);
+        if (c == ' ' || (c == '-' && !is_sign) || c == '/') last_break = i;
         before = c;
     }
     return text.size();
 }
 
 }  // namespace
+
+std::string wrapped(std::string_view text, float width) {
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = line_end(text, at, width);
+        std::string_view line = text.substr(at, end - at);
+        if (end < text.size())
+            while (!line.empty() && (line.back() == ' ' || line.back() == '\n')) line.remove_suffix(1);
+        out += line;
+        if (end < text.size()) out += '\n';
+        at = end;
+    }
+    return out;
+}
 
 void TextFlow::lay_out(std::string_view text, uint64_t version, float width) {
     const bool is_new = version != version_ || width != width_ || ImGui::GetFontSize() != font_size_ ||

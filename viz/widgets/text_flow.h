@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,9 @@ struct TextMark {
     size_t begin = 0, end = 0;  // bytes
     ImU32 fill = 0, outline = 0;
 };
+
+// The text with a line's end wherever a line that may be `width` wide ends, in the current font. Numbers stay whole.
+std::string wrapped(std::string_view text, float width);
 
 class TextFlow {
   public:

@@ -2,7 +2,9 @@
 #include "viz/widgets/view_head.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "viz/imgui_compat.h"
 #include "viz/text_util.h"
 #include "viz/widgets/basic.h"
 
@@ -66,6 +68,31 @@ bool require_record(const Snapshot& s, View& view, ProbeSet probes) {
         view.commands.send(RecomputeToken{view.cursor.token, base_probes() | probes});
     }
     return false;
+}
+
+bool is_narrow() {
+    return ImGui::GetContentRegionAvail().x < px(640);
+}
+
+void four_panes(const GridPane (&panes)[4], float upper, float left_upper, float left_lower) {
+    if (is_narrow()) {
+        for (const GridPane& p : panes) {
+            Pane pane(p.id, {0, px(p.least)});
+            p.draw();
+        }
+        return;
+    }
+    const ImVec2 room = ImGui::GetContentRegionAvail(), spacing = ImGui::GetStyle().ItemSpacing;
+    const float least_below = px(std::max(panes[2].least, panes[3].least));
+    const float above = std::max(std::floor(std::min(room.y * upper, room.y - least_below - spacing.y)),
+                                 px(std::max(panes[0].least, panes[1].least)));
+    const float below = std::max(room.y - above - spacing.y, least_below);
+    for (int i = 0; i < 4; ++i) {
+        const float share = i == 0 ? left_upper : left_lower;
+        if (i % 2 == 1) ImGui::SameLine(0, spacing.x);
+        Pane pane(panes[i].id, {i % 2 == 0 ? std::floor((room.x - spacing.x) * share) : 0, i < 2 ? above : below});
+        panes[i].draw();
+    }
 }
 
 int64_t timeline_index(const Timeline& t, TokenRef ref) {

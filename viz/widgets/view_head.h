@@ -1,6 +1,7 @@
 // What every view begins with: its title and help, the badge, the token and layer it shows, and why there is nothing to
 // show.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "viz/panel.h"
@@ -18,6 +19,18 @@ void view_head(const Help& help, const char* title, const Snapshot& s, const Vie
 // again).
 bool require_model(const Snapshot& s);
 bool require_record(const Snapshot& s, View& view, ProbeSet probes);
+
+// The view has no room for panes side by side: a narrow window, large type, presenter mode. They stand one below the
+// other then, and the view scrolls.
+bool is_narrow();
+struct GridPane {
+    const char* id;
+    float least;  // [design px] height that it needs to be read
+    std::function<void()> draw;
+};
+// Four panes, two over two: `left_upper` and `left_lower` are the left ones' shares of the width, `upper` the share of
+// the height. Narrow: one below the other.
+void four_panes(const GridPane (&panes)[4], float upper, float left_upper, float left_lower);
 
 // The index in the timeline of a token, -1 when it is not in context.
 int64_t timeline_index(const Timeline& t, TokenRef ref);
