@@ -37,7 +37,8 @@ std::vector<std::vector<int32_t>> read_prompts(const Engine& engine, const std::
     for (const Json& prompt : lists.items()) {
         const std::string key = "[" + std::to_string(prompts.size()) + "]";
         prompts.push_back(token_ids(prompt, key, c.vocab_size, issues));
-        if (prompts.back().empty()) issues.push_back({file, key, "[]", "expected at least one id", prompt.where()});
+        if (prompt.is_array() && prompt.items().empty())
+            issues.push_back({file, key, "[]", "expected at least one id", prompt.where()});
     }
     if (prompts.empty()) issues.push_back({file, "", "[]", "expected a list with at least one list of ids", ""});
     throw_if_any(issues);

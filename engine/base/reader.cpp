@@ -1,5 +1,4 @@
 // Whole files in and out, the byte cursor, and the rules for names that come from files.
-#include "engine/base/bad_path.h"
 #include "engine/base/reader.h"
 
 #include <fcntl.h>
@@ -11,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/base/bad_path.h"
 #include "engine/base/disk_full.h"
 
 namespace vitrine {

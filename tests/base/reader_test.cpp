@@ -1,6 +1,5 @@
 // Reading and writing files: bounds, special files, atomic replacement, names, and files that shrink while mapped.
 #include "engine/base/reader.h"
-#include "tests/support/message_of.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -11,6 +10,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+
+#include "tests/support/message_of.h"
 
 namespace vitrine {
 namespace {

@@ -7,11 +7,12 @@
 
 namespace vitrine::test {
 
-// The message of the Error that `f` throws; "accepted" when it throws none.
-inline std::string message_of(const std::function<void()>& f) {
+// The message of the Error that `f` throws, and its kind; "accepted" when it throws none.
+inline std::string message_of(const std::function<void()>& f, ErrorKind* kind = nullptr) {
     try {
         f();
     } catch (const Error& e) {
+        if (kind) *kind = e.kind();
         return e.what();
     }
     return "accepted";

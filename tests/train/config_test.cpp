@@ -9,7 +9,13 @@
 namespace vitrine {
 namespace {
 
-using test::message_of;
+// Of an error that is the input's fault.
+std::string message_of(const std::function<void()>& f) {
+    ErrorKind kind = ErrorKind::bad_input;
+    const std::string message = test::message_of(f, &kind);
+    EXPECT_EQ(kind, ErrorKind::bad_input) << message;
+    return message;
+}
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 

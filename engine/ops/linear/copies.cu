@@ -134,7 +134,7 @@ Rounding rounding_of(const Ctx& ctx, WeightUse use) {
 bool asks_fp8_rows(const Ctx& ctx) {
     if (!ctx.training || !ctx.training->quant.fp8_activations) return false;
     if (ctx.training->quant.fp8_per_tensor)
-        throw Error(ErrorKind::bad_input, "fp8_activation_scale = tensor: expected row on a GPU; --device cpu runs it");
+        throw Error(ErrorKind::bad_input, "fp8_activation_scale: expected row on a GPU; --device cpu runs it");
     return true;
 }
 

@@ -292,7 +292,7 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
     VITRINE_ASSERT(x_TD.dtype == DType::f32 && routing.weights_TK.dtype == DType::f32 && x_TD.dim(0) > 0);
     const FakeQuant quant = ctx.training ? ctx.training->quant : FakeQuant{};
     if (quant.fp8_activations && quant.fp8_per_tensor)
-        throw Error(ErrorKind::bad_input, "fp8_activation_scale = tensor: expected row on a GPU; --device cpu trains with it");
+        throw Error(ErrorKind::bad_input, "fp8_activation_scale: expected row on a GPU; --device cpu trains with it");
     Layer l{};
     const bool has_shared = !w.shared.w1.empty();
     const auto n_routed = static_cast<int>(w.experts.size());
