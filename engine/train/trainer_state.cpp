@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "engine/ops/squares/squares.h"
 #include "engine/train/snapshot.h"
@@ -63,7 +64,13 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
         recent_largest_.clear();
         if (const Json* largest = j.find("recent_largest"))
             for (const auto& [name, values] : largest->members())
-                for (const Json& v : values.items()) recent_largest_[name].push_back(v.as_double());
+                for (const Json& v : values.items()) {
+                    const double x = v.as_double();
+                    if (!(x >= 0 && x <= std::numeric_limits<float>::max()))
+                        throw Error(ErrorKind::bad_input, "recent_largest." + escaped(name, 128) +
+                                                              ": expected magnitudes, numbers from 0 to 3.4e38");
+                    recent_largest_[name].push_back(x);
+                }
         const auto& updates = j.at("updates").items();
         if (updates.size() != optimizer_.updates().size())
             throw Error(ErrorKind::bad_input, "updates: expected " + std::to_string(optimizer_.updates().size()) + " numbers");

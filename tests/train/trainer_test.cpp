@@ -238,6 +238,11 @@ TEST(Trainer, delayed_scales_go_on_from_a_checkpoint) {
     for (const auto& a : state.arrays) arrays[a.name] = a;
     second->restore(arrays, Json::parse(state.rest.dump(), "state"), "state");
     for (size_t i = 3; i < 6; ++i) EXPECT_EQ(second->step().loss, losses[i]) << i;
+    std::string damaged = state.rest.dump();
+    const size_t list = damaged.find('[', damaged.find("\"recent_largest\""));
+    ASSERT_NE(list, std::string::npos);
+    damaged.insert(list + 1, "-1,");
+    EXPECT_THROW(second->restore(arrays, Json::parse(damaged, "state"), "state"), Error);
 }
 
 TEST(Trainer, a_batch_comes_again) {
