@@ -180,7 +180,7 @@ TEST(Judgement, spikes) {
     };
     const LabVerdict v = judged("X34", "quick", spiky);
     EXPECT_EQ(v.outcome, LabVerdict::Outcome::holds);
-    EXPECT_EQ(v.tables[0].rows[0][4], "5.0 / 5.0 / 5.0");
+    EXPECT_EQ(v.tables[0].rows[0][5], "5.0 / 5.0 / 5.0");  // steps until back
     const auto calm = [](const Arm&, int, const std::string&, int) { return 1.9; };
     EXPECT_EQ(judged("X34", "quick", calm).outcome, LabVerdict::Outcome::not_visible);
 }
