@@ -87,6 +87,7 @@ void ExpertPredictors::finish() {
         l.w = l.xy;
         std::vector<double> a = l.xx;
         solve_positive(a, l.w, static_cast<int64_t>(n), shape_.n_experts);
+        VITRINE_ASSERT(std::isfinite(l.w[0]));  // the ridge keeps the matrix positive
     }
 }
 

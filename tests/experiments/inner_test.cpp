@@ -15,6 +15,7 @@
 #include "experiments/inner/reading.h"
 #include "experiments/inner/recall.h"
 #include "experiments/inner/statistics.h"
+#include "tests/experiments/small_model.h"
 #include "tests/support/temp_folder.h"
 
 namespace vitrine::inner {
@@ -103,12 +104,8 @@ TEST(Selectivity, of_losses_made_by_hand) {
 
 // Every kind of layer, a drafter, and answers that never end in little time.
 ModelConfig small_config() {
-    ModelConfig c = preset_config("tiny");
-    c.hidden_size = 64, c.n_heads = 2, c.head_dim = 32, c.rope_dim = 16, c.q_lora_rank = 32, c.o_groups = 1,
-    c.o_lora_rank = 32;
-    c.index_n_heads = 2, c.index_head_dim = 32, c.index_topk = 8, c.n_experts = 8, c.n_experts_per_tok = 2,
-    c.expert_width = 32, c.n_mtp_layers = 1;
-    c.layers = {{0, true}, {4, false}, {32, false}};
+    ModelConfig c = test::small_model({{0, true}, {4, false}, {32, false}});
+    c.n_mtp_layers = 1;
     return c;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/model/init.h"
 #include "experiments/list.h"
 #include "experiments/x11_retrieval/haystack.h"
+#include "tests/experiments/small_model.h"
 #include "tests/support/lab_verdict.h"
 #include "tests/support/temp_folder.h"
 
@@ -49,12 +50,8 @@ TEST(Haystack, has_as_many_notes_as_were_asked_for) {
 class RetrievalOnATinyModel : public ::testing::Test {
   protected:
     static void SetUpTestSuite() {
-        ModelConfig c = preset_config("tiny");
-        c.hidden_size = 64, c.n_heads = 2, c.head_dim = 32, c.rope_dim = 16, c.q_lora_rank = 32, c.o_groups = 1,
-        c.o_lora_rank = 32;
-        c.index_n_heads = 2, c.index_head_dim = 32, c.index_topk = 4, c.n_experts = 8, c.n_experts_per_tok = 2,
-        c.expert_width = 32, c.n_mtp_layers = 0;
-        c.layers = {{0, true}, {4, false}, {32, false}, {4, false}};
+        ModelConfig c = test::small_model({{0, true}, {4, false}, {32, false}, {4, false}});
+        c.index_topk = 4;
         folder_ = new test::TempFolder;
         init_checkpoint(c, 0, WeightsFormat::official, folder_->file("model"));
     }

@@ -18,6 +18,7 @@
 #include "experiments/x08_cost/cost_model.h"
 #include "experiments/x17_prediction/predictors.h"
 #include "experiments/x19_active_experts/routed_share.h"
+#include "tests/experiments/small_model.h"
 #include "tests/support/lab_verdict.h"
 #include "tests/support/temp_folder.h"
 
@@ -141,15 +142,8 @@ TEST(RoutedShare, is_that_of_the_weights_read) {
     EXPECT_LT(routed_multiply_adds(flash, 12), 2 * routed_multiply_adds(flash, 6)) << "hash-routed layers keep theirs";
 }
 
-// Every kind of layer, small enough for answers of a model that never ends one.
 ModelConfig small_config() {
-    ModelConfig c = preset_config("tiny");
-    c.hidden_size = 64, c.n_heads = 2, c.head_dim = 32, c.rope_dim = 16, c.q_lora_rank = 32, c.o_groups = 1,
-    c.o_lora_rank = 32;
-    c.index_n_heads = 2, c.index_head_dim = 32, c.index_topk = 8, c.n_experts = 8, c.n_experts_per_tok = 2,
-    c.expert_width = 32, c.n_mtp_layers = 0;
-    c.layers = {{0, true}, {4, true}, {32, false}, {4, false}};
-    return c;
+    return test::small_model({{0, true}, {4, true}, {32, false}, {4, false}});
 }
 
 TEST(Causality, edits_a_result_and_knows_what_taking_it_over_is) {

@@ -118,7 +118,7 @@ click lab/experiment/X09
 click lab/Run
 wait 1
 expect is measuring
-click lab/work/Stop
+click lab/measuring/Stop
 wait idle
 expect Nothing was measured yet
 END

@@ -266,12 +266,12 @@ TEST_F(Lab, what_is_measured_tells_what_it_does_and_stops) {
     draw();
     EXPECT_FALSE(stage.is_drawn("lab/Run"));
     EXPECT_FALSE(stage.is_drawn("lab/hint"));
-    EXPECT_EQ(stage.text("lab/work/line"), "reading: text 3 of 9");
-    ASSERT_TRUE(click("lab/work/Stop"));
+    EXPECT_EQ(stage.text("lab/measuring/line"), "reading: text 3 of 9");
+    ASSERT_TRUE(click("lab/measuring/Stop"));
     EXPECT_EQ(last<CancelWork>().experiment, "X17");
     ASSERT_TRUE(click("lab/experiment/X08"));
     draw();
-    EXPECT_EQ(stage.text("lab/work"), "waits for X17");
+    EXPECT_EQ(stage.text("lab/measuring"), "waits for X17");
     s.lab.apply(LabAtWork{});
     draw();
     EXPECT_TRUE(stage.is_drawn("lab/Run"));

@@ -199,14 +199,14 @@ void draw_at_once(State& s, View& view) {
 // What needs no run and was asked for: what it does now, and how to end it.
 void draw_work(const LabInfo& info, const LabSnapshot& lab, View& view) {
     const bool is_first = lab.at_work.front() == info.name;
-    if (ui::button("Stop", "lab/work/Stop")) ask(view.commands, CancelWork{info.name});
+    if (ui::button("Stop", "lab/measuring/Stop")) ask(view.commands, CancelWork{info.name});
     ImGui::SameLine(0, px(8));
     ImGui::AlignTextToFramePadding();
     ui::text(!is_first                          ? "waits for " + lab.at_work.front()
              : info.badge == LabBadge::measured ? "is measuring\xE2\x80\xA6"
                                                 : "is calculating\xE2\x80\xA6",
-             "lab/work");
-    ui::text_dim(is_first && !lab.work_line.empty() ? lab.work_line : " ", "lab/work/line");
+             "lab/measuring");
+    ui::text_dim(is_first && !lab.work_line.empty() ? lab.work_line : " ", "lab/measuring/line");
 }
 
 void draw_start(State& s, const LabInfo& info, const LabSnapshot& lab, View& view, bool is_valid) {
