@@ -16,7 +16,6 @@ struct Group {  // tensors whose names differ in numbers only
     std::string dtype, shape;
     int n = 0;
     uint64_t bytes = 0;
-    int64_t n_params = 0;
 };
 
 // "layers.3.ffn.experts.12.w1.weight" to "layers.*.ffn.experts.*.w1.weight"
@@ -91,7 +90,6 @@ void print_tensors(const ModelInfo& info, bool is_each) {
             g.shape = t.shape;
         ++g.n;
         g.bytes += t.bytes;
-        g.n_params += t.n_params;
     }
     std::printf("tensors (%zu; --tensors lists each)\n", info.tensors.size());
     for (const auto& [name, g] : groups)
@@ -99,11 +97,12 @@ void print_tensors(const ModelInfo& info, bool is_each) {
                     human_bytes(static_cast<double>(g.bytes)).c_str(), escaped(name, 200).c_str());
 }
 
-// Every value of every tensor, widened: NaN and infinities make every answer suspect. Tables of integers have none.
+// Every value of every tensor in use, widened, its scale applied: NaN and infinities make every answer suspect. Tables of
+// integers have none.
 int64_t count_nonfinite(const Engine& engine, std::vector<std::string>& lines) {
     int64_t n = 0;
     for (const TensorInfo& t : engine.info().tensors) {
-        if (t.dtype == "I64" || t.dtype == "I32") continue;
+        if (!t.has_real_values()) continue;
         const TensorHistogram h = engine.histogram(t.name);
         if (h.n_nonfinite == 0) continue;
         n += h.n_nonfinite;

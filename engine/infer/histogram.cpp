@@ -10,11 +10,13 @@ namespace {
 constexpr int kBins = 64;
 
 template <class F>
-void for_each_value(const Param& p, F&& f) {
-    std::vector<float> row(static_cast<size_t>(p.view.in));
-    for (int64_t r = 0; r < p.view.out; ++r) {
-        p.widen_row(r, row.data());
-        for (float x : row) f(x);
+void for_each_value(const std::vector<const Param*>& params, F&& f) {
+    for (const Param* p : params) {
+        std::vector<float> row(static_cast<size_t>(p->view.in));
+        for (int64_t r = 0; r < p->view.out; ++r) {
+            p->widen_row(r, row.data());
+            for (float x : row) f(x);
+        }
     }
 }
 
@@ -23,16 +25,17 @@ void for_each_value(const Param& p, F&& f) {
 TensorHistogram Engine::histogram(const std::string& tensor) const {
     TensorHistogram h;
     h.name = tensor;
-    const Param* found = nullptr;
+    std::vector<const Param*> found;  // several: the experts of a fused tensor, "NAME[0].gate" and so on
     for_each_param(impl_->weights, [&](const Param& p) {
-        if (p.name == tensor) found = &p;
+        const bool is_table = p.view.dtype == DType::i64 || p.view.dtype == DType::i32;
+        if (!is_table && (p.name == tensor || p.name.rfind(tensor + "[", 0) == 0)) found.push_back(&p);
     });
-    if (!found || found->view.dtype == DType::i64 || found->view.dtype == DType::i32)
+    if (found.empty())
         throw Error(ErrorKind::bad_input,
                     "tensor \"" + escaped(tensor) + "\": expected the name of a loaded tensor of real numbers");
     double sum = 0, squares = 0;
     int64_t n = 0;
-    for_each_value(*found, [&](float x) {
+    for_each_value(found, [&](float x) {
         if (!std::isfinite(x)) {
             ++h.n_nonfinite;
             return;
@@ -48,7 +51,7 @@ TensorHistogram Engine::histogram(const std::string& tensor) const {
     h.mean = sum / static_cast<double>(n);
     h.rms = std::sqrt(squares / static_cast<double>(n));
     const double width = h.max > h.min ? (h.max - h.min) / kBins : 1;
-    for_each_value(*found, [&](float x) {
+    for_each_value(found, [&](float x) {
         if (std::isfinite(x)) ++h.counts[std::min<int>(kBins - 1, static_cast<int>((x - h.min) / width))];
     });
     return h;

@@ -155,6 +155,7 @@ class Loader {
             issues_.push_back({t.file->path(), scale_name, "(missing)", expected, ""});
             return;
         }
+        scales_.insert(s);
         const bool dtype_fits = s->dtype == DType::f8_e8m0 || (!is_fp4 && s->dtype == DType::f32);
         if (!dtype_fits || s->shape != grid) return issue(*s, describe(*s), expected);
         p.view.scale_dtype = s->dtype;
@@ -258,7 +259,7 @@ class Loader {
             const bool in_use = used_.count(&t) != 0;
             if (in_use) w_.bytes += t.bytes;
             const bool is_fp4 = t.dtype == DType::i8 && in_use;
-            Checked n = t.bytes * 8 / dtype_bits(t.dtype);
+            Checked n = in_use && !scales_.count(&t) ? t.bytes * 8 / dtype_bits(t.dtype) : 0;
             if (is_fp4) n = n * 2;
             w_.tensors.push_back(
                 {name, is_fp4 ? "FP4" : dtype_name(t.dtype), shape_text(t.shape), t.bytes, n.to<int64_t>()});
@@ -274,7 +275,7 @@ class Loader {
     const std::stop_token stop_;
     std::map<std::string, RawTensor> raw_;
     std::unordered_map<std::string, const RawTensor*> by_name_;  // by official name
-    std::set<const RawTensor*> used_, fused_told_;
+    std::set<const RawTensor*> used_, scales_, fused_told_;
     std::vector<Issue> issues_;
     ModelWeights w_;
 };

@@ -13,10 +13,11 @@ namespace vitrine {
 struct TensorInfo {
     std::string name, dtype, shape;  // "layers.0.attn.wq_a.weight", "BF16", "[128, 256]"
     uint64_t bytes = 0;
-    int64_t n_params = 0;
+    int64_t n_params = 0;            // 0: block scales, or a tensor that the model does not use
+    bool has_real_values() const { return n_params > 0 && dtype != "I64" && dtype != "I32"; }
 };
 
-struct TensorHistogram {             // made on demand
+struct TensorHistogram {             // made on demand, block scales applied
     std::string name;
     double min = 0, max = 0, mean = 0, rms = 0;
     int64_t n_nonfinite = 0;

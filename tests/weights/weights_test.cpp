@@ -99,6 +99,12 @@ TEST(LoadWeights, OfficialPackedFormats) {
         EXPECT_EQ(s.n_nan + s.n_inf, 0) << s.name;
     }
     EXPECT_EQ(n, w.n_params);
+    int64_t n_listed = 0;  // block scales are no parameters, tables of experts neither
+    for (const TensorInfo& t : w.tensors) {
+        if (t.has_real_values()) n_listed += t.n_params;
+        EXPECT_FALSE(t.dtype == "F8_E8M0" && t.has_real_values()) << t.name;
+    }
+    EXPECT_EQ(n_listed, w.n_params);
 }
 
 // ---- the flashlike checkpoint, changed

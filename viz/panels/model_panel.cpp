@@ -104,6 +104,7 @@ class ModelPanel final : public Panel {
     const ModelInfo* filtered_model_ = nullptr;
     std::vector<int> shown_;
     std::string selected_;
+    bool selected_has_values_ = false;
     ui::Heatmap times_;
     std::vector<float> ms_;
 };
@@ -230,10 +231,16 @@ void ModelPanel::draw_tensors(const Snapshot& s, View& view) {
         if (m.tensors[shown_[r]].name == selected_) spec.selected = static_cast<int>(r);
     const ui::TableResult result = ui::table(spec);
     if (result.clicked >= 0) {
-        selected_ = m.tensors[shown_[result.clicked]].name;
-        if (!s.histograms.count(selected_)) view.commands.send(MakeHistogram{selected_});
+        const TensorInfo& clicked = m.tensors[shown_[result.clicked]];
+        selected_ = clicked.name, selected_has_values_ = clicked.has_real_values();
+        if (selected_has_values_ && !s.histograms.count(selected_)) view.commands.send(MakeHistogram{selected_});
     }
-    if (!selected_.empty()) draw_histogram(s);
+    if (selected_.empty()) return;
+    if (selected_has_values_)
+        draw_histogram(s);
+    else
+        ui::text_dim(selected_ + ": block scales, a table of integers, or nothing that the model uses: no histogram",
+                     "model/histogram");
 }
 
 void ModelPanel::draw_histogram(const Snapshot& s) {
