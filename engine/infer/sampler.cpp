@@ -53,21 +53,24 @@ TokenOdds odds_of(std::span<const float> logits, int32_t best, int32_t id) {
 
 // The n best in descending order as words of (the logit's key, the id turned round): ties go to the lowest id.
 std::vector<uint64_t> best_words(std::span<const float> logits, size_t n) {
-    // The n-th largest of the blocks' largest: what is smaller can't be among the n best, and few others are left.
-    const size_t block = std::max<size_t>(16, logits.size() / 256);
-    std::vector<float> tops;
-    for (size_t at = 0; at < logits.size(); at += block)
-        tops.push_back(max_row(&logits[at], static_cast<int64_t>(std::min(block, logits.size() - at)), -INFINITY));
+    // Logits in rows of so many: the n-th largest of the columns' largest: what is smaller can't be among the n best, and few
+    // others are left.
+    const size_t size = logits.size(), n_columns = std::min(size, std::max<size_t>(256, 4 * n));
+    std::vector<float> tops(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(n_columns));
+    for (float& top : tops) top = top > -INFINITY ? top : -INFINITY;  // no NaN
+    for (size_t at = n_columns; at < size; at += n_columns) {
+        const size_t here = std::min(n_columns, size - at);
+        for (size_t i = 0; i < here; ++i) tops[i] = logits[at + i] > tops[i] ? logits[at + i] : tops[i];
+    }
     float least = -INFINITY;
-    if (n > 0 && n <= tops.size()) {
+    if (n > 0 && n <= n_columns) {
         std::vector<float> sorted(tops);
-        std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(n - 1), sorted.end(),
-                         std::greater<>());
+        std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(n - 1), sorted.end(), std::greater<>());
         least = sorted[n - 1];
     }
     std::vector<uint64_t> words;
-    for (size_t b = 0; b < tops.size(); ++b)
-        for (size_t i = b * block; tops[b] >= least && i < std::min((b + 1) * block, logits.size()); ++i)
+    for (size_t c = 0; c < n_columns; ++c)
+        for (size_t i = c; tops[c] >= least && i < size; i += n_columns)
             if (logits[i] >= least) words.push_back(uint64_t{order_key(logits[i])} << 32 | (UINT32_MAX - i));
     const auto end = words.begin() + static_cast<std::ptrdiff_t>(std::min(n, words.size()));
     std::partial_sort(words.begin(), end, words.end(), std::greater<>());

@@ -72,6 +72,39 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
     });
 }
 
+using Floats8 = float __attribute__((vector_size(32)));
+using Doubles8 = double __attribute__((vector_size(64)));
+[[gnu::always_inline]] inline void add_eight(Doubles8& sum, const float* p) {
+    Floats8 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    sum += __builtin_convertvector(v, Doubles8);
+}
+
+template <class Isa>
+void sum_rows(const float* x, int64_t n_rows, int64_t n, double* y) {
+    int64_t j = 0;
+    for (; j + 8 <= n; j += 8) {
+        Doubles8 sum{};
+        for (int64_t r = 0; r < n_rows; ++r) add_eight(sum, x + r * n + j);
+        __builtin_memcpy(y + j, &sum, sizeof sum);
+    }
+    for (; j < n; ++j) {
+        y[j] = 0;
+        for (int64_t r = 0; r < n_rows; ++r) y[j] += x[r * n + j];
+    }
+}
+
+template <class Isa>
+double sum(const float* x, int64_t n) {
+    Doubles8 eight{};
+    double total = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) add_eight(eight, x + i);
+    for (; i < n; ++i) total += x[i];
+    for (int l = 0; l < 8; ++l) total += eight[l];
+    return total;
+}
+
 template <class Isa>
 float exp_row(const float* x, int64_t n, float top, float* y) {
     auto sum = Isa::zero();

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "engine/device/cpu/kernel_tables.h"
 #include "tests/support/op_fixture.h"
@@ -48,6 +49,13 @@ TEST(Elementwise, EveryInstructionSetAgreesWithPlainLoops) {
             k->weighted_sum(rows, a, 1, n, true, got.data());  // a product alone: rounded alike, bit for bit
             plain.weighted_sum(rows, a, 1, n, true, want.data());
             EXPECT_EQ(got, want) << k->name;
+            std::vector<double> sums(n), plain_sums(n);  // in one order: bit for bit
+            const std::vector<float> three = values(3 * n, n + 4, 1);
+            k->sum_rows(three.data(), 3, n, sums.data()), plain.sum_rows(three.data(), 3, n, plain_sums.data());
+            EXPECT_EQ(sums, plain_sums) << k->name;
+            EXPECT_NEAR(sums[n - 1], double{three[n - 1]} + three[2 * n - 1] + three[3 * n - 1], 1e-12) << k->name;
+            EXPECT_EQ(k->sum(up.data(), n), plain.sum(up.data(), n)) << k->name;
+            EXPECT_NEAR(k->sum(up.data(), n), std::accumulate(up.begin(), up.end(), 0.0), 1e-9) << k->name;
             got = want = up;
             k->round_row(got.data(), n);
             plain.round_row(want.data(), n);

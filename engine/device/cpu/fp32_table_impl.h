@@ -54,6 +54,8 @@ Kernels fp32_table(const char* name) {
             weighted_sum<Isa>,
             rms_row<Isa>,
             swiglu_row<Isa>,
+            sum_rows<Isa>,
+            sum<Isa>,
             exp_row<Isa>,
             exp_axpy<Isa>,
             swiglu_backward_row<Isa>,

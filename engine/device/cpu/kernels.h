@@ -85,6 +85,11 @@ struct Kernels {
     // h = weight * silu(min(gate, limit)) * clamp(up, -limit, limit); `bf16` rounds gate and up first, h last.
     void (*swiglu_row)(const float* gate, const float* up, int64_t n, float limit, float weight, bool bf16, float* h);
 
+    // In double, for what is watched: y_j = sum over rows of x [n_rows, n], rows in order; and the sum of one row, eight sums
+    // side by side: the rest of fewer than eight first, then those in order.
+    void (*sum_rows)(const float* x, int64_t n_rows, int64_t n, double* y);
+    double (*sum)(const float* x, int64_t n);
+
     // For training. y_i = exp(x_i - top) for x_i <= top; y may be null; returns their sum.
     float (*exp_row)(const float* x, int64_t n, float top, float* y);
     // y_i += a exp(x_i - top)

@@ -123,6 +123,21 @@ void swiglu_row(const float* gate, const float* up, int64_t n, float limit, floa
     }
 }
 
+void sum_rows(const float* x, int64_t n_rows, int64_t n, double* y) {
+    std::fill_n(y, n, 0.0);
+    for (int64_t r = 0; r < n_rows; ++r)
+        for (int64_t j = 0; j < n; ++j) y[j] += x[r * n + j];
+}
+
+double sum(const float* x, int64_t n) {
+    double eight[8] = {}, total = 0;
+    const int64_t whole = n / 8 * 8;
+    for (int64_t i = 0; i < whole; ++i) eight[i % 8] += x[i];
+    for (int64_t i = whole; i < n; ++i) total += x[i];
+    for (double one : eight) total += one;
+    return total;
+}
+
 float exp_row(const float* x, int64_t n, float top, float* y) {
     float sum = 0;
     for (int64_t i = 0; i < n; ++i) {
@@ -155,7 +170,7 @@ float swiglu_backward_row(const float* gate, const float* up, const float* dh, i
 
 const Kernels& scalar_kernels() {
     static const Kernels table{"scalar",     gemm,      gemm,         dot,     axpy,      attend, attend_scratch_floats,
-                               index_scores, round_row, weighted_sum, rms_row, swiglu_row,
+                               index_scores, round_row, weighted_sum, rms_row, swiglu_row, sum_rows,   sum,
                                exp_row,      exp_axpy,  swiglu_backward_row, &plain_hyper_kernels<float>()};
     return table;
 }

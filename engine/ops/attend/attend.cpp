@@ -15,8 +15,7 @@ bool watches_mass(const Ctx& ctx) {
 }
 
 // In double, eight sums at a time: one sum would wait for itself.
-template <class T>
-double sum_of(const T* p, int64_t n) {
+double sum_of(const double* p, int64_t n) {
     double lanes[8] = {}, sum = 0;
     int64_t i = 0;
     for (; i + 8 <= n; i += 8)
@@ -27,44 +26,53 @@ double sum_of(const T* p, int64_t n) {
 }
 
 // probs [H, n], sink [H] of one token -> shares and masses, in double so that shares sum to 1.
-void publish_mass(Ctx& ctx, int token, const KeyList& keys, const float* probs, const float* sink, int64_t n_heads) {
+void publish_mean_mass(Ctx& ctx, int token, const KeyList& keys, const float* probs, const float* sink, int64_t n_heads) {
+    const auto n = static_cast<int64_t>(keys.rows.size()), w = keys.n_window;
+    const auto& k = cpu::kernels();
+    double* sum = ctx.arena.make(DType::f64, {n}).as<double>();
+    float* mass = ctx.arena.make(DType::f32, {n}).f32();
+    k.sum_rows(probs, n_heads, n, sum);
+    const double each = 1.0 / static_cast<double>(n_heads);
+    const float shares[3] = {static_cast<float>(sum_of(sum, w) * each), static_cast<float>(sum_of(sum + w, n - w) * each),
+                             static_cast<float>(k.sum(sink, n_heads) * each)};
+    for (int64_t j = 0; j < (keys.column.empty() ? n : w); ++j) mass[j] = static_cast<float>(sum[j] * each);
+    for (size_t i = 0; i < keys.column.size(); ++i) mass[w + keys.column[i]] = static_cast<float>(sum[w + i] * each);
+    if (ctx.wants(kShares)) ctx.probes->put(token, kShares, ctx.layer, shares, 1, 3);
+    if (ctx.wants(kWindowMass)) ctx.probes->put(token, kWindowMass, ctx.layer, mass, 1, static_cast<int>(w));
+    if (ctx.wants(kEntryMass)) ctx.probes->put(token, kEntryMass, ctx.layer, mass + w, 1, static_cast<int>(n - w));
+}
+
+// The same of each head.
+void publish_head_mass(Ctx& ctx, int token, const KeyList& keys, const float* probs, const float* sink, int64_t n_heads) {
     const auto n = static_cast<int64_t>(keys.rows.size()), w = keys.n_window, n_entries = n - w;
-    const int nh = static_cast<int>(n_heads), nw = static_cast<int>(w), ne = static_cast<int>(n_entries);
-    const auto column = [&](int64_t i) { return keys.column.empty() ? i : keys.column[i]; };
-    const Arena::Scope scratch(ctx.arena);
-    if (ctx.wants(kShares) || ctx.wants(kEntryMass) || ctx.wants(kWindowMass)) {
-        double* sum = ctx.arena.make(DType::f64, {n}).as<double>();
-        float* mass = ctx.arena.make(DType::f32, {n}).f32();
-        std::fill_n(sum, n, 0.0);
-        for (int64_t h = 0; h < n_heads; ++h)
-            for (int64_t j = 0; j < n; ++j) sum[j] += probs[h * n + j];
-        const double each = 1.0 / static_cast<double>(n_heads);
-        const float shares[3] = {static_cast<float>(sum_of(sum, w) * each),
-                                 static_cast<float>(sum_of(sum + w, n_entries) * each),
-                                 static_cast<float>(sum_of(sink, n_heads) * each)};
-        for (int64_t j = 0; j < (keys.column.empty() ? n : w); ++j) mass[j] = static_cast<float>(sum[j] * each);
-        for (size_t i = 0; i < keys.column.size(); ++i)
-            mass[w + keys.column[i]] = static_cast<float>(sum[w + i] * each);
-        if (ctx.wants(kShares)) ctx.probes->put(token, kShares, ctx.layer, shares, 1, 3);
-        if (ctx.wants(kWindowMass)) ctx.probes->put(token, kWindowMass, ctx.layer, mass, 1, nw);
-        if (ctx.wants(kEntryMass)) ctx.probes->put(token, kEntryMass, ctx.layer, mass + w, 1, ne);
-    }
+    const auto& k = cpu::kernels();
     if (ctx.wants(kSharesHead)) {
-        float* shares_head = ctx.arena.make(DType::f32, {n_heads, 3}).f32();
+        float* shares = ctx.arena.make(DType::f32, {n_heads, 3}).f32();
         for (int64_t h = 0; h < n_heads; ++h) {
             const float* p = probs + h * n;
-            shares_head[h * 3] = static_cast<float>(sum_of(p, w));
-            shares_head[h * 3 + 1] = static_cast<float>(sum_of(p + w, n_entries));
-            shares_head[h * 3 + 2] = sink[h];
+            shares[h * 3] = static_cast<float>(k.sum(p, w));
+            shares[h * 3 + 1] = static_cast<float>(k.sum(p + w, n_entries));
+            shares[h * 3 + 2] = sink[h];
         }
-        ctx.probes->put(token, kSharesHead, ctx.layer, shares_head, nh, 3);
+        ctx.probes->put(token, kSharesHead, ctx.layer, shares, static_cast<int>(n_heads), 3);
     }
     if (ctx.wants(kEntryMassHead)) {
-        float* by_head = ctx.arena.make(DType::f32, {n_heads, n_entries}).f32();
-        for (int64_t h = 0; h < n_heads; ++h)
-            for (int64_t i = 0; i < n_entries; ++i) by_head[h * n_entries + column(i)] = probs[h * n + w + i];
-        ctx.probes->put(token, kEntryMassHead, ctx.layer, by_head, nh, ne);
+        float* mass = ctx.arena.make(DType::f32, {n_heads, n_entries}).f32();
+        for (int64_t h = 0; h < n_heads; ++h) {
+            const float* p = probs + h * n + w;
+            float* to = mass + h * n_entries;
+            if (keys.column.empty()) std::copy_n(p, n_entries, to);
+            for (size_t i = 0; i < keys.column.size(); ++i) to[keys.column[i]] = p[i];
+        }
+        ctx.probes->put(token, kEntryMassHead, ctx.layer, mass, static_cast<int>(n_heads), static_cast<int>(n_entries));
     }
+}
+
+void publish_mass(Ctx& ctx, int token, const KeyList& keys, const float* probs, const float* sink, int64_t n_heads) {
+    const Arena::Scope scratch(ctx.arena);
+    if (ctx.wants(kShares) || ctx.wants(kEntryMass) || ctx.wants(kWindowMass))
+        publish_mean_mass(ctx, token, keys, probs, sink, n_heads);
+    if (ctx.wants(kSharesHead) || ctx.wants(kEntryMassHead)) publish_head_mass(ctx, token, keys, probs, sink, n_heads);
 }
 
 }  // namespace
