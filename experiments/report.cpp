@@ -18,11 +18,22 @@ std::string padded(const std::string& s, size_t width, bool to_the_right) {
     return to_the_right ? space + s : s + space;
 }
 
+// An empty cell, or one that begins with a number, be it finite or not.
+bool is_number(const std::string& cell) {
+    const std::string word = cell.substr(0, cell.find(' '));
+    return cell.empty() || word == "nan" || word == "inf" ||
+           std::string("0123456789.+-").find(cell[0]) != std::string::npos;
+}
+
 bool is_numeric(const LabTable& t, size_t column) {
-    return std::all_of(t.rows.begin(), t.rows.end(), [&](const auto& row) {
-        return column >= row.size() || row[column].empty() ||
-               std::string("0123456789.+-").find(row[column][0]) != std::string::npos;
-    });
+    return std::all_of(t.rows.begin(), t.rows.end(),
+                       [&](const auto& row) { return column >= row.size() || is_number(row[column]); });
+}
+
+std::string cell_text(const std::string& cell) {  // a bar would end the cell: "|cos|"
+    std::string s;
+    for (const char c : cell) s += c == '|' ? "\\|" : std::string(1, c);
+    return " " + s + " |";
 }
 
 std::string outcome_line(const LabVerdict& v) {
@@ -56,13 +67,13 @@ std::string to_markdown(const LabVerdict& v) {
     std::string out = "**" + std::string(lab_outcome_name(v.outcome)) + ".** " + v.sentence + "\n";
     for (const LabTable& t : v.tables) {
         out += "\n" + t.title + "\n\n|";
-        for (const std::string& c : t.columns) out += " " + c + " |";
+        for (const std::string& c : t.columns) out += cell_text(c);
         out += "\n|";
         for (size_t i = 0; i < t.columns.size(); ++i) out += is_numeric(t, i) ? "---:|" : "---|";
         out += "\n";
         for (const auto& row : t.rows) {
             out += "|";
-            for (const std::string& cell : row) out += " " + cell + " |";
+            for (const std::string& cell : row) out += cell_text(cell);
             out += "\n";
         }
     }

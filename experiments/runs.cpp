@@ -61,6 +61,14 @@ std::vector<double> Results::values(const std::string& arm, const std::string& m
     return out;
 }
 
+std::vector<double> Results::values_if_measured(const std::string& arm, const std::string& metric,
+                                                const Reduce& reduce) const {
+    const auto n_points = [](const LabSeries& s) { return static_cast<double>(s.value.size()); };
+    const std::vector<double> counts = values(arm, metric, n_points);  // NaN: no such metric
+    const bool is_measured = std::any_of(counts.begin(), counts.end(), [](double n) { return n > 0; });
+    return is_measured ? values(arm, metric, reduce) : std::vector<double>{};
+}
+
 bool Results::has(const std::string& arm) const {
     return runs_.count(arm) > 0;
 }
@@ -109,6 +117,10 @@ int count_pairs(const std::vector<double>& a, const std::vector<double>& b,
 
 std::string of_seeds(int n, int of) {
     return std::to_string(n) + " of " + std::to_string(of) + (of == 1 ? " seed" : " seeds");
+}
+
+std::string of_runs(int n, int of) {
+    return std::to_string(n) + " of " + std::to_string(of) + (of == 1 ? " run" : " runs");
 }
 
 // PyTorch's defaults at width 64: linear layers uniform in +-1 / sqrt(d), whose deviation is 1 / sqrt(3 d); embedding 1.

@@ -19,8 +19,11 @@ class Results {
   public:
     // In the order of the arms; runs that failed count as missing.
     Results(const std::vector<Arm>& arms, const std::vector<LabRun>& runs);
-    // One value a seed, ascending seeds; empty when the arm has no finished run.
+    // One value a seed, ascending seeds, NaN for a run without the metric; empty when the arm has no finished run.
     std::vector<double> values(const std::string& arm, const std::string& metric, const Reduce& reduce) const;
+    // The same for a table's cell of a metric that not every arm has: empty when no run of the arm has a point of it.
+    std::vector<double> values_if_measured(const std::string& arm, const std::string& metric,
+                                           const Reduce& reduce) const;
     bool has(const std::string& arm) const;
     int n_seeds() const;          // of the arm with the fewest runs
     std::string missing() const;  // "" or a sentence naming arms without a finished run
@@ -38,6 +41,7 @@ double mean(const std::vector<double>& values);
 int count_pairs(const std::vector<double>& a, const std::vector<double>& b,
                 const std::function<bool(double, double)>& holds);
 std::string of_seeds(int n, int of);  // "3 of 3 seeds"
+std::string of_runs(int n, int of);   // "6 of 6 runs": of several arms
 
 // ---- what the training experiments start from
 struct MicroShape {

@@ -154,7 +154,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
         t.rows.push_back(
             {c.label(), each(gains, 3), each(ends, 3), band, inside, each(r.values(c.label(), kGain, largest), 3),
              each(r.values(c.label(), kMeanGain, largest), 3), each(r.values(c.label(), kBackward, largest), 3),
-             each(r.values(c.label(), kDynamic, largest), 2), each_fixed(losses, 2),
+             each(r.values_if_measured(c.label(), kDynamic, largest), 2), each_fixed(losses, 2),
              each(r.values(c.label(), "grad_norm", largest), 2)});
     }
     v.tables = {t};
@@ -186,7 +186,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                 : n_yes > 0 ? LabVerdict::Outcome::mixed
                             : LabVerdict::Outcome::does_not_hold;
     v.sentence = "HC's gain grew in " + std::to_string(n_yes) + " of " + std::to_string(n_all) +
-                 " comparisons, mHC's stayed below 2 in " + of_seeds(n_bounded, n_mhc) + "; " +
+                 " comparisons, mHC's stayed below 2 in " + of_runs(n_bounded, n_mhc) + "; " +
                  std::to_string(n_inside) + " of " + std::to_string(n_bands) +
                  " arms end within a factor of 3 of the calibration. " +
                  (n_broken ? std::to_string(n_broken) + " runs ended with a loss that is not finite. "

@@ -131,9 +131,9 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                 : collapses || evens ? LabVerdict::Outcome::mixed
                                      : LabVerdict::Outcome::does_not_hold;
     v.sentence = "Without balancing the violation ended above 2 in " + of_seeds(n_collapsed, n_bare) +
-                 "; the auxiliary loss and the bias at 0.01 kept it below 1 in " + std::to_string(n_even) + " of " +
-                 std::to_string(n_balanced) + " runs. Of loss, the bias won in " + of_seeds(n_better, n_compared) +
-                 ": no claim about quality. " + std::to_string(n_inside) + " of " + std::to_string(n_bands) +
+                 "; the auxiliary loss and the bias at 0.01 kept it below 1 in " + of_runs(n_even, n_balanced) +
+                 ". Of loss, the bias won in " + of_seeds(n_better, n_compared) + ": no claim about quality. " +
+                 std::to_string(n_inside) + " of " + std::to_string(n_bands) +
                  " violations lie within a factor of 3 of the calibration.";
     return v;
 }

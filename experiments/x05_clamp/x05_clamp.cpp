@@ -157,13 +157,12 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     v.outcome = n_above == 0                                  ? LabVerdict::Outcome::not_visible
                 : n_capped == n_clamped && n_alike == n_pairs ? LabVerdict::Outcome::holds
                                                               : LabVerdict::Outcome::mixed;
-    v.sentence = "Without the clamp the peak at learning rate 0.03 passed 100 in " + of_seeds(n_above, n_free) +
-                 "; with it, it stayed at 100 = 10 x 10 or below in " + std::to_string(n_capped) + " of " +
-                 std::to_string(n_clamped) + " runs, and the loss within 2 % in " + std::to_string(n_alike) + " of " +
-                 std::to_string(n_pairs) +
+    v.sentence = "Without the clamp the peak at learning rate 0.03 passed 100 in " + of_runs(n_above, n_free) +
+                 "; with it, it stayed at 100 = 10 x 10 or below in " + of_runs(n_capped, n_clamped) +
+                 ", and the loss within 2 % in " + std::to_string(n_alike) + " of " + std::to_string(n_pairs) +
                  " pairs. An accelerated mechanism, not a natural spike. From an aligned start FP8 with " +
-                 "one scale per tensor cost more than 2 % of the loss in " + of_seeds(jumps.n_jumped, jumps.n) +
-                 ", with the scale of the last 16 steps in " + of_seeds(jumps.n_late, jumps.n_delayed) + ". " +
+                 "one scale per tensor cost more than 2 % of the loss in " + of_runs(jumps.n_jumped, jumps.n) +
+                 ", with the scale of the last 16 steps in " + of_runs(jumps.n_late, jumps.n_delayed) + ". " +
                  std::to_string(n_inside) + " of " + std::to_string(n_bands) +
                  " peaks lie within a factor of 3 of the calibration.";
     return v;

@@ -110,7 +110,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
             ratios.push_back(peaks_off[s] / peaks[s]), costs.push_back(losses[s] - losses_off[s]);
         t.rows.push_back({a.label, each(peaks, 3), has_claim ? is_off ? kClaimOff : kClaimOn : "",
                           has_claim ? fits ? "yes" : "no" : "", is_off ? "" : each(ratios, 2),
-                          is_off ? "" : each_fixed(r.values(a.label, kChurn, end), 2), each_fixed(losses, 3),
+                          each_fixed(r.values_if_measured(a.label, kChurn, end), 2), each_fixed(losses, 3),
                           is_off ? "" : each_fixed(costs, 3)});
     }
     v.tables = {t};

@@ -128,11 +128,10 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                 : n_higher == n ? LabVerdict::Outcome::holds
                                 : LabVerdict::Outcome::mixed;
     v.sentence = "The loss on ordinary batches rose by more than 0.1 after the random ones in " +
-                 std::to_string(n_risen) + " of " + std::to_string(n_runs) +
-                 " runs; without clipping the peak was higher in " + of_seeds(n_higher, n) +
+                 of_runs(n_risen, n_runs) + "; without clipping the peak was higher in " + of_seeds(n_higher, n) +
                  " (calibration: 2.79 against 2.20). One batch " + shortest(knobs.number("repeats")) +
-                 " times more raised it by as much in " + std::to_string(n_dulled) + " of " + std::to_string(n_repeated) +
-                 " runs. Provoked, and transient: nothing that V4's report speaks of.";
+                 " times more raised it by as much in " + of_runs(n_dulled, n_repeated) +
+                 ". Provoked, and transient: nothing that V4's report speaks of.";
     return v;
 }
 

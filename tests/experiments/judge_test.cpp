@@ -96,6 +96,34 @@ TEST(Runs, failed_ones_are_missing_and_say_why) {
     EXPECT_NE(v.sentence.find(runs[1].arm + " (failed: disk full)"), std::string::npos) << v.sentence;
 }
 
+// A metric that an arm never has leaves its cell empty; one that broke in a run says so, at that seed's place.
+TEST(Runs, what_was_not_measured_is_not_nan) {
+    const Experiment& e = experiment("X06");
+    const Knobs knobs(e.info, {{"size", "full"}});
+    auto runs = made_up(e, knobs, 3, [](const Arm&, int seed, const std::string& metric, int) {
+        return metric == "loss.next" && seed == 2 ? NAN : 1.5;
+    });
+    for (LabRun& r : runs) {
+        if (r.arm == "off") r.scalars.erase("routing_churn");       // no such metric
+        if (r.arm == "triggered") r.scalars["routing_churn"] = {};  // read, without a point
+        if (r.arm == "delta 5" && r.seed == 3) r.scalars.erase("routing_churn");
+    }
+    const Results results(e.arms(knobs), runs);
+    const Reduce end = [](const LabSeries& s) { return last_mean(s); };
+    EXPECT_TRUE(results.values_if_measured("off", "routing_churn", end).empty());
+    EXPECT_TRUE(results.values_if_measured("triggered", "routing_churn", end).empty());
+    EXPECT_EQ(each(results.values_if_measured("delta 5", "routing_churn", end), 2), "1.5 / 1.5 / nan");
+    EXPECT_EQ(each(results.values_if_measured("off", "loss.next", end), 2), "1.5 / nan / 1.5");
+    EXPECT_EQ(results.values("triggered", "routing_churn", end).size(), 3u);  // a verdict counts every run
+
+    const LabVerdict v = e.judge(knobs, runs);
+    const LabTable& t = v.tables[0];
+    const auto& triggered = t.rows.back();
+    ASSERT_EQ(triggered[0], "triggered");
+    EXPECT_EQ(triggered[5], "") << t.columns[5];
+    EXPECT_EQ(triggered[6], "1.500 / nan / 1.500") << t.columns[6];
+}
+
 TEST(Judgement, gain_of_hyper_connections) {
     const auto gain = [](const Arm& a, int, const std::string& metric, int step) {
         if (metric.rfind("hyper.", 0) != 0) return 1.7;
@@ -143,7 +171,9 @@ TEST(Judgement, clamp) {
     const auto peaks = [](const Arm& a, int, const std::string& metric, int) {
         return metric == "experts.peak" ? std::min(400.0, a.model.swiglu_limit * a.model.swiglu_limit) : 2.0;
     };
-    EXPECT_EQ(judged("X05", "full", peaks).outcome, LabVerdict::Outcome::holds);
+    const LabVerdict v = judged("X05", "full", peaks);
+    EXPECT_EQ(v.outcome, LabVerdict::Outcome::holds);
+    EXPECT_NE(v.sentence.find("passed 100 in 6 of 6 runs"), std::string::npos) << v.sentence;  // two arms, three seeds
     const auto small = [](const Arm&, int, const std::string&, int) { return 2.0; };
     EXPECT_EQ(judged("X05", "quick", small).outcome, LabVerdict::Outcome::not_visible);
 }

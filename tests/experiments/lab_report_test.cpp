@@ -63,6 +63,21 @@ TEST(Report, a_table_in_both_forms) {
               "Title\n  name       gain\n  a           1.5\n  long name    22\n\nnot visible: Nothing moved.\n");
 }
 
+TEST(Report, numbers_stay_right_aligned_beside_empty_cells_and_what_is_not_finite) {
+    LabVerdict v;
+    v.tables = {{"Title",
+                 {"name", "some", "none", "broken", "words"},
+                 {{"a", "", "", "nan / 1.5", "1"}, {"b", "-2", "", "inf", "nano"}, {"c", "3", "", "-inf / 2", "2"}}}};
+    EXPECT_NE(to_markdown(v).find("\n|---|---:|---:|---:|---|\n"), std::string::npos) << to_markdown(v);
+}
+
+TEST(Report, a_bar_in_a_cell_does_not_end_it) {
+    LabVerdict v;
+    v.tables = {{"Title", {"arm", "|cos|"}, {{"a|b", "1"}}}};
+    EXPECT_NE(to_markdown(v).find("| arm | \\|cos\\| |\n|---|---:|\n| a\\|b | 1 |\n"), std::string::npos)
+        << to_markdown(v);
+}
+
 TEST(Report, the_result_goes_between_the_marks) {
     const std::string readme = "# X\n<!-- result -->\nold\n<!-- end of result -->\nrest\n";
     EXPECT_EQ(with_result(readme, "new\n", "README.md"), "# X\n<!-- result -->\nnew\n<!-- end of result -->\nrest\n");
