@@ -7,7 +7,7 @@
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 16, kMaxStaged = 2;
+constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 8, kPrefetched = 8, kMaxStaged = 2;
 constexpr int64_t kMaxStagedBytes = 32 << 10;
 
 struct Product {
@@ -27,7 +27,7 @@ struct Products {
 
 // A block: 16 rows of one W, 8 rows of x. grid: (tiles of all matrices, rows of x / 8). Dynamic shared memory: staged rows of x.
 template <bool kIsBf16>
-__global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid_constant__ Products a) {
+__global__ void __launch_bounds__(kMaxWarps* kWarp, kIsBf16 ? 3 : 2) multiply_few(const __grid_constant__ Products a) {
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     int which = 0;
@@ -37,19 +37,27 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1) multiply_few(const __grid
     const int64_t row0 = group * p.group_out + static_cast<int64_t>(tile % p.blocks_per_group) * kTileOut;
     const int warp = threadIdx.x / kWarp, m0 = static_cast<int>(blockIdx.y) * kColumns, m = m0 + threadIdx.x % kWarp / 4;
     const int64_t pitch = p.w.in + 8;
-    if (warp < p.n_warps) prefetch_rows(p.w, row0, warp, p.n_warps);
-    after_previous();
-    if (p.is_staged) {
-        stage_fp8_rows([&](int i) { return p.x + i * a.ldx; }, [&](int) { return p.w.in; }, a.n_rows, p.w.in, staged, pitch);
-        __syncthreads();
+    const bool is_at_work = warp < p.n_warps;
+    const auto row_of_x = [&]() -> const bf16* {
+        if (m >= a.n_rows) return nullptr;
+        return p.is_staged ? staged + m * pitch : p.x + m * a.ldx + group * p.w.in;
+    };
+    float sum[4] = {};
+    if constexpr (kIsBf16) {
+        RowsAhead<DType::bf16> rows(p.w, row0, warp, p.n_warps, is_at_work);
+        if (is_at_work) prefetch_rows(p.w, row0, warp + p.n_warps, p.n_warps, kPrefetched);
+        after_previous();
+        if (is_at_work) rows.multiply(row_of_x(), sum);
+    } else {
+        if (is_at_work) prefetch_rows(p.w, row0, warp, p.n_warps, kPrefetched);
+        after_previous();
+        if (p.is_staged) {
+            stage_fp8_rows([&](int i) { return p.x + i * a.ldx; }, [&](int) { return p.w.in; }, a.n_rows, p.w.in, staged, pitch);
+            __syncthreads();
+        }
+        if (is_at_work) add_tensor_products(p.w, row0, row_of_x(), warp, p.n_warps, sum);
     }
-    const bf16* x = nullptr;
-    if (m < a.n_rows) x = p.is_staged ? staged + m * pitch : p.x + m * a.ldx + group * p.w.in;
-    if (warp < p.n_warps) {
-        float sum[4] = {};
-        add_tensor_products_of<kIsBf16>(p.w, row0, x, warp, p.n_warps, sum);
-        store_sums(sum, sums[warp]);
-    }
+    if (is_at_work) store_sums(sum, sums[warp]);
     __syncthreads();
     for (int i = threadIdx.x; i < kColumns * kTileOut; i += blockDim.x) {
         const int64_t col = m0 + i / kTileOut, row = row0 + i % kTileOut;
@@ -90,7 +98,7 @@ void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows
              f.w.out / f.groups,
              n_blocks,
              ceil_div(f.w.out / f.groups, kTileOut),
-             tensor_warps(f.w, f.w.out <= 4096 ? kMaxWarps : kMaxWarps / 2),
+             tensor_warps(f.w, kMaxWarps),
              f.dtype == DType::bf16,
              f.is_quantised && is_staged};
         n_blocks += p.blocks_per_group * static_cast<unsigned>(f.groups);

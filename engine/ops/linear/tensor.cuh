@@ -91,62 +91,90 @@ struct ChunkRow {
     }
 };
 
-// Few rows: 16 rows of W from `row0` times 8 columns, one row of x each, over quadruples of chunks first, first + step, ...
-// `x`: the row of this lane's column (lane / 4), or null for none: zeros. Lane 4 g + t reads chunk t of a quadruple of rows g and
-// g + 8, and the same columns of x: which of them a tensor core calls k is the same for both. The order of a column's sum
-// depends on the matrix, first and step alone.
+constexpr int kAhead = 4;  // quadruples of chunks that a warp has on their way
+
+// Few rows: 16 rows of W from `row0` times 8 columns, one row of x each, over groups of kAhead neighbouring quadruples of chunks
+// first, first + step, ... Lane 4 g + t reads chunk t of a quadruple of rows g and g + 8, and the same columns of x: which of them
+// a tensor core calls k is the same for both. The order of a column's sum depends on the matrix, first and step alone.
 template <DType D>
-__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
-                                           float (&sum)[4]) {
-    constexpr int kParts = kChunk<D> / 8, kAhead = 4;
-    const int lane = threadIdx.x % kWarp, t = lane % 4;
-    const ChunkRow<D> low(w, min(row0 + lane / 4, w.out - 1)), high(w, min(row0 + lane / 4 + 8, w.out - 1));
-    const int n_chunks = static_cast<int>(w.in / kChunk<D>), n = (n_chunks + 3) / 4;
-    for (int base = first; base < n; base += step * kAhead) {
-        uint4 raw[kAhead][2] = {};
-        uint32_t code[kAhead][2] = {};
+struct RowsAhead {
+    ChunkRow<D> low, high;
+    int n_chunks, first, step;
+    uint4 raw[kAhead][2];
+    uint32_t code[kAhead][2];
+
+    // Asks for the first group: weights depend on no kernel, so this may come before after_previous(). is_at_work: else nothing.
+    __device__ RowsAhead(const cpu::PackedMatrix& w, int64_t row0, int first_group, int n_groups, bool is_at_work = true)
+        : RowsAhead(w, row0, w, row0 + 8, first_group, n_groups, is_at_work) {}
+    // Of eight rows of one matrix and eight of another of the same shape and format.
+    __device__ RowsAhead(const cpu::PackedMatrix& w, int64_t row0, const cpu::PackedMatrix& v, int64_t other_row0, int first_group,
+                         int n_groups, bool is_at_work = true)
+        : low(w, min(row0 + threadIdx.x % kWarp / 4, w.out - 1)),
+          high(v, min(other_row0 + threadIdx.x % kWarp / 4, v.out - 1)),
+          n_chunks(is_at_work ? static_cast<int>(w.in / kChunk<D>) : 0),
+          first(first_group * kAhead),
+          step(n_groups * kAhead) {
 #pragma unroll
-        for (int a = 0; a < kAhead; ++a) {
-            const int c = (base + a * step) * 4 + t;
-            if (c >= n_chunks) continue;
-            raw[a][0] = low.chunk(c), raw[a][1] = high.chunk(c);
-            code[a][0] = low.code(c), code[a][1] = high.code(c);
-        }
+        for (int a = 0; a < kAhead; ++a) fetch(a, first + a);
+    }
+    __device__ void fetch(int a, int quadruple) {
+        const int c = quadruple * 4 + static_cast<int>(threadIdx.x) % 4;
+        if (c >= n_chunks) return;
+        raw[a][0] = low.chunk(c), raw[a][1] = high.chunk(c);
+        code[a][0] = low.code(c), code[a][1] = high.code(c);
+    }
+    __device__ uint4 columns(const bf16* x, int chunk, int part) const {
+        if (!x || chunk >= n_chunks) return {0, 0, 0, 0};
+        return reinterpret_cast<const uint4*>(x + static_cast<int64_t>(chunk) * kChunk<D>)[part];
+    }
+    // `x`: the row of this lane's column (lane / 4), or null for none: zeros.
+    __device__ void multiply(const bf16* x, float (&sum)[4]) {
+        constexpr int kParts = kChunk<D> / 8;
+        const int t = static_cast<int>(threadIdx.x) % 4, n = (n_chunks + 3) / 4;
+        for (int base = first; base < n; base += step) {
+            uint4 ahead[kAhead];  // of x, where a chunk meets no more than 16 bytes of it
 #pragma unroll
-        for (int a = 0; a < kAhead; ++a) {
-            const int c = (base + a * step) * 4 + t;
-            if (base + a * step >= n) break;
-            const uint4* from =
-                x && c < n_chunks ? reinterpret_cast<const uint4*>(x + static_cast<int64_t>(c) * kChunk<D>) : nullptr;
+            for (int a = 0; a < kAhead && kParts == 1; ++a) ahead[a] = columns(x, (base + a) * 4 + t, 0);
 #pragma unroll
-            for (int part = 0; part < kParts; ++part) {
-                const uint4 b = from ? from[part] : uint4{0, 0, 0, 0};
-                const Eight lo = eight_of<D>(raw[a][0], part, code[a][0]), hi = eight_of<D>(raw[a][1], part, code[a][1]);
-                multiply_16x8x16(sum, lo.pair[0], hi.pair[0], lo.pair[1], hi.pair[1], b.x, b.y);
-                multiply_16x8x16(sum, lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3], b.z, b.w);
+            for (int a = 0; a < kAhead; ++a) {
+                if (base + a >= n) break;
+                const bool is_there = (base + a) * 4 + t < n_chunks;
+                const uint4 u = is_there ? raw[a][0] : uint4{0, 0, 0, 0}, v = is_there ? raw[a][1] : uint4{0, 0, 0, 0};
+                const uint32_t cu = is_there ? code[a][0] : 0, cv = is_there ? code[a][1] : 0;
+                fetch(a, base + step + a);
+#pragma unroll
+                for (int part = 0; part < kParts; ++part) {
+                    const uint4 b = kParts == 1 ? ahead[a] : columns(x, (base + a) * 4 + t, part);
+                    const Eight lo = eight_of<D>(u, part, cu), hi = eight_of<D>(v, part, cv);
+                    multiply_16x8x16(sum, lo.pair[0], hi.pair[0], lo.pair[1], hi.pair[1], b.x, b.y);
+                    multiply_16x8x16(sum, lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3], b.z, b.w);
+                }
             }
         }
     }
+};
+
+// The same for any format that fits_tensor_cores; of eight rows of w and eight of v.
+__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const cpu::PackedMatrix& v, int64_t other_row0,
+                                           const bf16* x, int first, int step, float (&sum)[4]) {
+    const auto add = [&](auto rows) { rows.multiply(x, sum); };
+    if (w.dtype == DType::bf16) add(RowsAhead<DType::bf16>(w, row0, v, other_row0, first, step));
+    else if (w.dtype == DType::f8_e4m3) add(RowsAhead<DType::f8_e4m3>(w, row0, v, other_row0, first, step));
+    else add(RowsAhead<DType::fp4_e2m1>(w, row0, v, other_row0, first, step));
 }
-// As above for the weights' format, all that fits_tensor_cores; kIsBf16: it is known, which takes fewer registers.
-template <bool kIsBf16>
-__device__ inline void add_tensor_products_of(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
-                                              float (&sum)[4]) {
-    if (kIsBf16 || w.dtype == DType::bf16) add_tensor_products<DType::bf16>(w, row0, x, first, step, sum);
-    else if (w.dtype == DType::f8_e4m3) add_tensor_products<DType::f8_e4m3>(w, row0, x, first, step, sum);
-    else add_tensor_products<DType::fp4_e2m1>(w, row0, x, first, step, sum);
+__device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
+                                           float (&sum)[4]) {
+    add_tensor_products(w, row0, w, row0 + 8, x, first, step, sum);
 }
-// Brings what a call of add_tensor_products reads first to the second-level cache: weights depend on no kernel, so this may come
-// before after_previous().
-__device__ inline void prefetch_rows(const cpu::PackedMatrix& w, int64_t row0, int first, int step) {
+// Brings groups first, first + step, ... of such rows to the second-level cache, `n_groups` of them at most.
+__device__ inline void prefetch_rows(const cpu::PackedMatrix& w, int64_t row0, int first, int step, int n_groups) {
     const int bits = w.dtype == DType::bf16 ? 16 : w.dtype == DType::f8_e4m3 ? 8 : 4, lane = threadIdx.x % kWarp;
     const int64_t size = w.in * bits / 8;
-    const auto* low = static_cast<const std::byte*>(w.data) + min(row0 + lane / 4, w.out - 1) * size;
-    const auto* high = static_cast<const std::byte*>(w.data) + min(row0 + lane / 4 + 8, w.out - 1) * size;
-#pragma unroll
-    for (int a = 0; a < 4; ++a) {
-        const int64_t at = (static_cast<int64_t>(first + a * step) * 4 + lane % 4) * 16;
-        if (at < size) prefetch(low + at), prefetch(high + at);
+    // A group is 256 bytes of each of 16 rows: two lanes a row.
+    const auto* row = static_cast<const std::byte*>(w.data) + min(row0 + lane / 2, w.out - 1) * size;
+    for (int i = 0; i < n_groups; ++i) {
+        const int64_t at = static_cast<int64_t>(first + i * step) * (kAhead * 64) + lane % 2 * 128;
+        if (at < size) prefetch(row + at);
     }
 }
 // Warps that share a row's sum: four quadruples of chunks each, as long as there are warps.

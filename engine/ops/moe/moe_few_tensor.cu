@@ -8,7 +8,8 @@
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 16, kMaxStaged = 2, kMaxPerToken = 16;
+constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 16, kMaxStaged = 2, kMaxPerToken = 16, kPrefetched = 8;
+constexpr int kTileUp = 8, kUpWarps = 8;  // of `up`
 constexpr int64_t kMaxStagedBytes = 96 << 10;
 
 struct Stage {
@@ -18,55 +19,59 @@ struct Stage {
     int k;
 };
 
-// Which expert's tile a block of `up` works on.
-struct Target {
-    const Kind* kind;
-    int64_t first, n_columns;  // slots of the kind
-    int expert;
-};
-__device__ Target target_of(const Stage& a, int64_t y) {
-    if (y < a.n_routed) return {&a.routed, y, 1, a.routed.chosen[y]};
-    const int64_t first = (y - a.n_routed) * kColumns;
-    return {&a.shared, first, min(a.n_tokens - first, static_cast<int64_t>(kColumns)), 0};
+// 8 hidden columns of one slot of a routed expert, or of up to 8 slots of the shared one: w1's and w3's rows are the halves of
+// a tensor core's 16. grid: (tiles of the widest expert, groups of shared slots and routed slots).
+template <bool kIsBf16>
+__global__ void __launch_bounds__(kUpWarps* kWarp, kIsBf16 ? 3 : 2)
+    up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int n_shared, int routed_warps, int shared_warps) {
+    extern __shared__ __align__(16) bf16 staged[];
+    __shared__ float sums[kUpWarps][kColumns * kTileOut];
+    const bool is_shared = static_cast<int>(blockIdx.y) < n_shared;
+    const Kind& kind = is_shared ? a.shared : a.routed;
+    const int64_t first = is_shared ? blockIdx.y * kColumns : blockIdx.y - n_shared,
+                  n_columns = is_shared ? min(a.n_tokens - first, static_cast<int64_t>(kColumns)) : 1;
+    const int64_t row0 = static_cast<int64_t>(blockIdx.x) * kTileUp, d = kind.w1.first.in, pitch = d + 8;
+    if (!is_shared) after_previous();  // the choice; the shared expert's weights may come before
+    const int expert = is_shared ? 0 : kind.chosen[first];
+    if (expert < 0 || row0 >= kind.w1.first.out) {
+        if (is_shared) after_previous();
+        return;
+    }
+    const auto row_of = [&](int64_t column) { return x + (first + column) / kind.per_token * d; };
+    const int column = threadIdx.x % kWarp / 4, warp = threadIdx.x / kWarp, n_warps = is_shared ? shared_warps : routed_warps;
+    const auto mine = [&]() -> const bf16* {
+        if (column >= n_columns) return nullptr;
+        return a.is_staged ? staged + column * pitch : row_of(column);
+    };
+    const cpu::PackedMatrix w1 = kind.w1.at(expert), w3 = kind.w3.at(expert);
+    float sum[4] = {};
+    if constexpr (kIsBf16) {
+        RowsAhead<DType::bf16> rows(w1, row0, w3, row0, warp, n_warps, warp < n_warps);
+        if (is_shared) after_previous();
+        rows.multiply(mine(), sum);
+    } else {
+        if (is_shared) after_previous();
+        if (a.is_staged) {
+            stage_fp8_rows(row_of, [&](int) { return d; }, static_cast<int>(n_columns), d, staged, pitch);
+            __syncthreads();
+        }
+        if (warp < n_warps) add_tensor_products(w1, row0, w3, row0, mine(), warp, n_warps, sum);
+    }
+    if (warp < n_warps) store_sums(sum, sums[warp]);
+    __syncthreads();
+    const int slot = static_cast<int>(threadIdx.x) / kTileUp, r = static_cast<int>(threadIdx.x) % kTileUp;
+    const int64_t s = first + slot, row = row0 + r;
+    if (slot >= n_columns || row >= kind.w1.first.out) return;
+    float gate = 0, raise = 0;
+    for (int w = 0; w < n_warps; ++w) gate += sums[w][slot * kTileOut + r], raise += sums[w][slot * kTileOut + kTileUp + r];
+    const float weight = kind.weights ? kind.weights[s] : 1;
+    h[(kind.slot0 + s) * a.width + row] = narrow<bf16>(swiglu(round_bf16(gate), round_bf16(raise), limit, weight));
 }
 
-// 16 hidden columns of one slot of a routed expert, or of up to 8 slots of the shared one: half of the warps multiply by w1, half
-// by w3. grid: (tiles of the widest expert, routed slots and groups of shared ones).
-template <bool kIsBf16>
-__global__ void __launch_bounds__(kMaxWarps / 2 * kWarp, 2)
-    up(const __grid_constant__ Stage a, const bf16* x, bf16* h, float limit, int routed_warps, int shared_warps) {
-    after_previous();
-    extern __shared__ __align__(16) bf16 staged[];
-    __shared__ float sums[kMaxWarps / 2][kColumns * kTileOut];
-    const Target target = target_of(a, blockIdx.y);
-    const Kind& kind = *target.kind;
-    const int64_t row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = kind.w1.first.in, pitch = d + 8;
-    if (target.expert < 0 || row0 >= kind.w1.first.out) return;
-    const auto row_of = [&](int64_t column) { return x + (target.first + column) / kind.per_token * d; };
-    const int column = threadIdx.x % kWarp / 4, warp = threadIdx.x / kWarp,
-              n_warps = target.kind == &a.routed ? routed_warps : shared_warps;
-    if (a.is_staged) {
-        stage_fp8_rows(row_of, [&](int) { return d; }, static_cast<int>(target.n_columns), d, staged, pitch);
-        __syncthreads();
-    }
-    const bf16* mine = nullptr;
-    if (column < target.n_columns) mine = a.is_staged ? staged + column * pitch : row_of(column);
-    if (warp < 2 * n_warps) {
-        const cpu::PackedMatrix w = (warp < n_warps ? kind.w1 : kind.w3).at(target.expert);
-        float sum[4] = {};
-        add_tensor_products_of<kIsBf16>(w, row0, mine, warp % n_warps, n_warps, sum);
-        store_sums(sum, sums[warp]);
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < kColumns * kTileOut; i += blockDim.x) {
-        const int64_t s = target.first + i / kTileOut, row = row0 + i % kTileOut;
-        if (i / kTileOut >= target.n_columns || row >= kind.w1.first.out) continue;
-        float gate = 0, raise = 0;
-        for (int w = 0; w < n_warps; ++w) gate += sums[w][i], raise += sums[n_warps + w][i];
-        const float weight = kind.weights ? kind.weights[s] : 1;
-        h[(kind.slot0 + s) * a.width + row] = narrow<bf16>(swiglu(round_bf16(gate), round_bf16(raise), limit, weight));
-    }
-}
+struct None {
+    template <class... A>
+    __device__ None(const A&...) {}
+};
 
 // 16 output columns of one token: `share` warps for each of its slots, which are added up in ascending order of experts, the
 // shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns too.
@@ -82,10 +87,10 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared, j = warp / share;
     const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
     // The router is done: the kernel before this one waited for it. Weights depend on no kernel.
-    if (j < n_all && is_there(j)) {
-        const Experts& w2 = j == a.k ? a.shared.w2 : a.routed.w2;
-        prefetch_rows(w2.at(j == a.k ? 0 : chosen[j]), row0, warp % share, share);
-    }
+    const bool is_at_work = j < n_all && is_there(j);
+    const cpu::PackedMatrix w = (j == a.k ? a.shared.w2 : a.routed.w2).at(is_at_work && j < a.k ? chosen[j] : 0);
+    if (is_at_work) prefetch_rows(w, row0, warp % share + (kIsBf16 ? share : 0), share, kPrefetched);
+    std::conditional_t<kIsBf16, RowsAhead<DType::bf16>, None> weights(w, row0, warp % share, share, is_at_work);
     after_previous();
     const auto row_of = [&](int i) -> const bf16* {
         return is_there(i) ? h + (i == a.k ? a.shared.slot0 + t : t * a.k + i) * a.width : nullptr;
@@ -100,12 +105,11 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
         if (is_there(i)) order[rank] = i;
     }
     __syncthreads();
-    if (j < n_all && is_there(j)) {
-        const Kind& kind = j == a.k ? a.shared : a.routed;
-        const cpu::PackedMatrix w = kind.w2.at(j == a.k ? 0 : chosen[j]);
+    if (is_at_work) {
         const bf16* mine = lane / 4 > 0 ? nullptr : a.is_staged ? staged + j * pitch : row_of(j);
         float sum[4] = {};
-        add_tensor_products_of<kIsBf16>(w, row0, mine, warp % share, share, sum);
+        if constexpr (kIsBf16) weights.multiply(mine, sum);
+        else add_tensor_products(w, row0, mine, warp % share, share, sum);
         store_sums(sum, sums[warp]);
     }
     __syncthreads();
@@ -136,9 +140,11 @@ void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
 
 bool takes_few_rows(const Job& job) {
     if (!job.ctx.is_reference() || job.width % 8) return false;
-    for (const Kind& kind : job.kinds)
+    for (const Kind& kind : job.kinds) {
+        if (kind.w1.first.dtype != kind.w3.first.dtype) return false;
         for (const Experts* e : {&kind.w1, &kind.w2, &kind.w3})
             if (!fits_tensor_cores(e->first)) return false;
+    }
     return job.kinds[0].per_token + 1 <= kMaxPerToken;
 }
 
@@ -156,19 +162,19 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     a.is_staged = job.is_quantised && n_tokens <= kMaxStaged && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
     if (!a.is_staged) bytes = 0;
     const Tensor x = job.is_quantised && !a.is_staged ? fp8_rows(ctx, job.x, d) : job.x;
-    const int routed_warps = tensor_warps(routed.w1.first, kMaxWarps / 4),
-              shared_warps = tensor_warps(shared.w1.first, kMaxWarps / 4);
+    const int routed_warps = tensor_warps(routed.w1.first, kUpWarps), shared_warps = tensor_warps(shared.w1.first, kUpWarps);
     const int64_t widest = std::max(routed.w1.first.out, shared.w1.first.out);
-    const dim3 up_grid(ceil_div(widest, kTileOut),
-                       static_cast<unsigned>(routed.n_slots) + (has_shared ? ceil_div(n_tokens, kColumns) : 0));
+    const unsigned n_shared = has_shared ? ceil_div(n_tokens, kColumns) : 0;
+    const dim3 up_grid(ceil_div(widest, kTileUp), n_shared + static_cast<unsigned>(routed.n_slots));
     bool is_bf16 = true;
     for (const Kind& kind : job.kinds)
         for (const Experts* e : {&kind.w1, &kind.w2, &kind.w3}) is_bf16 &= e->first.dtype == DType::bf16;
     const auto up_kernel = is_bf16 ? up<true> : up<false>;
     const auto down_kernel = is_bf16 ? down<true> : down<false>;
     allow_shared(ctx, up_kernel, bytes);
-    up_kernel<<<up_grid, 2 * std::max(routed_warps, shared_warps) * kWarp, bytes, ctx.cuda->stream()>>>(
-        a, static_cast<const bf16*>(x.data), static_cast<bf16*>(h.data), job.limit, routed_warps, shared_warps);
+    const int up_threads = std::max(2, std::max(routed_warps, shared_warps)) * kWarp;  // one for each of 8 x 8 results
+    up_kernel<<<up_grid, up_threads, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(x.data), static_cast<bf16*>(h.data),
+                                                                  job.limit, static_cast<int>(n_shared), routed_warps, shared_warps);
     check_launch(ctx, "experts of few rows, up");
 
     const int n_all = a.k + has_shared, share = kMaxWarps / n_all;
