@@ -173,8 +173,9 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     const auto down_kernel = is_bf16 ? down<true> : down<false>;
     allow_shared(ctx, up_kernel, bytes);
     const int up_threads = std::max(2, std::max(routed_warps, shared_warps)) * kWarp;  // one for each of 8 x 8 results
-    up_kernel<<<up_grid, up_threads, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(x.data), static_cast<bf16*>(h.data),
-                                                                  job.limit, static_cast<int>(n_shared), routed_warps, shared_warps);
+    up_kernel<<<up_grid, up_threads, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(x.data),
+                                                                  static_cast<bf16*>(h.data), job.limit,
+                                                                  static_cast<int>(n_shared), routed_warps, shared_warps);
     check_launch(ctx, "experts of few rows, up");
 
     const int n_all = a.k + has_shared, share = kMaxWarps / n_all;
