@@ -38,7 +38,10 @@ constexpr Subcommand kSubcommands[] = {
 int print_help() {
     std::printf("%s\n\nusage: vitrine [SUBCOMMAND] [OPTIONS]\n\n", cli::version_line().c_str());
     for (const Subcommand& s : kSubcommands) std::printf("  %-10s %s\n", s.name, s.summary);
-    std::printf("\nvitrine SUBCOMMAND --help tells the options. vitrine [DIR] opens the window with a model.\n");
+    std::printf(
+        "\nvitrine SUBCOMMAND --help tells the options. vitrine [DIR] opens the window with a model.\n"
+        "mpirun -n N vitrine chat|dump|bench|eval spreads a model's experts over N processes, vitrine train its "
+        "batches.\n");
     return 0;
 }
 

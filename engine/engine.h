@@ -28,6 +28,7 @@ class Tokenizer;
 struct ChatFormat;
 }  // namespace text
 struct OpTimes;
+class Communicator;
 class Session;
 
 struct EngineOptions {
@@ -40,6 +41,10 @@ struct EngineOptions {
     int active_experts = 0;
     // Parts of the weights to round in memory, in this order, for experiments.
     std::vector<WeightRounding> rounding;
+    // Processes that share the routed experts, each with a contiguous share of every layer's: rank 0 loads, the others
+    // serve_experts of the same folder. The same bits as one process on such a machine. Must outlive the engine.
+    // Error(bad_input): more ranks than experts, weights to round, or a GPU. nullptr, or one rank: this process alone.
+    Communicator* ranks = nullptr;
 };
 
 // A prompt that is continued with the most probable token each time, to the end token (which is kept) or this many.
@@ -54,14 +59,18 @@ class Engine {
     // between files, tensors and steps: Error(cancelled).
     static std::unique_ptr<Engine> load(const std::string& folder, const EngineOptions& options, std::stop_token stop = {});
     ~Engine();
+    // On the ranks after the first: holds this rank's experts and works for rank 0's engine until that goes. Of the
+    // options, threads and ranks are used. Errors as load's.
+    static void serve_experts(const std::string& folder, const EngineOptions& options);
 
     const ModelConfig& config() const;
     const ModelInfo& info() const;
     Numerics numerics() const;
     // Sessions made before keep their numerics; make new ones. Error(bad_input) when the model can't run in it.
     void set_numerics(Numerics n);
-    // Moves to GPU `gpu`, or to the CPU (kCpu). Sessions made before stay where they are; make new ones. Error(device) when there
-    // is no such GPU, Error(out_of_memory) with the plan's numbers when the model can't fit; the engine stays where it was.
+    // Moves to GPU `gpu`, or to the CPU (kCpu). Sessions made before stay where they are; make new ones. Error(device)
+    // when there is no such GPU, Error(bad_input) when experts are spread over ranks, Error(out_of_memory) with the
+    // plan's numbers when the model can't fit; the engine stays where it was.
     void set_device(int gpu);
     // What it will take of that GPU's memory, beside what is free there, in one line; "" for the CPU and for a GPU that is not
     // there.
@@ -91,6 +100,7 @@ class Engine {
 
   private:
     Engine();
+    void move_to(int gpu);
     std::unique_ptr<Impl> impl_;
     friend class Session;
 };

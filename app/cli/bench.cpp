@@ -11,6 +11,7 @@
 #include "app/cli/bench_report.h"
 #include "app/cli/bench_train.h"
 #include "app/cli/common.h"
+#include "app/cli/ranks.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
@@ -208,9 +209,8 @@ double measure_check_ns() {
     return ns;
 }
 
-}  // namespace
-
-int run_bench(const Args& args) {
+// On rank 0, or in the only process.
+int lead(const Args& args, Communicator& ranks) {
     ModelArgs model;
     int64_t context = 512, n_prefill = 512, n_decode = 256;
     bool is_json = false, is_training = false;
@@ -238,9 +238,10 @@ int run_bench(const Args& args) {
     if (!o.parse(args)) return 0;
 
     Interrupt interrupt;
-    if (is_training) return bench_train(preset, n_steps, model.threads, model.gpu(), is_json, interrupt.begin()), 0;
+    if (is_training)
+        return bench_train(preset, n_steps, model.threads, model.device, is_json, ranks, interrupt.begin()), 0;
     if (n_drafts > 0 && n_sequences > 0) throw UsageError("--draft and --sequences exclude each other");
-    const auto engine = load_engine(model);
+    const auto engine = load_engine(model, ranks);
     const std::stop_token stop = interrupt.begin();
     if (n_drafts > 0 || n_sequences > 0) {
         generating.n_drafts = static_cast<int>(n_drafts), generating.n_sequences = static_cast<int>(n_sequences);
@@ -279,6 +280,12 @@ int run_bench(const Args& args) {
     r.checks_per_token = int64_t{kProbeCount} * (engine->config().n_layers() + 1);
     std::printf("%s%s", (is_json ? to_json(r) : to_text(r)).c_str(), is_json ? "\n" : "");
     return 0;
+}
+
+}  // namespace
+
+int run_bench(const Args& args) {
+    return with_started_ranks([&](Communicator& ranks) { return lead(args, ranks); });
 }
 
 }  // namespace vitrine::cli

@@ -1,4 +1,6 @@
 // vitrine bench --train: tokens per second of training, its share of the products' peak, bytes by kind, time by op.
+#include "app/cli/bench_train.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -6,9 +8,10 @@
 #include <thread>
 #include <vector>
 
-#include "app/cli/bench_train.h"
 #include "app/cli/common.h"
+#include "app/cli/ranks.h"
 #include "engine/base/json.h"
+#include "engine/comm/communicator.h"
 #include "engine/device/cpu/kernels.h"
 #include "engine/device/cpu/peak.h"
 #include "engine/train/fresh.h"
@@ -94,13 +97,21 @@ void bench_on_gpu(Trainer& trainer, const TrainPreset& preset, int64_t n_steps, 
 
 }  // namespace
 
-void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_threads, int gpu, bool is_json, std::stop_token stop) {
+void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_threads, const std::string& device,
+                 bool is_json, Communicator& ranks, std::stop_token stop) {
     const TrainPreset& preset = train_preset(preset_name);
     TrainConfig config = preset.train;
     config.metrics = MetricsLevel::few;
-    const int threads = n_threads > 0 ? static_cast<int>(n_threads) : static_cast<int>(std::thread::hardware_concurrency());
-    Trainer trainer(preset.model, fresh_weights(preset.model, config), config, threads, gpu);
-    if (gpu != kCpu) return bench_on_gpu(trainer, preset, n_steps, is_json, stop);
+    const int threads = threads_per_rank(ranks, n_threads), gpu = gpu_of_rank(ranks, device);
+    if (ranks.size() > 1 && gpu == kCpu)
+        throw UsageError("--train over several processes measures GPUs: expected --device cuda");
+    order_training(ranks, threads, gpu != kCpu);
+    Trainer trainer(preset.model, fresh_weights(preset.model, config), config, threads, gpu, &ranks);
+    trainer.invite();
+    if (gpu != kCpu) {
+        bench_on_gpu(trainer, preset, n_steps, is_json, stop);
+        return trainer.dismiss();
+    }
     const double peak = measure_peak(threads);
     run_steps(trainer, 3, stop);  // memory is there, the scratch has grown
     const auto n_tokens = static_cast<double>(config.batch * config.sequence_length);

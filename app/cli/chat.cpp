@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "app/cli/common.h"
+#include "app/cli/ranks.h"
 #include "app/dialogue.h"
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
@@ -153,9 +154,8 @@ void talk(Dialogue& d, ChatArgs& a, const Sampling& sampling, Interrupt& interru
     }
 }
 
-}  // namespace
-
-int run_chat(const Args& args) {
+// On rank 0, or in the only process.
+int lead(const Args& args, Communicator& ranks) {
     ChatArgs a;
     Options o(
         "chat", "[OPTIONS]",
@@ -177,7 +177,7 @@ int run_chat(const Args& args) {
     if (has_file) a.prompt = read_file(a.file, 64 << 20);
 
     Interrupt interrupt;
-    const auto engine = load_engine(a.model);
+    const auto engine = load_engine(a.model, ranks);
     Dialogue dialogue(*engine, nullptr);
     dialogue.tree().system = a.system;
     dialogue.draft(static_cast<int>(a.n_drafts));
@@ -186,6 +186,12 @@ int run_chat(const Args& args) {
     const int64_t answer = ask(dialogue, 0, a.prompt, mode_from_name(a.mode), sampling, a.is_json, interrupt);
     if (a.is_json) std::printf("%s\n", result_json(dialogue.tree(), answer, *engine).c_str());
     return dialogue.tree().at(answer).turn.stats.stop_reason == "stopped" ? 1 : 0;
+}
+
+}  // namespace
+
+int run_chat(const Args& args) {
+    return with_started_ranks([&](Communicator& ranks) { return lead(args, ranks); });
 }
 
 }  // namespace vitrine::cli

@@ -9,9 +9,11 @@
 #include <cstdio>
 #include <mutex>
 
+#include "app/cli/ranks.h"
 #include "app/paths.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/comm/communicator.h"
 #include "engine/engine.h"
 
 namespace vitrine::cli {
@@ -42,7 +44,17 @@ int gpu_number(const std::string& device) {
 EngineOptions ModelArgs::options() const { return {numerics_mode(), static_cast<int>(threads), context, gpu()}; }
 
 std::unique_ptr<Engine> load_engine(const ModelArgs& m) {
-    auto engine = Engine::load(m.folder_or_shipped(), m.options());
+    return load_engine(m, *alone());
+}
+
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks) {
+    EngineOptions options = m.options();
+    if (ranks.size() > 1) {
+        options.n_threads = threads_per_rank(ranks, m.threads), options.gpu = gpu_of_rank(ranks, m.device);
+        options.ranks = &ranks;
+        order_experts(ranks, m.folder_or_shipped(), options.n_threads, options.gpu != kCpu);
+    }
+    auto engine = Engine::load(m.folder_or_shipped(), options);
     const ModelInfo& info = engine->info();
     for (const std::string& w : info.warnings) log_warning(w);
     const std::string where =

@@ -10,6 +10,7 @@
 #include "engine/base/config/sampling.h"
 
 namespace vitrine {
+class Communicator;
 class Engine;
 struct EngineOptions;
 }
@@ -30,6 +31,8 @@ struct ModelArgs {
 void add_model_options(Options& options, ModelArgs& m);
 // Loads and logs what was loaded, its warnings and the time it took.
 std::unique_ptr<Engine> load_engine(const ModelArgs& m);
+// The same with the routed experts spread over these ranks.
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks);
 
 struct SamplingArgs {
     Sampling sampling;

@@ -6,10 +6,12 @@
 #include "app/cli/common.h"
 #include "app/cli/dump_sink.h"
 #include "app/cli/npz.h"
+#include "app/cli/ranks.h"
 #include "app/prompt.h"
 #include "engine/base/json.h"
 #include "engine/base/log.h"
 #include "engine/base/reader.h"
+#include "engine/comm/communicator.h"
 #include "engine/model/config.h"
 #include "engine/train/gradient_file.h"
 #include "engine/weights/checkpoint.h"
@@ -45,9 +47,8 @@ void dump_gradients(const ModelArgs& m, const std::string& tokens, const std::st
     log_info("loss " + std::to_string(result.loss) + "; " + std::to_string(gradients.size()) + " gradients written to " + out);
 }
 
-}  // namespace
-
-int run_dump(const Args& args) {
+// On rank 0, or in the only process.
+int lead(const Args& args, Communicator& ranks) {
     ModelArgs model;
     std::string tokens, prompt, out, mode = "non-think", system;
     bool is_raw = false, is_gradients = false;
@@ -74,13 +75,14 @@ int run_dump(const Args& args) {
         throw UsageError("--out " + escaped(out) + ": expected a name ending in .safetensors or .npz");
 
     if (is_gradients) {
+        if (ranks.size() > 1) throw UsageError("--gradients runs in one process");
         if (tokens.empty() || is_npz) throw UsageError("--gradients takes --tokens and writes .safetensors");
         return dump_gradients(model, tokens, dtype, out), 0;
     }
     if (o.was_given("--dtype")) throw UsageError("--dtype goes with --gradients");
 
     Interrupt interrupt;
-    const auto engine = load_engine(model);
+    const auto engine = load_engine(model, ranks);
     const std::vector<int32_t> ids = tokens.empty() ? rendered(*engine, prompt, mode, system, is_raw).ids()
                                                     : read_token_file(tokens, engine->config().vocab_size, 1);
     const auto session = engine->new_session();
@@ -99,6 +101,12 @@ int run_dump(const Args& args) {
         write_safetensors(out, arrays);
     log_info(std::to_string(arrays.size()) + " arrays of " + std::to_string(ids.size()) + " tokens written to " + out);
     return 0;
+}
+
+}  // namespace
+
+int run_dump(const Args& args) {
+    return with_started_ranks([&](Communicator& ranks) { return lead(args, ranks); });
 }
 
 }  // namespace vitrine::cli

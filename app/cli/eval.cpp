@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "app/cli/common.h"
+#include "app/cli/ranks.h"
 #include "engine/base/error.h"
 #include "engine/engine.h"
 #include "experiments/curriculum/suite.h"
@@ -36,9 +37,8 @@ int run_inner(Engine& engine, const inner::Options& options, bool is_json, const
     return 0;
 }
 
-}  // namespace
-
-int run_eval(const Args& args) {
+// On rank 0, or in the only process.
+int lead(const Args& args, Communicator& ranks) {
     ModelArgs model;
     curriculum::EvalOptions options;
     std::string suite = "nano", tasks, invariant = "on";
@@ -84,7 +84,7 @@ int run_eval(const Args& args) {
     for (const std::string& m : modes) options.modes.push_back(mode_from_name(m));
 
     Interrupt interrupt;
-    const auto engine = load_engine(model);
+    const auto engine = load_engine(model, ranks);
     const bool has_terminal = isatty(STDERR_FILENO) != 0;
     const auto progress = [&](const std::string& text) {
         if (has_terminal) std::fprintf(stderr, "\r\x1b[K%s", text.c_str());
@@ -107,6 +107,12 @@ int run_eval(const Args& args) {
     j.set("model", engine->info().name);
     std::printf("%s\n", j.dump().c_str());
     return 0;
+}
+
+}  // namespace
+
+int run_eval(const Args& args) {
+    return with_started_ranks([&](Communicator& ranks) { return lead(args, ranks); });
 }
 
 }  // namespace vitrine::cli

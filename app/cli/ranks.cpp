@@ -1,4 +1,4 @@
-// Training over the processes that mpirun started.
+// Work over the processes that mpirun started.
 #include "app/cli/ranks.h"
 
 #include <pthread.h>
@@ -14,6 +14,7 @@
 #include "app/cli/sweep.h"
 #include "engine/base/error.h"
 #include "engine/comm/communicator.h"
+#include "engine/engine.h"
 #include "engine/train/trainer.h"
 
 namespace vitrine::cli {
@@ -35,6 +36,14 @@ bool serve(Communicator& ranks) {
         const auto n_threads = static_cast<int>(order.at("threads").as_int());
         const int gpu = order.at("gpu").as_bool() ? ranks.rank_on_host() : kCpu;
         Trainer::join(ranks, n_threads, gpu)->follow();
+        return true;
+    }
+    if (what == "experts") {
+        EngineOptions options;
+        options.n_threads = static_cast<int>(order.at("threads").as_int());
+        options.gpu = order.at("gpu").as_bool() ? ranks.rank_on_host() : kCpu;
+        options.ranks = &ranks;
+        Engine::serve_experts(order.at("folder").as_string(), options);
         return true;
     }
     Args args;
@@ -86,12 +95,16 @@ int with_ranks(const std::function<int(Communicator&)>& lead) {
         send(*ranks, end);
         return code;
     } catch (const UsageError& e) {
-        return fail(*ranks, e.what() + std::string("\nTry 'vitrine train --help'."), 2);
+        return fail(*ranks, e.what() + std::string("\nTry 'vitrine --help' or 'vitrine SUBCOMMAND --help'."), 2);
     } catch (const std::bad_alloc&) {
         return fail(*ranks, "out of memory", 1);
     } catch (const std::exception& e) {
         return fail(*ranks, e.what(), exit_code(e));
     }
+}
+
+int with_started_ranks(const std::function<int(Communicator&)>& lead) {
+    return started_ranks() > 1 ? with_ranks(lead) : lead(*alone());
 }
 
 void order_training(Communicator& ranks, int n_threads, bool is_on_gpu) {
@@ -106,6 +119,14 @@ void order_sweep(Communicator& ranks, const Args& args) {
     Json order = Json::object(), words = Json::array();
     for (const std::string& a : args) words.push(a);
     order.set("do", "sweep"), order.set("args", std::move(words));
+    send(ranks, order);
+}
+
+void order_experts(Communicator& ranks, const std::string& folder, int n_threads, bool is_on_gpu) {
+    if (ranks.size() == 1) return;
+    Json order = Json::object();
+    order.set("do", "experts"), order.set("folder", folder), order.set("threads", n_threads),
+        order.set("gpu", is_on_gpu);
     send(ranks, order);
 }
 

@@ -20,6 +20,12 @@ class Alone : public Communicator {
     int size_on_host() const override { return 1; }
     void broadcast(std::span<std::byte>, int) override {}
     void barrier() override {}
+    void send(std::span<const std::byte>, int) override {
+        throw Error(ErrorKind::internal, "there is no other rank to send to");
+    }
+    void receive(std::span<std::byte>, int) override {
+        throw Error(ErrorKind::internal, "there is no other rank that sends");
+    }
     void end_all(int) override { throw Error(ErrorKind::internal, "there are no other ranks to end"); }
 
   protected:

@@ -1,8 +1,8 @@
 // Processes that work on one thing: who they are, and what they can do together.
 //
-// Rank 0 of `size` leads. Every rank must make the same calls in the same order; each returns once this rank's part is done.
-// Results depend on what the ranks hold, never on who came first. A rank that can't go on must end_all(): the others would wait
-// for it. Owner: the thread that trains.
+// Rank 0 of `size` leads. Every rank must make the same calls in the same order; each returns once this rank's part is
+// done. Results depend on what the ranks hold, never on who came first. A rank that can't go on must end_all(): the
+// others would wait for it. Owner: the thread that made it.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -27,6 +27,9 @@ class Communicator {
     virtual void broadcast(std::span<std::byte> bytes, int from = 0) = 0;
     void broadcast(std::string& text, int from = 0);  // of any length
     virtual void barrier() = 0;                       // returns once all ranks have come
+    // From one rank to one other, which must ask for the same count. `send` may wait until it does.
+    virtual void send(std::span<const std::byte> bytes, int to) = 0;
+    virtual void receive(std::span<std::byte> bytes, int from) = 0;
     // Ends every rank's process, this one too, with this exit code: for a rank that has failed. Does not return.
     virtual void end_all(int code) = 0;
 

@@ -69,6 +69,23 @@ TEST(Communicator, text_of_any_length_reaches_all) {
     for (const std::string& g : got) EXPECT_EQ(g, "from the middle");
 }
 
+TEST(Communicator, messages_arrive_in_the_order_they_were_sent) {
+    std::vector<int> got;
+    test::ThreadRanks(3).run([&](Communicator& c) {
+        for (int i = 0; i < 3 && c.rank() > 0; ++i) {
+            const int value = 10 * c.rank() + i;
+            c.send(std::as_bytes(std::span(&value, 1)), 0);
+        }
+        for (int i = 0; i < 6 && c.rank() == 0; ++i) {
+            got.push_back(-1);
+            c.receive(std::as_writable_bytes(std::span(&got.back(), 1)), i < 3 ? 2 : 1);
+        }
+    });
+    EXPECT_EQ(got, (std::vector<int>{20, 21, 22, 10, 11, 12}));
+    int value = 0;
+    EXPECT_THROW(alone()->receive(std::as_writable_bytes(std::span(&value, 1)), 0), Error);
+}
+
 TEST(Communicator, alone_nothing_changes) {
     const auto c = alone();
     std::vector<double> v = {1, 2};

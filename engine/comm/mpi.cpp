@@ -20,6 +20,8 @@ class MpiRanks : public Communicator {
     int size_on_host() const override { return calls_.size_on_host; }
     void broadcast(std::span<std::byte> bytes, int from) override { calls_.broadcast(bytes.data(), bytes.size(), from); }
     void barrier() override { calls_.barrier(); }
+    void send(std::span<const std::byte> bytes, int to) override { calls_.send(bytes.data(), bytes.size(), to); }
+    void receive(std::span<std::byte> bytes, int from) override { calls_.receive(bytes.data(), bytes.size(), from); }
     void end_all(int code) override {
         calls_.end_all(code);
         throw Error(ErrorKind::internal, "MPI was asked to end this process and returned");

@@ -11,6 +11,8 @@ struct MpiCalls {
     void (*broadcast)(void* bytes, size_t n, int from);
     void (*exchange)(const void* from, void* to, size_t n_each);
     void (*gather)(const void* from, void* to, size_t n_each);
+    void (*send)(const void* bytes, size_t n, int to);
+    void (*receive)(void* bytes, size_t n, int from);
     void (*barrier)();
     void (*finish)();
     void (*end_all)(int code);

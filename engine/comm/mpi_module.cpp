@@ -19,6 +19,16 @@ void exchange(const void* from, void* to, size_t n) {
 void gather(const void* from, void* to, size_t n) {
     MPI_Allgather(from, static_cast<int>(n), MPI_BYTE, to, static_cast<int>(n), MPI_BYTE, MPI_COMM_WORLD);
 }
+void send(const void* bytes, size_t n, int to) {
+    for (size_t at = 0; at < n; at += kMostBytes)
+        MPI_Send(static_cast<const char*>(bytes) + at, static_cast<int>(std::min(n - at, kMostBytes)), MPI_BYTE, to, 0,
+                 MPI_COMM_WORLD);
+}
+void receive(void* bytes, size_t n, int from) {
+    for (size_t at = 0; at < n; at += kMostBytes)
+        MPI_Recv(static_cast<char*>(bytes) + at, static_cast<int>(std::min(n - at, kMostBytes)), MPI_BYTE, from, 0,
+                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
 void barrier() {
     MPI_Barrier(MPI_COMM_WORLD);
 }
@@ -32,7 +42,7 @@ void end_all(int code) {
 }  // namespace
 
 extern "C" const vitrine::MpiCalls* vitrine_start_mpi() {
-    static vitrine::MpiCalls calls{0, 1, 0, 1, broadcast, exchange, gather, barrier, finish, end_all};
+    static vitrine::MpiCalls calls{0, 1, 0, 1, broadcast, exchange, gather, send, receive, barrier, finish, end_all};
     int is_started = 0;
     MPI_Initialized(&is_started);
     if (is_started) return nullptr;

@@ -1,18 +1,19 @@
 // The engine: a loaded model, its numerics, and what it tells about itself.
-#include "engine/infer/engine_impl.h"
-
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <thread>
 
-#include "engine/base/log.h"
 #include "engine/base/display_text.h"
+#include "engine/base/log.h"
 #include "engine/base/stop.h"
+#include "engine/comm/communicator.h"
+#include "engine/infer/engine_impl.h"
+#include "engine/infer/expert_server.h"
 #include "engine/model/config.h"
 #include "engine/model/generation_config.h"
-#include "engine/model/rounding.h"
 #include "engine/model/interventions.h"
+#include "engine/model/rounding.h"
 #include "engine/model/variants.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
@@ -67,6 +68,28 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     return i;
 }
 
+int clamped_threads(int asked) {
+    return std::clamp(asked > 0 ? asked : static_cast<int>(std::thread::hardware_concurrency()), 1, 256);
+}
+
+std::string megabytes(uint64_t bytes) {
+    const uint64_t tenths = (bytes + 50'000) / 100'000;
+    return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10);
+}
+
+// Who holds what, one line for each rank.
+void tell_shares(const Engine::Impl& e) {
+    const uint64_t all = bytes_of(e.weights);
+    for (int r = 0; r < e.ranks->size(); ++r) {
+        const ExpertShare s = e.ranks->share_of(r);
+        const uint64_t mine = bytes_of(weights_of_share(e.weights, s, r == 0));
+        log_info("rank " + std::to_string(r) + " of " + std::to_string(e.ranks->size()) + ": experts " +
+                 std::to_string(s.first) + " to " + std::to_string(s.end - 1) + " of " +
+                 std::to_string(e.config.n_experts) + " in every layer" + (r == 0 ? " and all else, " : ", ") +
+                 megabytes(mine) + " of " + megabytes(all) + " MB of weights");
+    }
+}
+
 }  // namespace
 
 Engine::Engine() = default;
@@ -77,12 +100,10 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     throw_if_stopped(stop);
     install_mapping_guard();
     ParsedConfig parsed = read_config(folder);
-    if (options.numerics == Numerics::reference) throw_if_any(validate_reference(parsed.config, folder + "/config.json"));
-    int n_threads = options.n_threads > 0 ? options.n_threads : static_cast<int>(std::thread::hardware_concurrency());
-    n_threads = std::clamp(n_threads, 1, 256);
-
+    if (options.numerics == Numerics::reference)
+        throw_if_any(validate_reference(parsed.config, folder + "/config.json"));
     std::unique_ptr<Engine> engine(new Engine);
-    engine->impl_ = std::make_unique<Impl>(n_threads);
+    engine->impl_ = std::make_unique<Impl>(clamped_threads(options.n_threads));
     Impl& e = *engine->impl_;
     e.folder = folder;
     e.config = parsed.config;
@@ -104,10 +125,29 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
         e.chat_format = text::load_chat_format(folder);
     }
     throw_if_stopped(stop);
-    engine->set_device(options.gpu);
+    if (options.ranks && options.ranks->size() > 1) {
+        if (!options.rounding.empty())
+            throw Error(ErrorKind::bad_input,
+                        "weights are rounded in one process: expected no rounding with several ranks");
+        if (options.gpu != kCpu)
+            throw Error(ErrorKind::bad_input,
+                        "experts are spread over processes on the CPU: expected --device cpu with several ranks");
+        e.ranks = std::make_unique<ExpertRanks>(*options.ranks, e.config);
+        tell_shares(e);
+    }
+    engine->move_to(options.gpu);
     e.info = describe(e, folder);
     e.info.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     return engine;
+}
+
+void Engine::serve_experts(const std::string& folder, const EngineOptions& options) {
+    install_mapping_guard();
+    const ModelConfig config = read_config(folder).config;
+    const ModelWeights weights = load_weights(folder, config);
+    VITRINE_ASSERT(options.ranks && options.ranks->rank() > 0);
+    ExpertRanks ranks(*options.ranks, config);
+    answer_calls(ranks, config, weights, clamped_threads(options.n_threads));
 }
 
 const ModelConfig& Engine::config() const { return impl_->config; }
@@ -134,6 +174,13 @@ void Engine::set_interventions(const Interventions& edits) {
 const Interventions& Engine::interventions() const { return impl_->edits; }
 
 void Engine::set_device(int gpu) {
+    if (impl_->ranks && gpu != device())
+        throw Error(ErrorKind::bad_input,
+                    "the model's experts are spread over ranks: it stays on " + impl_->info.device);
+    move_to(gpu);
+}
+
+void Engine::move_to(int gpu) {
     Impl& e = *impl_;
     if (gpu == device()) return;
     if (gpu != kCpu && !e.edits.layers.empty())

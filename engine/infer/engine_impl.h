@@ -8,6 +8,7 @@
 #include "engine/infer/gpu_runner.h"
 #include "engine/model/v4.h"
 #include "engine/ops/ctx.h"
+#include "engine/ops/moe/expert_ranks.h"
 #include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
 
@@ -30,6 +31,7 @@ struct Engine::Impl {
     OpTimes times;
     Pool pool;
     Arena arena;
+    std::unique_ptr<ExpertRanks> ranks;  // null: all experts are here
     std::shared_ptr<GpuRunner> gpu;   // null: the CPU
     // What is left to do for the last token's record, of whichever session: done beside the next pass, or when it is asked for.
     std::function<void()> late_record;

@@ -70,6 +70,7 @@ Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& giv
                 GpuRunner::Watched* watched) {
     Batch batch = given;
     if (!engine.edits.layers.empty()) batch.edits = &engine.edits;
+    ctx.expert_ranks = engine.ranks.get();
     if constexpr (kHasCuda)
         if (gpu) {
             const auto meanwhile = [&] { engine.finish_late_record(); };

@@ -13,6 +13,7 @@
 namespace vitrine {
 
 struct TrainingStep;  // engine/ops/training.h
+class ExpertRanks;    // engine/ops/moe/expert_ranks.h
 
 // Time spent per kind of op and layer during a forward pass, for the Model view and `bench`. Owner: the engine thread.
 enum class OpKind : uint8_t { embed, hyper, norm, linear, rope, compress, index, attend, route, moe, head, other, optimize, count };
@@ -44,6 +45,7 @@ struct Ctx {
     DType dtype = DType::f32;         // of activations; f64 only with a tape
     TrainingStep* training = nullptr; // what a training step asks of the ops; may be null with a tape
     int active_experts = 0;           // routed experts per token instead of the trained number (router.h); 0: as trained
+    ExpertRanks* expert_ranks = nullptr;  // set: other processes hold some of the routed experts; without a tape
 
     // Set: ops run on this GPU. Tensors and weights lie in its memory and `arena` hands it out. Without a tape, tokens and
     // positions come from cuda->step; with one, everything comes as arguments, and activations are f32.

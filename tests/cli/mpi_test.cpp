@@ -1,6 +1,8 @@
-// vitrine train under mpirun: two processes train as one does, go on from each other's runs, end together, and share a sweep.
+// vitrine under mpirun: two processes train as one does, go on from each other's runs, end together, and share a sweep;
+// and they answer as one does, each with a share of the experts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <sstream>
@@ -91,6 +93,52 @@ TEST(Mpi, a_sweep_is_shared_and_a_failed_run_stops_no_other) {
         EXPECT_NE(r.err.find(line), std::string::npos) << line << "\n" << r.err;
     EXPECT_EQ(r.out, read_file(folder + "/summary.md", 1 << 16));
     EXPECT_TRUE(std::filesystem::exists(folder + "/mix3-t1-data=mix3-seed=2/checkpoints/4"));
+}
+
+const std::string kNano = VITRINE_SOURCE_DIR "/assets/models/nano",
+                  kSeedling = VITRINE_SOURCE_DIR "/assets/models/seedling";
+
+TEST(Mpi, experts_spread_over_processes_answer_as_one_does) {
+    const test::TempFolder home;
+    for (const std::string& model : {kNano, kSeedling}) {
+        const std::vector<std::string> words = {"chat",   "-m",     model, "-t", "1", "-p",
+                                                "17*3=?", "--seed", "5",   "-n", "24"};
+        const test::Run one = test::run_program(words, home.path()), two = test::run_ranks(2, words, home.path());
+        ASSERT_EQ(two.code, 0) << two.err;
+        EXPECT_FALSE(one.out.empty());
+        EXPECT_EQ(one.out, two.out);
+        for (const char* line : {"rank 0 of 2: experts 0 to ", " and all else, ", "rank 1 of 2: experts "})
+            EXPECT_NE(two.err.find(line), std::string::npos) << line << "\n" << two.err;
+    }
+}
+
+TEST(Mpi, experts_spread_over_processes_dump_the_same_bytes) {
+    const test::TempFolder home;
+    const auto dumped = [&](int n, const std::string& numerics) {
+        const std::string out = home.file("out.npz");
+        const std::vector<std::string> words = {"dump", "-m",       kNano,        "-t",     "1",  "--raw",
+                                                "-p",   "A: 1+1=2", "--numerics", numerics, "-o", out};
+        const test::Run r = n == 1 ? test::run_program(words, home.path()) : test::run_ranks(n, words, home.path());
+        EXPECT_EQ(r.code, 0) << r.err;
+        return read_file(out, 64 << 20);
+    };
+    for (const std::string numerics : {"exact", "reference"})
+        EXPECT_TRUE(dumped(1, numerics) == dumped(3, numerics)) << numerics;
+}
+
+TEST(Mpi, a_talk_is_with_rank_0_and_failures_are_told_once) {
+    const test::TempFolder home;
+    test::Run r = test::run_ranks(2, {"chat", "-m", kNano, "-t", "1", "-n", "4", "--temp", "0"}, home.path(),
+                                  "2+2=?\n3+3=?\n/quit\n");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 2) << r.out;
+    r = test::run_ranks(2, {"chat", "-m", "/no/such/model", "-p", "x"}, home.path());
+    EXPECT_EQ(r.code, 2) << r.err;
+    const size_t at = r.err.find("vitrine: ");
+    ASSERT_NE(at, std::string::npos) << r.err;
+    EXPECT_EQ(r.err.find("vitrine: ", at + 1), std::string::npos) << r.err;
+    r = test::run_ranks(2, {"bench", "--train", "--steps", "1"}, home.path());
+    EXPECT_NE(r.err.find("expected --device cuda"), std::string::npos) << r.err;
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 #pragma once
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -45,6 +47,20 @@ class ThreadRanks {
         int rank_on_host() const override { return rank_; }
         int size_on_host() const override { return all_.size_; }
         void barrier() override { all_.meet(); }
+        void send(std::span<const std::byte> bytes, int to) override {
+            const std::lock_guard lock(all_.mutex_);
+            all_.letters_[{rank_, to}].emplace_back(bytes.begin(), bytes.end());
+            all_.moved_.notify_all();
+        }
+        void receive(std::span<std::byte> bytes, int from) override {
+            std::unique_lock lock(all_.mutex_);
+            auto& waiting = all_.letters_[{from, rank_}];
+            all_.moved_.wait(lock, [&] { return !waiting.empty() || all_.is_over_; });
+            if (waiting.empty()) throw Error(ErrorKind::internal, "another rank has failed");
+            VITRINE_ASSERT(waiting.front().size() == bytes.size());
+            std::memcpy(bytes.data(), waiting.front().data(), bytes.size());
+            waiting.pop_front();
+        }
         void end_all(int code) override {
             throw Error(ErrorKind::internal, "rank " + std::to_string(rank_) + " ended all with " + std::to_string(code));
         }
@@ -86,6 +102,7 @@ class ThreadRanks {
 
     const int size_;
     std::vector<const std::byte*> from_;
+    std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> letters_;  // by sender and receiver
     std::mutex mutex_;
     std::condition_variable moved_;
     int n_here_ = 0;
