@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/base/error.h"
@@ -57,6 +59,28 @@ struct Pool::Impl {
     std::atomic<uint64_t> soon_bytes{0};
     std::vector<std::thread> workers;
 
+    enum Beside : uint32_t { kNone, kWaiting, kRunning };
+    std::atomic<uint32_t> beside{kNone};
+    std::function<void()> job;      // owned by whoever set `beside` to kRunning
+    std::exception_ptr job_failed;  // what it threw
+
+    // Whether there was a job that nobody had begun.
+    bool do_job() {
+        uint32_t expected = kWaiting;
+        if (beside.load(std::memory_order_relaxed) != kWaiting ||
+            !beside.compare_exchange_strong(expected, kRunning, std::memory_order_acq_rel))
+            return false;
+        try {
+            job();
+        } catch (...) {
+            job_failed = std::current_exception();
+        }
+        job = nullptr;
+        beside.store(kNone, std::memory_order_release);
+        beside.notify_one();
+        return true;
+    }
+
     static bool is_empty(uint64_t left) { return static_cast<uint32_t>(left >> 32) >= static_cast<uint32_t>(left); }
 
     // The next piece of a run, or -1.
@@ -105,6 +129,7 @@ struct Pool::Impl {
             const uint32_t seen = wake.load(std::memory_order_acquire);
             if (is_stopping.load(std::memory_order_acquire)) return;
             work_off(me);
+            do_job();
             const auto changed = [&] { return wake.load(std::memory_order_relaxed) != seen; };
             if (!spin_until(changed, [&] { fetch_early(me, hint, done); })) wake.wait(seen, std::memory_order_acquire);
         }
@@ -131,6 +156,18 @@ int Pool::n_threads() const {
 void Pool::will_read(const void* data, uint64_t bytes) {
     impl_->soon_bytes.store(bytes, std::memory_order_relaxed);
     impl_->soon.store(static_cast<const char*>(data), std::memory_order_relaxed);
+}
+
+void Pool::beside(std::function<void()> job) {
+    VITRINE_ASSERT(impl_->beside.load(std::memory_order_acquire) == Impl::kNone);
+    impl_->job = std::move(job);
+    impl_->beside.store(Impl::kWaiting, std::memory_order_release);
+}
+
+void Pool::finish_beside() {
+    impl_->do_job();
+    impl_->beside.wait(Impl::kRunning, std::memory_order_acquire);
+    if (impl_->job_failed) std::rethrow_exception(std::exchange(impl_->job_failed, nullptr));
 }
 
 void Pool::run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) {

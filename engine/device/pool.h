@@ -5,6 +5,7 @@
 // thread count.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <type_traits>
 
@@ -27,6 +28,11 @@ class Pool {
     // A hint, given before a job: the one after it will read this memory from beginning to end, cut evenly over its pieces.
     // Workers that wait in between fetch their part into the cache. Memory that is gone by then does no harm.
     void will_read(const void* data, uint64_t bytes);
+
+    // One job beside the others: done by a worker that has no piece left, at the latest by the caller in finish_beside(), which
+    // throws what it threw. Pieces that run meanwhile must not touch what it touches. One at a time: finish it before the next.
+    void beside(std::function<void()> job);
+    void finish_beside();
 
   private:
     void run(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context);

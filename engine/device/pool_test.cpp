@@ -7,6 +7,7 @@
 #include <chrono>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -79,6 +80,41 @@ TEST(Pool, ComesAndGoes) {
         int64_t sum = 0;
         if (i % 2) pool.parallel_for(1, 1, [&](int64_t, int64_t e) { sum += e; });
         EXPECT_EQ(sum, i % 2);
+    }
+}
+
+// Plain writes again: the caller sees them after finish_beside, whoever did the job.
+TEST(Pool, AJobBesideIsDoneOnceWhoeverDoesIt) {
+    for (int threads : {1, 2, 4}) {
+        Pool pool(threads);
+        pool.finish_beside();  // nothing to finish
+        std::vector<int> done(300, 0);
+        int64_t sum = 0;
+        for (size_t i = 0; i < done.size(); ++i) {
+            pool.beside([&, i] { done[i] += 1; });
+            std::vector<int64_t> parts(16);
+            for (int j = 0; j < 3; ++j)
+                pool.parallel_for(16, 1, [&](int64_t b, int64_t) { parts[static_cast<size_t>(b)] += b; });
+            if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // workers are asleep
+            pool.finish_beside();
+            ASSERT_EQ(done[i], 1) << threads << " threads";
+            for (int64_t p : parts) sum += p;
+        }
+        EXPECT_EQ(sum, 300 * 3 * 120);
+    }
+}
+
+TEST(Pool, WhatAJobBesideThrowsComesOutOfFinish) {
+    for (int threads : {1, 2}) {
+        Pool pool(threads);
+        pool.beside([] { throw std::runtime_error("no memory for the record"); });
+        pool.parallel_for(100, 1, [](int64_t, int64_t) {});
+        EXPECT_THROW(pool.finish_beside(), std::runtime_error);
+        pool.finish_beside();  // told once
+        int n = 0;
+        pool.beside([&] { ++n; });
+        pool.finish_beside();
+        EXPECT_EQ(n, 1);
     }
 }
 

@@ -34,6 +34,7 @@ struct Engine::Impl {
     std::unique_ptr<ExpertRanks> ranks;  // null: all experts are here
     std::shared_ptr<GpuRunner> gpu;   // null: the CPU
     // What is left to do for the last token's record, of whichever session: done beside the next pass, or when it is asked for.
+    // On a CPU that has no sink the pool has it (Pool::beside).
     std::function<void()> late_record;
     void finish_late_record();
 };

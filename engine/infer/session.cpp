@@ -63,6 +63,7 @@ void publish_logits(const Watch& watch, std::span<const float> logits, int n_tok
 }  // namespace
 
 void Engine::Impl::finish_late_record() {
+    pool.finish_beside();
     if (const auto finish = std::exchange(late_record, nullptr)) finish();
 }
 
@@ -77,11 +78,12 @@ Tensor run_pass(Engine::Impl& engine, GpuRunner* gpu, Ctx& ctx, const Batch& giv
             const GpuRunner::Result r = gpu->run(ctx, engine.config, batch, rows, pass, meanwhile, watched);
             return {const_cast<float*>(r.logits), DType::f32, {r.n, engine.config.vocab_size}};
         }
-    engine.finish_late_record();
+    if (engine.late_record) engine.finish_late_record();  // a sink gets tokens in their order
     Tensor logits_TV;
     if (pass == Pass::forward) logits_TV = forward(ctx, engine.config, engine.weights, batch, rows);
     else if (pass == Pass::draft_keys) draft_keys(ctx, engine.config, engine.weights, batch);
     else logits_TV = draft(ctx, engine.config, engine.weights, batch, pass == Pass::draft_going_on);
+    engine.finish_late_record();
     throw_if_mapping_failed();
     return logits_TV;
 }
@@ -127,6 +129,7 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
                              lags ? &on_its_way : nullptr);
     } catch (...) {
         cache.truncate(cache.length);  // gives back what the abandoned chunk grew
+        if (records_lag) last_builder = 1 - last_builder;
         throw;
     }
     const auto after = [&](int64_t i) {  // logits after id i
@@ -135,7 +138,7 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
     };
     logits = after(n_sure - 1);
     if (lags && (records || sink)) {
-        engine.late_record = [out, probes, publishes, on_its_way = std::move(on_its_way),
+        std::function<void()> finish = [out, probes, publishes, on_its_way = std::move(on_its_way),
                               row = publishes ? logits : std::vector<float>(), from = records ? &builder : nullptr, to = trace,
                               branch = branch, position = cache.length] {
             Watch wanted;
@@ -144,6 +147,9 @@ void Session::Impl::feed(std::span<const int32_t> ids, std::stop_token stop, int
             if (publishes) publish_logits(wanted, row, 1, *out);
             if (from) to->put(branch, position, from->finish(0));
         };
+        // A CPU's idle worker fills it while the next token is computed; a sink is called on this thread only.
+        if (gpu || sink) engine.late_record = std::move(finish);
+        else engine.pool.beside(std::move(finish));
     } else {
         const std::span<const float> rows{logits_TV.f32(), static_cast<size_t>(logits_TV.count())};
         if (publishes) publish_logits(watched, rows, static_cast<int>(n), *out);
@@ -283,6 +289,7 @@ int64_t Session::reuse_prefix(std::span<const int32_t> ids) {
 }
 
 std::unique_ptr<Session> Session::fork() const {
+    impl_->engine.finish_late_record();
     std::unique_ptr<Session> s(new Session);
     s->impl_ = std::make_unique<Impl>(*impl_);
     s->impl_->trace = nullptr;
