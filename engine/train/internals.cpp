@@ -15,6 +15,18 @@ namespace {
 // for all.
 constexpr size_t kStreamStride = 16, kShapeTokens = 32;
 
+struct Spread {
+    double rms = 0, far = 0;  // far: share that lies more than six standard deviations from the mean
+};
+Spread spread_of(std::span<const float> values) {
+    const auto n = static_cast<double>(values.size());
+    double sum = 0, squares = 0, n_far = 0;
+    for (const double v : values) sum += v, squares += v * v;
+    const double mean = sum / n, variance = squares / n - mean * mean;
+    for (const double v : values) n_far += (v - mean) * (v - mean) > 36 * variance;
+    return {std::sqrt(squares / n), n_far / n};
+}
+
 const char* site_name(size_t s, const char* attn, const char* mlp) {
     return s % 2 ? mlp : attn;
 }
@@ -89,7 +101,10 @@ void InternalsSink::put(int token, Probe p, int layer, const float* data, int ro
     }
     const auto t = static_cast<size_t>(token);
     if (p == kStreams) {
-        if (t % kStreamStride != 0 || rows < 2) return;
+        if (t % kStreamStride != 0) return;
+        std::vector<float>& all = streams_[layer].values;
+        all.insert(all.end(), data, data + rows * cols);
+        if (rows < 2) return;
         const StreamUse use = stream_use({data, static_cast<size_t>(rows) * static_cast<size_t>(cols)}, rows);
         Streams& s = streams_[layer];
         return s.norm.add(use.norm), s.cosine.add(use.cosine), s.rank.add(use.rank);
@@ -119,14 +134,20 @@ void InternalsSink::add(int n_layers, bool by_layer, ScalarList& out) const {
 }
 
 void InternalsSink::add_streams(int n_layers, bool by_layer, ScalarList& out) const {
-    Mean cosine, rank;
+    Mean cosine, rank, rms, far;
     for (const auto& [layer, s] : streams_) {
+        const Spread spread = spread_of(s.values);
+        if (by_layer) out.add(layer_name(layer, "activations.rms"), spread.rms);
+        if (by_layer) out.add(layer_name(layer, "activations.beyond_6_sigma"), spread.far);
+        if (layer < n_layers) rms.add(spread.rms), far.add(spread.far);
+        if (s.norm.n == 0) continue;  // one stream
         if (by_layer) out.add(layer_name(layer, "streams.norm"), s.norm.mean());
         if (by_layer) out.add(layer_name(layer, "streams.cosine"), s.cosine.mean());
         if (by_layer) out.add(layer_name(layer, "streams.rank"), s.rank.mean());
         if (layer < n_layers) cosine.add(s.cosine.mean()), rank.add(s.rank.mean());
     }
     if (cosine.n > 0) out.add("streams.cosine", cosine.mean()), out.add("streams.rank", rank.mean());
+    if (rms.n > 0) out.add("activations.rms", rms.mean()), out.add("activations.beyond_6_sigma", far.mean());
 }
 
 void InternalsSink::add_gains(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const {

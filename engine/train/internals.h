@@ -24,7 +24,7 @@ class InternalsSink : public ProbeSink {
     void add_routing(const ModelConfig& c, const TrainBatch& batch, bool has_domains, bool by_layer,
                      ScalarList& out) const;
     // hyper.gain.max and so on: forward = largest absolute row sum of the composite map of all sites, per token.
-    // streams.…
+    // streams.…, activations.…
     void add(int n_layers, bool by_layer, ScalarList& out) const;
 
   private:
@@ -34,6 +34,7 @@ class InternalsSink : public ProbeSink {
     };
     struct Streams {  // of one layer, after it
         Mean norm, cosine, rank;
+        std::vector<float> values;  // of the tokens that stand for all
     };
     void add_gains(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const;
     void add_shapes(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const;

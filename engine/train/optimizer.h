@@ -31,6 +31,12 @@ class Optimizer {
     };
     const std::vector<Moment>& moments() const { return moments_; }
     std::vector<int64_t>& updates() { return updates_; }  // by leaf
+    const std::vector<int64_t>& updates() const { return updates_; }
+    const Tensor& momentum(size_t leaf) const {
+        return first_[leaf];
+    }  // AdamW's mean or Muon's sum; empty: the sign rule's
+    const Tensor& square(size_t leaf) const { return second_[leaf]; }  // AdamW's, else empty
+    OptimizerKind kind() const { return kind_; }
     uint64_t bytes() const { return bytes_; }
 
   private:

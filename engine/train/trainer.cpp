@@ -16,6 +16,7 @@
 #include "engine/train/pass.h"
 #include "engine/train/schedule.h"
 #include "engine/train/snapshot.h"
+#include "engine/train/update_shapes.h"
 
 namespace vitrine {
 namespace {
@@ -293,9 +294,12 @@ StepReport Trainer::step_here(std::stop_token stop) {
 
     const double scale = config_.clip > 0 && r.grad_norm > config_.clip ? config_.clip / r.grad_norm : 1;
     r.lr = learning_rate(config_, step_);
+    const auto is_moved = [&](size_t leaf) { return is_active(leaf); };
+    const auto cosines =
+        is_measured ? momentum_cosines(masters_, optimizer_, is_moved) : std::map<std::string, double>{};
     const auto sums = [&] {
         const OpTimer timer(ctx, OpKind::optimize);
-        return optimizer_.step(ctx, config_, r.lr, scale, [&](size_t leaf) { return is_active(leaf); });
+        return optimizer_.step(ctx, config_, r.lr, scale, is_moved);
     }();
     if (ranks_) check_agreement(sums);
     remember(pass.delayed);
@@ -320,6 +324,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const bool by_layer = config_.metrics != MetricsLevel::few;
     add_training_step(pass.asked, by_layer, out);
     add_updates(masters_, sums, squares, model_.n_layers(), by_layer, out);
+    for (const auto& [name, cosine] : cosines) out.add(name, cosine);
     out.add("bytes.activations", static_cast<double>(activation_bytes_));
     out.add("bytes.activation_gradients", static_cast<double>(tape_.gradient_bytes()));
     if (is_measured && chosen != anticipated_.end())
@@ -329,6 +334,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     if (is_measured) internals.add_routing(model_, batch, has_domains, by_layer, out);
     if (is_measured && config_.metrics == MetricsLevel::all) {
         add_spectral(ctx, masters_, out);
+        add_update_shapes(ctx, config_, scale, masters_, optimizer_, is_moved, out);
         if (const double share = churn_since_last(ctx); share >= 0) out.add("router.churn", share);
     }
 

@@ -339,7 +339,7 @@ TEST(Internals, are_measured_in_both_dtypes) {
         if (name.starts_with("bytes.")) continue;
         // After one step of Adam: signs of gradients, of which those of the streams that are still alike are rounding
         // alone.
-        if (name == "surprise.hyper" || name == "spectral.hyper") continue;
+        if (name == "surprise.hyper" || name == "spectral.hyper" || name == "stable_rank.update.hyper") continue;
         EXPECT_NEAR(value, narrow.scalars[i].value, 2e-4 * std::max(1.0, std::abs(value))) << name;
     }
     for (const char* name :

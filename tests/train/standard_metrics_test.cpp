@@ -149,6 +149,40 @@ TEST(StreamUse, of_equal_and_of_opposite_streams) {
     EXPECT_NEAR(other.cosine, -1, 1e-12);
 }
 
+// One stream, whose tokens 0 and 16 stand for all: noise with outliers, against sums of their own.
+TEST(Activations, rms_and_what_lies_beyond_six_deviations) {
+    const CounterRng rng(5, 6);
+    constexpr int kTokens = 32, kWidth = 200;
+    InternalsSink sink(kTokens);
+    std::vector<double> seen;
+    for (int t = 0; t < kTokens; ++t) {
+        std::vector<float> x;
+        for (int i = 0; i < kWidth; ++i) {
+            x.push_back(static_cast<float>(0.5 + rng.normal(static_cast<uint64_t>(t * kWidth + i))));
+            if (i < 3) x.back() = t == 16 ? -40.0f : 1e9f;  // of the others nothing may be seen
+            if (i < 3 && t == 0) x.back() = 0;
+        }
+        sink.put(t, kStreams, 0, x.data(), 1, kWidth);
+        if (t % 16 == 0) seen.insert(seen.end(), x.begin(), x.end());
+    }
+    double mean = 0, square = 0, variance = 0;
+    int n_far = 0;
+    for (const double x : seen)
+        mean += x / static_cast<double>(seen.size()), square += x * x / static_cast<double>(seen.size());
+    for (const double x : seen) variance += (x - mean) * (x - mean) / static_cast<double>(seen.size());
+    for (const double x : seen) n_far += std::abs(x - mean) > 6 * std::sqrt(variance);
+    ASSERT_EQ(n_far, 3);
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    sink.add(1, true, list);
+    const auto s = by_name(scalars);
+    EXPECT_NEAR(s.at("activations.rms"), std::sqrt(square), 1e-12);
+    EXPECT_NEAR(s.at("layers.0.activations.rms"), std::sqrt(square), 1e-12);
+    EXPECT_DOUBLE_EQ(s.at("layers.0.activations.beyond_6_sigma"), 3.0 / static_cast<double>(seen.size()));
+    EXPECT_DOUBLE_EQ(s.at("activations.beyond_6_sigma"), 3.0 / static_cast<double>(seen.size()));
+    EXPECT_FALSE(s.contains("streams.cosine")) << "there are no two streams";
+}
+
 // ---- representations
 TEST(Redundancy, of_equal_opposite_and_rotated_outputs) {
     const CounterRng rng(3, 4);
