@@ -114,6 +114,7 @@ class ConfigParser {
         unknown(root_, "", known_keys());
         for (Issue& i : validate(config_, file_)) {  // ranges were told with their positions; what is left must agree
             if (reported_.count(i.key) || (i.key == "num_hidden_layers" && config_.layers.empty())) continue;
+            if (follows_from_another(i)) continue;
             if (const Json* v = root_.find(i.key)) i.where = v->where();
             issues_.push_back(std::move(i));
         }
@@ -123,12 +124,24 @@ class ConfigParser {
     }
 
   private:
+    // False while the schedule isn't known: what else is missing may not be needed.
     bool has_kind(LayerKind k) const {
         for (const auto& l : config_.layers)
             if (l.kind() == k) return true;
-        return config_.layers.empty();  // unknown: ask for everything
+        return false;
     }
     bool has_compressed() const { return has_kind(LayerKind::csa) || has_kind(LayerKind::hca); }
+
+    // Values are compared with a key that was already told to be missing or wrong: names it.
+    bool follows_from_another(const Issue& i) const {
+        const auto is_of_name = [](char c) { return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z'); };
+        for (const std::string& key : reported_)
+            for (size_t at = i.expected.find(key); at != std::string::npos; at = i.expected.find(key, at + 1))
+                if ((at == 0 || !is_of_name(i.expected[at - 1])) &&
+                    (at + key.size() == i.expected.size() || !is_of_name(i.expected[at + key.size()])))
+                    return true;
+        return false;
+    }
 
     void issue(const std::string& key, const Json* v, std::string expected) {
         reported_.insert(key);
@@ -360,8 +373,12 @@ class ConfigParser {
     void rotary() {
         const Json *parameters = root_.find("rope_parameters"), *main = nullptr, *compress = nullptr;
         const bool nested = parameters && parameters->is_object() && parameters->find("main");
-        if (parameters && !parameters->is_null() && !nested)
+        if (parameters && !parameters->is_null() && !nested) {
             issue("rope_parameters", parameters, "expected an object with main and compress");
+            for (const RealField& f : kReals)  // what it should have said
+                if (std::string_view(f.key).find("rope_theta") != std::string_view::npos) reported_.insert(f.key);
+            return rope_dim(nullptr);
+        }
         if (nested) main = parameters->find("main"), compress = parameters->find("compress");
         if (nested) {
             if (!main->is_object()) return issue("rope_parameters.main", main, "expected an object");

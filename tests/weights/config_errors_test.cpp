@@ -229,6 +229,26 @@ TEST(ConfigErrors, Contradictions) {
                {"layer_types[2] = ", "expected it to agree with compress_ratios[2] = 16"}, "two schedules");
 }
 
+// What follows from a key that is missing or wrong is not told beside it.
+TEST(ConfigErrors, OnlyTheCauseIsTold) {
+    for (const char* folder : {"/tests/golden/official", "/tests/golden/prolike", "/tests/golden/flashlike"}) {
+        const Json good = seed(folder);
+        const auto one_line = [](const Json& j, const std::string& what) {
+            const std::string e = error_of(j.dump(1));
+            EXPECT_EQ(std::count(e.begin(), e.end(), '\n'), 0) << what << ": " << e;
+        };
+        for (const auto& [key, value] : good.members()) {
+            one_line(without(good, key), key + " missing");
+            one_line(with(good, key, Json("x")), key + " of another type");
+        }
+    }
+    // Two causes are still two.
+    const std::string e = error_of(with(without(seed("/tests/golden/official"), "vocab_size"), "o_groups", 3).dump(1));
+    EXPECT_NE(e.find("vocab_size = (missing)"), std::string::npos) << e;
+    EXPECT_NE(e.find("o_groups = 3"), std::string::npos) << e;
+    EXPECT_EQ(e.find("bos_token_id"), std::string::npos) << e;
+}
+
 TEST(ConfigErrors, UpToTwentyAtOnce) {
     Json j = seed("/tests/golden/official");
     for (const Range& r : kRanges) j = with(j, r.key, "x");
