@@ -81,8 +81,10 @@ void add_sampling_options(Options& o, SamplingArgs& s) {
     o.integer("-n, --n-predict", 1, 1048576, &s.max_new_tokens, "at most this many new tokens (4096)")
         .number("--temp", 0, 100, &s.temperature, "temperature; 0 is greedy (the model's own)")
         .integer("--top-k", 0, INT32_MAX, &s.top_k, "draw from the k most probable; 0: from all (the model's own)")
-        .number("--top-p", 0, 1, &s.top_p, "draw from the smallest set with this probability (the model's own)")
-        .number("--min-p", 0, 1, &s.min_p, "leave out what is less than this share of the best (the model's own)")
+        .number("--top-p", 0, 1, &s.top_p, "draw from the smallest set with this probability (the model's own)",
+                Ends::above_lowest)
+        .number("--min-p", 0, 1, &s.min_p, "leave out what is less than this share of the best (the model's own)",
+                Ends::below_highest)
         .number("--repetition-penalty", 0.1, 10, &s.sampling.repetition_penalty, "divide logits of tokens seen (1)")
         .counter("--seed", &s.sampling.seed, "the same seed draws the same tokens (0)")
         .list("--stop", "TEXT", &s.sampling.stop, "end the answer before this text; may be repeated");

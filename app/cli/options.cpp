@@ -93,12 +93,15 @@ Options& Options::counter(const std::string& names, uint64_t* target, const std:
     });
 }
 
-Options& Options::number(const std::string& names, double lowest, double highest, double* target,
-                         const std::string& help) {
-    const std::string range = "a number in [" + shortest(lowest) + ", " + shortest(highest) + "]";
+Options& Options::number(const std::string& names, double lowest, double highest, double* target, const std::string& help,
+                         Ends ends) {
+    const bool has_lowest = ends != Ends::above_lowest, has_highest = ends != Ends::below_highest;
+    const std::string range = std::string("a number in ") + (has_lowest ? "[" : "(") + shortest(lowest) + ", " +
+                              shortest(highest) + (has_highest ? "]" : ")");
     return add(names, "X", help, true, [=](const std::string& o, const std::string& v) {
         const auto n = parsed<double>(o, v, range);
-        if (!std::isfinite(n) || n < lowest || n > highest) bad_value(o, v, range);
+        if (!std::isfinite(n) || n < lowest || n > highest || (n == lowest && !has_lowest) || (n == highest && !has_highest))
+            bad_value(o, v, range);
         *target = n;
     });
 }

@@ -18,6 +18,8 @@ class UsageError : public std::runtime_error {
 
 using Args = std::vector<std::string>;  // without the program's and the subcommand's name
 
+enum class Ends { both, above_lowest, below_highest };  // of a range: whether its ends belong to it
+
 class Options {
   public:
     // `usage`: what follows "vitrine NAME" in the usage line.
@@ -35,7 +37,8 @@ class Options {
                      const std::string& help);
     Options& counter(const std::string& names, uint64_t* target,
                      const std::string& help);  // any unsigned 64-bit number
-    Options& number(const std::string& names, double lowest, double highest, double* target, const std::string& help);
+    Options& number(const std::string& names, double lowest, double highest, double* target, const std::string& help,
+                    Ends ends = Ends::both);
     Options& choice(const std::string& names, const std::vector<std::string>& choices, std::string* target,
                     const std::string& help);
     Options& positional(const std::string& name, std::string* target, const std::string& help, bool is_required = true);

@@ -123,6 +123,10 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     if (std::filesystem::exists(folder + "/tokenizer.json")) {
         e.tokenizer = text::Tokenizer::load(folder + "/tokenizer.json");
         e.chat_format = text::load_chat_format(folder);
+        if (e.tokenizer->n_ids() > e.config.vocab_size)
+            e.weights.warnings.push_back(folder + "/tokenizer.json: " + std::to_string(e.tokenizer->n_ids()) +
+                                         " ids, the model has " + std::to_string(e.config.vocab_size) +
+                                         " (vocab_size): a prompt that needs one of the others is refused");
     }
     throw_if_stopped(stop);
     if (options.ranks && options.ranks->size() > 1) {

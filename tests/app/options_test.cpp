@@ -11,7 +11,7 @@ struct Parsed {
     std::string model, mode = "non-think", folder;
     std::vector<std::string> stop;
     int64_t n = 5;
-    double temp = 1;
+    double temp = 1, top_p = 1, min_p = 0;
     uint64_t seed = 0;
     std::string error;
 };
@@ -25,6 +25,8 @@ Parsed parse(const Args& args) {
         .list("--stop", "TEXT", &p.stop, "")
         .integer("-n, --n-predict", 1, 100, &p.n, "")
         .number("--temp", 0, 100, &p.temp, "")
+        .number("--top-p", 0, 1, &p.top_p, "", Ends::above_lowest)
+        .number("--min-p", 0, 1, &p.min_p, "", Ends::below_highest)
         .counter("--seed", &p.seed, "")
         .positional("DIR", &p.folder, "a folder", false);
     try {
@@ -54,6 +56,9 @@ TEST(Options, AcceptsEveryForm) {
 TEST(Options, RefusesWithAReason) {
     EXPECT_EQ(parse({"--jsno"}).error, "unknown option --jsno; did you mean --json?");
     EXPECT_EQ(parse({"--temp", "hot"}).error, "--temp hot: expected a number in [0, 100]");
+    EXPECT_EQ(parse({"--top-p", "0"}).error, "--top-p 0: expected a number in (0, 1]");
+    EXPECT_EQ(parse({"--min-p", "1"}).error, "--min-p 1: expected a number in [0, 1)");
+    EXPECT_EQ(parse({"--top-p", "1", "--min-p=0"}).error, "");
     EXPECT_EQ(parse({"--temp", "nan"}).error, "--temp nan: expected a number in [0, 100]");
     EXPECT_EQ(parse({"--temp", "1e400"}).error, "--temp 1e400: expected a number in [0, 100]");
     EXPECT_EQ(parse({"-n", "0"}).error, "-n 0: expected an integer in [1, 100]");

@@ -71,6 +71,20 @@ TEST_F(BadInput, defaults_of_sampling_are_an_object) {
     expect({"chat", "-m", model, "-p", "hi"}, "generation_config.json: an array: expected an object");
 }
 
+TEST_F(BadInput, sampling_is_checked_before_a_model_is_loaded) {
+    expect({"chat", "-m", "nowhere", "-p", "hi", "--top-p", "0"}, "--top-p 0: expected a number in (0, 1]");
+    expect({"compare", "-m", "nowhere", "-p", "hi", "--min-p", "1"}, "--min-p 1: expected a number in [0, 1)");
+}
+
+TEST_F(BadInput, a_tokenizer_with_more_ids_than_the_model_is_told) {
+    const std::string model = home_.file("model");
+    std::filesystem::copy(kSeedling, model);
+    std::filesystem::copy(std::string(VITRINE_SOURCE_DIR) + "/assets/curriculum/tokenizer.json", model + "/tokenizer.json",
+                          std::filesystem::copy_options::overwrite_existing);
+    const test::Run r = test::run_program({"chat", "-m", model, "-p", "hi", "-n", "1"}, home_.path());
+    EXPECT_NE(r.err.find("tokenizer.json: 2048 ids, the model has 272 (vocab_size)"), std::string::npos) << r.err;
+}
+
 TEST_F(BadInput, what_stdout_did_not_take_is_a_failure) {
     if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
     for (const std::string& words :
