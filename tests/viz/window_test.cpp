@@ -344,6 +344,50 @@ TEST_F(Window, clicking_a_token_in_the_answer_selects_it_everywhere) {
     EXPECT_EQ(number("cursor/token"), static_cast<double>(t->ref.position));
 }
 
+TEST_F(Window, a_long_message_is_folded_until_all_of_it_is_asked_for) {
+    const auto show_question = [&](const std::string& text) {
+        Snapshot s = fake::snapshot(fake::typical());
+        auto c = std::make_shared<Conversation>(*s.conversation);
+        c->id += 1;  // another conversation: nothing of it was unfolded
+        c->path[0].content = text;
+        s.conversation = c;
+        show(std::move(s));
+    };
+    const auto shown = [] { return ui::find_widget("turn/0/content")->text; };
+    std::string text;
+    for (int i = 1; i <= 12; ++i) text += (i > 1 ? "\n" : "") + ("line " + std::to_string(i));
+    show_question(text);
+    EXPECT_EQ(shown(), text);  // twelve lines are shown whole
+    EXPECT_FALSE(ui::find_widget("turn/0/content/fold"));
+    text += "\nline 13";
+    show_question(text);
+    EXPECT_EQ(shown(), text.substr(0, text.find("line 9")));
+    ASSERT_TRUE(ui::find_widget("turn/0/content/fold"));
+    EXPECT_EQ(ui::find_widget("turn/0/content/fold")->text, "Show all 13 lines");
+    const ui::Widget* content = ui::find_widget("turn/0/content");
+    const float folded = content->max.y - content->min.y;
+    click("Show all 13 lines");
+    driver_->frames(2);
+    EXPECT_EQ(shown(), text);
+    content = ui::find_widget("turn/0/content");
+    EXPECT_NEAR((content->max.y - content->min.y) / folded, 13.0f / 8, 0.01f);
+    click("Show the beginning");
+    driver_->frames(2);
+    EXPECT_NE(shown(), text);
+    EXPECT_EQ(shell_->snapshot().conversation->path[0].content, text);  // what is copied, edited and sent
+
+    text.clear();
+    for (int i = 0; i < 400; ++i) text += "words ";  // one line that wraps
+    show_question(text);
+    EXPECT_TRUE(ui::find_widget("turn/0/content/fold"));
+    EXPECT_LT(shown().size(), text.size());
+    auto answered = std::make_shared<Conversation>(*shell_->snapshot().conversation);
+    answered->path[1].content = text;  // an answer is always whole
+    shell_->snapshot().conversation = answered;
+    driver_->frames(2);
+    EXPECT_FALSE(ui::find_widget("turn/1/content/fold"));
+}
+
 TEST_F(Window, bytes_of_a_chinese_character_can_be_selected) {
     // A byte-level vocabulary: each character is three tokens that show as replacement characters.
     Snapshot s = fake::snapshot(fake::typical());

@@ -210,7 +210,7 @@ void ChatPane::draw_turn(Desk& desk, const Turn& t, int index) {
             draw_thinking(desk, m, t.tokens, n, false, t.is_reasoning_in_context, name);
         }
         m.answer.update(t.content, t.tokens, false, conversation_version_);
-        if (!t.content.empty()) m.answer.draw(desk, t.tokens, width, (name + "/content").c_str());
+        if (!t.content.empty()) draw_content(desk, m, t, width, name + "/content");
         if (t.role == "assistant") draw_stats(t, name);
     }
     ImGui::EndGroup();
@@ -252,6 +252,18 @@ void ChatPane::draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo
     const float bottom = ImGui::GetItemRectMax().y;
     ImGui::GetWindowDrawList()->AddRectFilled({q.x + px(5), q.y}, {q.x + px(7), bottom}, theme().thinking, px(1));
     ImGui::SetCursorScreenPos({q.x, bottom + px(6)});
+}
+
+// What a user pasted may be long: its beginning, until all of it is asked for.
+void ChatPane::draw_content(Desk& desk, Message& m, const Turn& t, float width, const std::string& name) {
+    constexpr int64_t kLongestWhole = 12, kFolded = 8;
+    const int64_t n = t.role == "user" ? m.answer.n_lines(width) : 0;
+    const bool is_folded = n > kLongestWhole && !m.is_whole;
+    m.answer.draw(desk, t.tokens, width, name.c_str(), is_folded ? kFolded : INT64_MAX);
+    if (n <= kLongestWhole) return;
+    const std::string label = is_folded ? "Show all " + ui::format_count(n) + " lines" : "Show the beginning";
+    if (small_button(label.c_str(), name)) m.is_whole = is_folded;
+    ui::mark(name + "/fold", label);
 }
 
 void ChatPane::draw_stats(const Turn& t, const std::string& name) {

@@ -16,8 +16,10 @@ class TokenizedText {
   public:
     // Tokens of `phase` among `tokens`. Cheap when neither changed; grows with the text.
     void update(const std::string& raw, const std::vector<TokenInfo>& tokens, bool is_thinking, uint64_t version);
-    // Draws, hovers and selects. `desk` may get a hover or a new cursor.
-    void draw(Desk& desk, const std::vector<TokenInfo>& tokens, float width, const char* name);
+    // Draws, hovers and selects; no more than the first `most_lines`. `desk` may get a hover or a new cursor.
+    void draw(Desk& desk, const std::vector<TokenInfo>& tokens, float width, const char* name,
+              int64_t most_lines = INT64_MAX);
+    int64_t n_lines(float width) { return flow_.n_lines(shown_, version_, width); }
     const std::string& shown() const { return shown_; }
 
   private:
@@ -41,6 +43,7 @@ class ChatPane {
     struct Message {
         TokenizedText thinking, answer;
         bool is_open = false, is_set = false;  // thinking unfolded; `is_set`: by the user
+        bool is_whole = false;                 // a long message of the user, unfolded
         int last_frame = 0;
     };
     void draw_header(Desk& desk);
@@ -50,6 +53,7 @@ class ChatPane {
     void draw_live(Desk& desk);
     void draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo>& tokens, int n_tokens, bool is_live,
                        bool is_in_context, const std::string& name);
+    void draw_content(Desk& desk, Message& m, const Turn& t, float width, const std::string& name);
     void draw_stats(const Turn& t, const std::string& name);
     void draw_tools(Desk& desk, const Turn& t, const std::string& name);
     void draw_editor(Desk& desk, const Turn& t);

@@ -88,7 +88,8 @@ void TokenizedText::align(const std::string& raw, const std::vector<TokenInfo>& 
     }
 }
 
-void TokenizedText::draw(Desk& desk, const std::vector<TokenInfo>& tokens, float width, const char* name) {
+void TokenizedText::draw(Desk& desk, const std::vector<TokenInfo>& tokens, float width, const char* name,
+                         int64_t most_lines) {
     std::vector<ui::TextMark> marks;
     const auto mark = [&](TokenRef ref, ImU32 fill, ImU32 outline) {
         if (ref.position < 0 || spans_.empty() || tokens.empty()) return;
@@ -103,8 +104,8 @@ void TokenizedText::draw(Desk& desk, const std::vector<TokenInfo>& tokens, float
     };
     if (!(desk.shown == desk.cursor.token)) mark(desk.shown, theme().hovered, 0);
     mark(desk.cursor.token, with_alpha(theme().accent, 0.16f), theme().accent);
-    const int64_t byte = flow_.draw(shown_, version_, width, marks);
-    ui::mark(name, shown_);
+    const int64_t byte = flow_.draw(shown_, version_, width, marks, most_lines);
+    ui::mark(name, std::string(flow_.first_lines(shown_, most_lines)));
     if (byte < 0) return;
     const auto it = std::upper_bound(spans_.begin(), spans_.end(), static_cast<size_t>(byte),
                                      [](size_t b, const Span& s) { return b < s.end; });

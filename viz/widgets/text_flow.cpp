@@ -78,14 +78,25 @@ float TextFlow::height() const {
     return line_height_ * static_cast<float>(line_begin_.size());
 }
 
-int64_t TextFlow::draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks) {
+int64_t TextFlow::n_lines(std::string_view text, uint64_t version, float width) {
     lay_out(text, version, width);
+    return static_cast<int64_t>(line_begin_.size());
+}
+
+std::string_view TextFlow::first_lines(std::string_view text, int64_t n) const {
+    return n < static_cast<int64_t>(line_begin_.size()) ? text.substr(0, line_begin_[static_cast<size_t>(n)]) : text;
+}
+
+int64_t TextFlow::draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks,
+                       int64_t most_lines) {
+    lay_out(text, version, width);
+    text = first_lines(text, most_lines);
+    const auto n = std::min(static_cast<int64_t>(line_begin_.size()), most_lines);
     const ImVec2 p = ImGui::GetCursorScreenPos(), mouse = ImGui::GetIO().MousePos;
-    ImGui::Dummy({width, height()});
+    ImGui::Dummy({width, line_height_ * static_cast<float>(n)});
     const bool is_hovered = ImGui::IsItemHovered();
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const ImVec2 clip_min = dl->GetClipRectMin(), clip_max = dl->GetClipRectMax();
-    const auto n = static_cast<int64_t>(line_begin_.size());
     const auto first = std::clamp<int64_t>(static_cast<int64_t>((clip_min.y - p.y) / line_height_), 0, n);
     const auto last = std::clamp<int64_t>(static_cast<int64_t>((clip_max.y - p.y) / line_height_) + 1, 0, n);
     const ImU32 ink = ImGui::GetColorU32(ImGuiCol_Text);

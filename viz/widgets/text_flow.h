@@ -23,9 +23,14 @@ std::string wrapped(std::string_view text, float width);
 class TextFlow {
   public:
     // `version` other than last time: the beginning of the text changed. Draws at the cursor, `width` wide, in the
-    // current font and colour; only visible lines. Returns the byte under the mouse or -1.
-    int64_t draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks);
-    float height() const;  // of the last layout
+    // current font and colour; only visible lines, and no more than the first `most_lines`. Returns the byte under the
+    // mouse or -1.
+    int64_t draw(std::string_view text, uint64_t version, float width, std::span<const TextMark> marks,
+                 int64_t most_lines = INT64_MAX);
+    float height() const;  // of all lines of the last layout
+    int64_t n_lines(std::string_view text, uint64_t version, float width);
+    // What draw shows of the text that was laid out last.
+    std::string_view first_lines(std::string_view text, int64_t n) const;
 
   private:
     void lay_out(std::string_view text, uint64_t version, float width);
