@@ -158,9 +158,9 @@ class Session {
     void record_to(std::shared_ptr<Trace> trace, uint64_t branch);
     // A sink that gets every wanted probe with absolute token positions (dump). nullptr: none.
     void publish_to(ProbeSink* sink);
-    // On: the record of a token that was fed alone may come one pass late, so that a GPU computes the next token while the host
-    // fills it, or an idle thread of the pool does. Nothing else differs. It comes at the latest when this is called again, the session goes back, is told where to
-    // record, or ends; so whoever switches it on switches it off at the end of the answer.
+    // On: the record of a token that was fed alone may come one pass late, filled by the host while a GPU computes the next
+    // token, or by an idle thread of the pool. Nothing else differs. It comes at the latest when this is called again, the
+    // session goes back, is told where to record, or ends; so whoever switches it on switches it off at the end of the answer.
     void let_records_lag(bool may_lag);
 
     struct Impl;
