@@ -117,7 +117,7 @@ void AttentionPanel::draw(const Snapshot& s, View& view) {
     ImGui::SameLine(0, gap);
     ui::Region right("attention-right", {0, 0});
     const ImVec2 inner = ImGui::GetContentRegionAvail();
-    const float lower = std::clamp(inner.y * 0.42f, px(150), px(360));
+    const float lower = std::clamp(inner.y * 0.5f, px(150), px(360));
     {
         ui::Pane pane("attention-map", {0, inner.y - lower - ImGui::GetStyle().ItemSpacing.y});
         draw_map(s, view);
@@ -383,12 +383,15 @@ void AttentionPanel::draw_index_scores(View& view) {
         return;
     }
     std::string line;
-    if (r.has_cut && r.left_some_out)
-        line = "cut at " + ui::format_number(r.cut) + " \xC2\xB7 best left out " +
-               ui::format_number(r.highest_left_out) + " \xC2\xB7 margin " +
+    if (r.has_cut && r.left_some_out) {
+        int digits = 3;  // as many as tell the two apart
+        while (digits < 9 && ui::format_number(r.cut, digits) == ui::format_number(r.highest_left_out, digits)) ++digits;
+        line = "cut at " + ui::format_number(r.cut, digits) + " \xC2\xB7 best left out " +
+               ui::format_number(r.highest_left_out, digits) + " \xC2\xB7 margin " +
                ui::format_number(double{r.cut} - r.highest_left_out);
-    else if (r.has_cut)
+    } else if (r.has_cut) {
         line = "all " + ui::format_count(r.n_entries) + " fit: nothing was left out";
+    }
     ui::text_dim(line, "attention/cut/line");
     if (r.has_cut) ui::value("attention/cut", r.cut);
     if (r.has_cut && r.left_some_out) ui::value("attention/left_out", r.highest_left_out);
