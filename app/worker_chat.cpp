@@ -269,8 +269,9 @@ void Worker::save_turns(const std::vector<int64_t>& turns) {
                 job.branches.push_back({branch, b.parent, b.n_shared});
                 saved_[branch] = b.n_shared;
             }
-            // A token's record exists once the token was read, a step after it was drawn: the last is stored twice.
-            const int64_t n_read = session ? session->length() : b.end();
+            // A token's record exists once the token was read, a step after it was drawn, and while an answer grows one step
+            // later (Session::let_records_lag): the last ones are stored twice.
+            const int64_t n_read = session ? session->length() - 1 : b.end();
             for (int64_t p = saved_[branch]; p < b.end(); ++p)
                 job.tokens.push_back({branch, b.tokens[p - b.n_shared], trace_->get(branch, p)});
             saved_[branch] = std::max(saved_[branch], std::min(n_read, b.end()));

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "app/paths.h"
 #include "engine/base/error.h"
@@ -234,6 +235,7 @@ TEST(Worker, QueueIsBounded) {
     EXPECT_LT(n_accepted, 1000);
 }
 
+// Slowly enough that the answers are saved several times while they grow, when the newest record isn't there yet.
 TEST(Worker, ReopenedConversationsHaveTheirTrace) {
     const test::TempFolder folder;
     const std::string store = folder.file("data/conversations.sqlite");
@@ -241,7 +243,7 @@ TEST(Worker, ReopenedConversationsHaveTheirTrace) {
     Timeline before;
     std::shared_ptr<const Conversation> conversation;
     {
-        Window w(store);
+        Window w(store, false, [] { std::this_thread::sleep_for(std::chrono::milliseconds(10)); });
         w.run(LoadModel{kSeedling});
         w.ask("72*59=?", Mode::high);
         w.ask("74*82=?", Mode::high);  // forks: the thinking is dropped
