@@ -15,6 +15,7 @@ namespace vitrine {
 namespace {
 
 constexpr size_t kMaxSteps = 64;  // captured steps that are kept
+constexpr uint64_t kCachedWeights = uint64_t{1} << 30;  // of larger models a token reads more than a GPU's caches hold
 
 // Capacity buckets: a captured step serves every length up to the next power of two.
 int64_t bucket(int64_t length) {
@@ -87,6 +88,7 @@ GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, 
                         ", activations " + std::to_string(plan.activations) + ", together " + std::to_string(plan.needed()) +
                         "; free " + std::to_string(plan.free));
     weights_ = cuda::upload(host, device_);
+    device_->reads_weights_once = plan.weights > kCachedWeights;
     arena_ = std::make_unique<Arena>(device_->memory(), 256);
     logits_done_ = std::make_unique<Event>(*device_);
 }

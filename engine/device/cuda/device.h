@@ -125,6 +125,8 @@ class Device {
         Tensor y;
     };
     std::vector<Ahead> ahead;
+    // What a token reads of the weights is more than the second-level cache holds.
+    bool reads_weights_once = false;
     std::function<void()> after_block;      // set: a block's watched values must go before its memory is used again
 
     // cuBLAS, opened at first use (engine/device/cuda/blas.h).

@@ -45,11 +45,13 @@ AttentionFn attention_for(const LayerConfig& layer);
 
 // ---- the shared paths (v4-spec 3.2, 3.3, 3.7)
 struct Queries {
-    Tensor qr_TQ;   // normed low-rank query, shared with the indexer
+    Tensor qr_TQ;   // normed low-rank query, shared with the indexer; on a GPU it may be raw, and its products made ahead
     Tensor q_THC;   // per-head normed and rotated
+    bool is_raw = false;  // on a GPU: q neither normed nor rotated yet, which attention does
 };
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
-// The window rows of the batch [T, C], written to the rings where there are caches.
+// The window rows of the batch [T, C], written to the rings where there are caches. On a GPU the layer's new entries and index keys
+// are written too.
 Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 // De-rotation (values carry the rotation of their keys), grouped output projection: o [T, H, c] -> [T, D].
 Tensor output_path(Ctx& ctx, const Tensor& o_THC, const AttentionInput& in);
@@ -63,8 +65,6 @@ Tensor segment_rows(const Tensor& x, const Segment& s);
 RopeAngles segment_angles(const RopeAngles& a, const Segment& s);
 // New main entries of a segment: compressed, published, written to the cache.
 void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const AttentionInput& in);
-// The same on a GPU, for all segments.
-void append_main_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in);
 // Core attention of every segment into one o [T, H, c].
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,
                        const std::vector<std::vector<KeyList>>& keys_by_segment);

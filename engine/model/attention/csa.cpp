@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "engine/model/attention/attention.h"
+#include "engine/model/attention/on_gpu.h"
 #include "engine/model/interventions.h"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/index/index.h"
@@ -115,24 +116,22 @@ Tensor csa_on_tape(Ctx& ctx, const Tensor& x_TD, const Queries& q, const Tensor&
     return output_path(ctx, a.o_THV, in);
 }
 
-Tensor csa_on_gpu(Ctx& ctx, const Tensor& x_TD, const Queries& q, const AttentionInput& in) {
-    append_main_entries(ctx, x_TD, in);
-    cuda::compress(ctx, x_TD, in.w.indexer.compressor, 4, in.c.index_head_dim, in.c.rope_dim, in.frequencies, in.c.rms_norm_eps,
-                   cuda::EntryKind::index_key);
+Tensor csa_on_gpu(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const Queries q = append_and_query(ctx, x_TD, in);
     Tensor places_Tk;
     const Tensor chosen_Tk =
         cuda::select_entries(ctx, q.qr_TQ, x_TD, in.w.indexer, in.c, in.angles, in.forced_entries_Tk, &places_Tk);
-    return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk, places_Tk, &in.angles), in);
+    return output_projection(ctx, cuda::attend(ctx, q.q_THC, in.w.sink, in.c, 4, chosen_Tk, places_Tk, &in.angles, q.is_raw), in);
 }
 
 }  // namespace
 
 Tensor csa_attention(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    if constexpr (kHasCuda)
+        if (ctx.infers_on_gpu()) return csa_on_gpu(ctx, x_TD, in);
     const Queries q = query_path(ctx, x_TD, in);
     const Tensor kv_TC = key_path(ctx, x_TD, in);
     if (ctx.tape) return csa_on_tape(ctx, x_TD, q, kv_TC, in);
-    if constexpr (kHasCuda)
-        if (ctx.infers_on_gpu()) return csa_on_gpu(ctx, x_TD, q, in);
     std::vector<std::vector<KeyList>> keys;
     for (const Segment& s : in.segments) {
         append_entries(ctx, x_TD, s, in);

@@ -3,7 +3,9 @@
 #include <cstring>
 
 #include "engine/model/attention/attention.h"
+#include "engine/model/attention/on_gpu.h"
 #include "engine/ops/compress/compress.h"
+#include "engine/ops/index/index.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/quantize_tape.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
@@ -24,6 +26,11 @@ RopeAngles segment_angles(const RopeAngles& a, const Segment& s) {
 
 namespace {
 
+bool scores_entries(const Ctx& ctx, const AttentionInput& in) {
+    if constexpr (kHasCuda) return !in.w.indexer.wq_b.empty() && cuda::scores_entries(ctx, in.c, in.forced_entries_Tk);
+    return false;
+}
+
 // A GPU makes all products of few rows that read x in one launch, then those that read the low-rank query.
 void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     if constexpr (kHasCuda) {
@@ -31,8 +38,37 @@ void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in
         std::vector<cuda::LinearItem> items{{&in.w.wq_a, {}}, {&in.w.wkv, {}}};
         for (const CompressorWeights* c : {&in.w.compressor, &in.w.indexer.compressor})
             if (!c->wkv.empty()) items.insert(items.end(), {{&c->wkv, wide}, {&c->wgate, wide}});
+        if (scores_entries(ctx, in)) items.push_back({&in.w.indexer.weights_proj, {.quantise_input = false}});
         ctx.cuda->ahead.clear();
         cuda::linear_ahead(ctx, x_TD, items);
+    }
+}
+
+// ... with its norm. Returns false when the low-rank query is to be normed by itself.
+bool query_products_ahead(Ctx& ctx, const Tensor& qr_TQ, const AttentionInput& in) {
+    if constexpr (kHasCuda) {
+        std::vector<cuda::LinearItem> items{{&in.w.wq_b, {}}};
+        if (scores_entries(ctx, in)) items.push_back({&in.w.indexer.wq_b, {}});
+        return cuda::normed_linear_ahead(ctx, qr_TQ, in.w.q_norm, in.c.rms_norm_eps, items);
+    }
+    return false;
+}
+
+// Window rows and, of a compressed layer, entries and index keys that its tokens complete.
+void append_on_gpu(Ctx& ctx, const Tensor& x_TD, const Tensor& kv_TC, const AttentionInput& in) {
+    if constexpr (kHasCuda) {
+        const ModelConfig& c = in.c;
+        const LayerConfig layer = in.layer < c.n_layers() ? c.layers[in.layer] : LayerConfig{};  // beyond: the MTP module's
+        std::vector<cuda::CompressorInput> compressors;
+        if (layer.ratio > 0)
+            compressors.push_back({in.w.compressor, layer.ratio, c.head_dim, c.rope_dim, in.frequencies, c.rms_norm_eps,
+                                   cuda::EntryKind::main, c.variants.kv_norm});
+        if (layer.kind() == LayerKind::csa)
+            compressors.push_back({in.w.indexer.compressor, 4, c.index_head_dim, c.rope_dim, in.frequencies, c.rms_norm_eps,
+                                   cuda::EntryKind::index_key});
+        const cuda::WindowInput window{kv_TC, c.rope_dim, c.variants.kv_norm ? &in.w.kv_norm : nullptr, c.rms_norm_eps,
+                                       &in.angles};
+        cuda::append_keys(ctx, x_TD, compressors, &window);
     }
 }
 
@@ -41,7 +77,6 @@ void input_products_ahead(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in
 Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Queries q;
-    if (ctx.infers_on_gpu()) input_products_ahead(ctx, x_TD, in);
     {
         const OpTimer timer(ctx, OpKind::linear);
         will_use(ctx, in.w.wq_b);
@@ -57,6 +92,23 @@ Queries query_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     return q;
 }
 
+Queries append_and_query(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
+    const ModelConfig& c = in.c;
+    Queries q;
+    if constexpr (kHasCuda) {
+        input_products_ahead(ctx, x_TD, in);
+        q.qr_TQ = linear(ctx, x_TD, in.w.wq_a);
+        key_path(ctx, x_TD, in);
+        // From here on the low-rank query is older than the kernel before.
+        if (!query_products_ahead(ctx, q.qr_TQ, in)) q.qr_TQ = rmsnorm(ctx, q.qr_TQ, in.w.q_norm, c.rms_norm_eps);
+        q.q_THC = linear(ctx, q.qr_TQ, in.w.wq_b).reshaped({x_TD.dim(0), c.n_heads, c.head_dim});
+        q.is_raw = c.variants.q_norm && cuda::attend_norms_queries(ctx, q.q_THC, c);
+        if (!q.is_raw && c.variants.q_norm) norm_and_rope(ctx, q.q_THC, c.rms_norm_eps, in.angles);
+        if (!c.variants.q_norm) apply_rope(ctx, q.q_THC, in.angles);
+    }
+    return q;
+}
+
 Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     const ModelConfig& c = in.c;
     Tensor kv_TC;
@@ -67,7 +119,7 @@ Tensor key_path(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
     }
     if constexpr (kHasCuda)
         if (ctx.infers_on_gpu()) {
-            cuda::store_window(ctx, kv_TC, c.variants.kv_norm ? &in.w.kv_norm : nullptr, c.rms_norm_eps, in.angles);
+            append_on_gpu(ctx, x_TD, kv_TC, in);
             return kv_TC;
         }
     if (c.variants.kv_norm) kv_TC = rmsnorm(ctx, kv_TC, in.w.kv_norm, c.rms_norm_eps);
@@ -103,12 +155,6 @@ void append_entries(Ctx& ctx, const Tensor& x_TD, const Segment& s, const Attent
         if (ctx.wants(kEntry)) ctx.probes->put(token, kEntry, in.layer, e.entries_ND.row<float>(i), 1, in.c.head_dim);
         if (ctx.wants(kEntryWeights)) ctx.probes->put(token, kEntryWeights, in.layer, e.weights_NS.row<float>(i), 1, n_slots);
     }
-}
-
-void append_main_entries(Ctx& ctx, const Tensor& x_TD, const AttentionInput& in) {
-    if constexpr (kHasCuda)
-        cuda::compress(ctx, x_TD, in.w.compressor, in.c.layers[in.layer].ratio, in.c.head_dim, in.c.rope_dim, in.frequencies,
-                       in.c.rms_norm_eps, cuda::EntryKind::main, in.c.variants.kv_norm);
 }
 
 Tensor attend_segments(Ctx& ctx, const Tensor& q_THC, const AttentionInput& in,

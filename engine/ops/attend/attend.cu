@@ -1,5 +1,4 @@
-// Core attention on the GPU: window rows to the cache, the split of keys over blocks, and its kernel for any shape and
-// format.
+// Core attention on the GPU: the split of keys over blocks, and its kernel for any shape and format.
 #include <algorithm>
 #include <cmath>
 
@@ -14,46 +13,6 @@ namespace {
 constexpr int64_t kScratchFloats = int64_t{16} << 20;     // of scores kept for probes, at a time
 constexpr int kThreads = 256, kHeads = kThreads / kWarp;  // a warp per head
 constexpr int kChunk = kWarp;                             // a lane per key
-
-// What happens to a window row before it is stored.
-struct RowSteps {
-    bool is_normed, is_rounded;
-    cpu::PackedMatrix norm;
-    float eps;
-    const float *cosines, *sines;  // [T, half], or null: rotated already
-    int half;
-};
-
-// One block per token. Shared memory: c floats.
-template <class T>
-__global__ void store_rows(const T* kv, const TokenAt* tokens, const LayerView* views, RowFormat format,
-                           RowSteps steps) {
-    after_previous();
-    extern __shared__ float row[];
-    __shared__ float scratch[kWarp];
-    const int64_t t = blockIdx.x;
-    float sum = 0;
-    for (int i = threadIdx.x; i < format.c; i += blockDim.x) {
-        row[i] = widen(kv[t * format.c + i]);
-        sum += row[i] * row[i];
-    }
-    if (steps.is_normed) {
-        sum = block_sum(sum, scratch);
-        const float factor = 1.0f / sqrtf(sum / static_cast<float>(format.c) + steps.eps);
-        for (int i = threadIdx.x; i < format.c; i += blockDim.x) {
-            const float v = row[i] * factor * element(steps.norm, 0, i);
-            row[i] = steps.is_rounded ? round_bf16(v) : v;
-        }
-    }
-    __syncthreads();
-    if (steps.cosines)
-        rotate_row(row, format.c, steps.cosines + t * steps.half, steps.sines + t * steps.half, steps.half, 1,
-                   steps.is_rounded, threadIdx.x, blockDim.x);
-    __syncthreads();
-    const TokenAt at = tokens[blockIdx.x];
-    const LayerView& view = views[at.sequence];
-    write_entry(format, row, view.window + at.position % view.window_capacity * format.bytes);
-}
 
 // A head's output, complete in shared memory, to where it belongs. Every step is rounded as on the CPU.
 template <class T, class Sync>
@@ -158,20 +117,32 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
 // One block per head (x) and token (y): the splits' sums to one, in their order. Shared memory: c floats.
 template <class T>
 __global__ void combine(const Attention a, T* out) {
-    after_previous();
     extern __shared__ float row[];
     __shared__ float weights[kMaxSplits], total;
+    constexpr int kAtOnce = 16;  // loads of a thread on their way
     const int c = a.keys.format.c, head = blockIdx.x;
     const int64_t t = a.t0 + blockIdx.y, first = static_cast<int64_t>(blockIdx.y) * a.n_splits * a.n_heads + head;
+    // Of what was there before the kernel before this one: the step's tokens and the choice.
     const TokenKeys keys(a.keys, t);
     const int size = keys.split_size(a.chunk), n_splits = (keys.n + size - 1) / size;
+    bool is_there[kMaxSplits / kWarp];
+    for (int i = threadIdx.x, s = 0; s < kMaxSplits / kWarp; i += kWarp, ++s)
+        is_there[s] = threadIdx.x < kWarp && i < n_splits && !keys.ends_at(i * size);
+    const float sink = a.sinks.data ? element(a.sinks, 0, head) : -INFINITY;
+    after_previous();
+    float part[kAtOnce];
+    const auto fetch = [&](int col, int split0) {
+        const float* from = a.partials + (first + static_cast<int64_t>(split0) * a.n_heads) * c + col;
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+            if (split0 + i < n_splits) part[i] = from[static_cast<int64_t>(i) * a.n_heads * c];
+    };
+    if (static_cast<int>(threadIdx.x) < c) fetch(threadIdx.x, 0);
     if (threadIdx.x < kWarp) {
         float top = -INFINITY, z = 0;
         float2 stats[kMaxSplits / kWarp];
         for (int i = threadIdx.x, s = 0; i < kMaxSplits; i += kWarp, ++s) {
-            const bool is_there = i < n_splits && !keys.ends_at(i * size);
-            stats[s] =
-                is_there ? a.partial_stats[first + static_cast<int64_t>(i) * a.n_heads] : float2{-INFINITY, 0.0f};
+            stats[s] = is_there[s] ? a.partial_stats[first + static_cast<int64_t>(i) * a.n_heads] : float2{-INFINITY, 0.0f};
             top = fmaxf(top, stats[s].x);
         }
         top = warp_max(top);
@@ -180,7 +151,7 @@ __global__ void combine(const Attention a, T* out) {
             weights[i] = w;
             z += w * stats[s].y;
         }
-        z = warp_sum(z) + (a.sinks.data ? expf(element(a.sinks, 0, head) - top) : 0.0f);
+        z = warp_sum(z) + (a.sinks.data ? expf(sink - top) : 0.0f);
         if (threadIdx.x == 0) {
             total = z;
             if (a.stats) a.stats[t * a.n_heads + head] = {top, z};
@@ -189,9 +160,12 @@ __global__ void combine(const Attention a, T* out) {
     __syncthreads();
     for (int col = threadIdx.x; col < c; col += blockDim.x) {
         float sum = 0;
-        for (int i = 0; i < n_splits; ++i)
-            if (weights[i] != 0)
-                sum += weights[i] * a.partials[(first + static_cast<int64_t>(i) * a.n_heads) * c + col];
+        for (int split0 = 0; split0 < n_splits; split0 += kAtOnce) {
+            if (split0 > 0 || col != static_cast<int>(threadIdx.x)) fetch(col, split0);
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i)
+                if (split0 + i < n_splits && weights[split0 + i] != 0) sum += weights[split0 + i] * part[i];
+        }
         row[col] = sum / total;
     }
     __syncthreads();
@@ -219,41 +193,22 @@ void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
         if (has_tensor_kernel(a)) attend_by_tensor_cores(ctx, a, n_tokens, q, out), is_done = true;
     if (!is_done) run_split(ctx, a, n_tokens, q, out);
     if (a.n_splits == 1) return;
-    const int threads = std::min((a.keys.format.c + 31) / 32 * 32, 256);
+    const int threads = std::min((a.keys.format.c + 31) / 32 * 32, 512);
     combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), threads, a.keys.format.c * sizeof(float),
               ctx.cuda->stream()>>>(a, out);
     check_launch(ctx, "attend: combine");
 }
 
-void store(Ctx& ctx, const Tensor& kv_TC, int rope_dim, const RowSteps& steps) {
-    const Step& step = ctx.cuda->step;
-    const int64_t c = kv_TC.dim(1);
-    VITRINE_ASSERT(kv_TC.dim(0) == step.n_tokens);
-    with_activation(kv_TC.dtype, [&](auto t) {
-        using T = decltype(t);
-        store_rows<<<step.n_tokens, 256, c * sizeof(float), ctx.cuda->stream()>>>(
-            static_cast<const T*>(kv_TC.data), step.tokens, step.layer(ctx.layer), entry_rows(ctx, c, rope_dim), steps);
-    });
-    check_launch(ctx, "store window rows");
-}
-
 }  // namespace
 
-void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim) {
-    const OpTimer timer(ctx, OpKind::attend);
-    store(ctx, kv_TC, rope_dim, {});
-}
-
-void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles) {
-    const OpTimer timer(ctx, OpKind::attend);
-    const auto half = static_cast<int>(angles.cos.dim(1));
-    store(ctx, kv_TC, 2 * half,
-          {norm_C != nullptr, ctx.is_reference(), norm_C ? norm_C->view : cpu::PackedMatrix{}, static_cast<float>(eps),
-           angles.cos.f32(), angles.sin.f32(), half});
+bool attend_norms_queries(const Ctx& ctx, const Tensor& q_THC, const ModelConfig& c) {
+    Attention a{};
+    a.keys.format = entry_rows(ctx, q_THC.dim(2), c.rope_dim);
+    return q_THC.dim(0) <= kFewTokens && q_THC.dtype == DType::bf16 && has_tensor_kernel(a);
 }
 
 Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& config, int ratio,
-              const Tensor& chosen_Tk, const Tensor& places_Tk, const RopeAngles* back) {
+              const Tensor& chosen_Tk, const Tensor& places_Tk, const RopeAngles* back, bool is_raw) {
     const OpTimer timer(ctx, OpKind::attend);
     const Step& step = ctx.cuda->step;
     const int64_t n_tokens = q_THC.dim(0), n_heads = q_THC.dim(1), c = q_THC.dim(2);
@@ -277,6 +232,8 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
     a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c)));
     a.is_rounded = ctx.is_reference();
     if (back) a.cosines = back->cos.f32(), a.sines = back->sin.f32(), a.half = static_cast<int>(back->cos.dim(1));
+    VITRINE_ASSERT(!is_raw || (back && attend_norms_queries(ctx, q_THC, config)));
+    if (is_raw) a.q_eps = static_cast<float>(config.rms_norm_eps);
     a.chunk = has_tensor_kernel(a) ? kTensorChunk : kChunk;
     a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + a.chunk - 1) / a.chunk, kMaxSplits)) : 1;
     a.n_columns = n_keys;

@@ -71,6 +71,7 @@ struct Attention {
     float2* partial_stats;         // [tokens, n_splits, H] largest score, sum of e^(score - largest)
     const float *cosines, *sines;  // [T, half] to rotate the output back by, or null
     int half;
+    float q_eps;                   // above 0: q is to be normed per head, then rotated by those angles
     float* scores;  // [tokens, H, n_columns], or null: nobody asks
     float2* stats;  // [T, H] the same over all keys, the sink in the sum; or null
 };

@@ -24,15 +24,14 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const std::vector<KeyList>& keys, c
 
 // The GPU's twins, for all tokens of the step and the cache of layer ctx.layer.
 namespace cuda {
-// Window rows kv [T, C] to the rings, in the cache's format.
-void store_window(Ctx& ctx, const Tensor& kv_TC, int rope_dim);
-// The same of rows that are neither normed (norm null: nor will be) nor rotated yet; kv stays as it is.
-void store_window(Ctx& ctx, const Tensor& kv_TC, const Param* norm_C, double eps, const RopeAngles& angles);
 // ratio 0: the window alone. chosen [T, k] i32 (select_entries): those entries; empty: every entry that is complete.
 // places [T, k]: columns of the chosen entries for probes (from select_entries); empty: ascending. `back` not null: o
-// comes rotated back (sign -1).
+// comes rotated back (sign -1). is_raw: q comes neither normed per head nor rotated (by `back`'s angles): attend_norms_queries.
 Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelConfig& c, int ratio,
-              const Tensor& chosen_Tk = {}, const Tensor& places_Tk = {}, const RopeAngles* back = nullptr);
+              const Tensor& chosen_Tk = {}, const Tensor& places_Tk = {}, const RopeAngles* back = nullptr,
+              bool is_raw = false);
+// Whether `attend` can do with such queries norm_and_rotate's work itself, with the same bits.
+bool attend_norms_queries(const Ctx& ctx, const Tensor& q_THC, const ModelConfig& c);
 }  // namespace cuda
 
 }  // namespace vitrine

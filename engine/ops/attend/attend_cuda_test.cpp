@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/ops/attend/attend.h"
+#include "engine/ops/compress/compress.h"
 #include "engine/ops/deliveries.h"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 #include "tests/support/collector.h"
@@ -166,7 +167,8 @@ TEST(AttendCuda, StoresRowsAsTheCpuDoes) {
             std::vector<float> x = test::noise(n * c, 9);
             for (int i = 0; i < c; ++i) x[i] = 0, x[c + i] *= 1e-6f, x[2 * c + i] *= 1e4f;  // floors and large scales
             x = test::as_activation(numerics, x);
-            cuda::store_window(f.ctx, f.up({n, c}, x), rope);
+            const cuda::WindowInput rows{f.up({n, c}, x), rope};
+            cuda::append_keys(f.ctx, {}, {}, &rows);
             std::vector<std::byte> got(capacity * bytes), want(bytes);
             f.device->download(got.data(), ring, got.size());
             f.device->sync();
@@ -198,7 +200,8 @@ TEST(AttendCuda, NormsAndRotatesRowsOnTheWay) {
             const std::vector<float> x = test::as_activation(numerics, test::noise(n * c, 9));
             const Param norm = test::make_bf16_param(test::noise(c, 8), {c}), there = f.up(norm);
             const RopeAngles angles = cuda::rope_angles(f.ctx, frequencies);
-            cuda::store_window(f.ctx, f.up({n, c}, x), is_normed ? &there : nullptr, 1e-6, angles);
+            const cuda::WindowInput input{f.up({n, c}, x), rope, is_normed ? &there : nullptr, 1e-6, &angles};
+            cuda::append_keys(f.ctx, {}, {}, &input);
 
             Tensor rows = f.cpu.tensor({n, c}, x);
             if (is_normed) rows = rmsnorm(f.cpu.ctx, rows, norm, 1e-6);

@@ -3,6 +3,7 @@
 #include "engine/ops/kernel.cuh"
 #include "engine/device/cuda/mma.cuh"
 #include "engine/ops/attend/attend.cuh"
+#include "engine/ops/linear/packed.cuh"
 #include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
@@ -174,6 +175,40 @@ __device__ void add_values(const Pieces& at, int c, float (&sum)[kM][kTiles][4])
     }
 }
 
+// A warp's head of q, normed and rotated as norm_rotate_rows does, to shared memory: 16 bytes at a time.
+__device__ void norm_query(const Attention& a, int64_t t, const bf16* q, bf16* to) {
+    const int c = a.keys.format.c, rest = c - 2 * a.half, lane = threadIdx.x % kWarp;
+    constexpr int kWide = 8, kMostPieces = 2;  // c <= 512
+    struct alignas(16) Some {
+        bf16 at[kWide];
+    } v[kMostPieces];
+    float sum = 0;
+#pragma unroll
+    for (int p = 0; p < kMostPieces; ++p) {
+        const int i = (p * kWarp + lane) * kWide;
+        if (i >= c) break;
+        v[p] = *reinterpret_cast<const Some*>(q + i);
+#pragma unroll
+        for (int j = 0; j < kWide; ++j) sum += widen(v[p].at[j]) * widen(v[p].at[j]);
+    }
+    const float factor = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(c) + a.q_eps);
+#pragma unroll
+    for (int p = 0; p < kMostPieces; ++p) {
+        const int i = (p * kWarp + lane) * kWide;
+        if (i >= c) break;
+#pragma unroll
+        for (int j = 0; j < kWide; j += 2) {
+            float x = round_bf16(widen(v[p].at[j]) * factor), y = round_bf16(widen(v[p].at[j + 1]) * factor);
+            if (i + j >= rest) {
+                const int64_t pair = t * a.half + (i + j - rest) / 2;
+                rotate_pair(x, y, a.cosines[pair], a.sines[pair]);
+            }
+            v[p].at[j] = narrow<bf16>(x), v[p].at[j + 1] = narrow<bf16>(y);
+        }
+        *reinterpret_cast<Some*>(to + i) = v[p];
+    }
+}
+
 // Two neighbouring columns (from an even one) of a head's output; rotated back, if it is asked for, after a rounding.
 __device__ inline void write_pair(const Attention& a, int64_t t, int column, float x, float y, bf16* row) {
     const int pair = (column - (a.keys.format.c - 2 * a.half)) / 2;
@@ -187,7 +222,6 @@ __device__ inline void write_pair(const Attention& a, int64_t t, int column, flo
 // One block per split of a token's keys (x), group of kTile * kM heads (y) and token (z).
 template <int kM, int kTiles>
 __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const Attention a, const bf16* q, bf16* out) {
-    after_previous();
     extern __shared__ __align__(16) std::byte shared[];
     const int c = a.keys.format.c, head0 = blockIdx.y * kTile * kM, n_heads = min(kTile * kM, a.n_heads - head0);
     const Pieces at(shared, c, kTile * kM);
@@ -196,9 +230,16 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
     const TokenKeys keys(a.keys, t);
     const int size = a.n_splits > 1 ? keys.split_size(kKeys) : keys.n;
     const int begin = blockIdx.x * size, end = min(begin + size, keys.n);
+    // Rows that are not chosen are known, and all but the newest are there: on their way before the kernel before is done.
+    if (const int j = begin + static_cast<int>(threadIdx.x); threadIdx.x < kKeys && j < end && (!keys.chosen || j < keys.n_window))
+        for (int64_t i = 0; i < a.keys.format.bytes; i += 128) prefetch(keys.row(j, a.keys.format.bytes) + i);
+    after_previous();
     if (threadIdx.x < kKeys)
         at.rows[threadIdx.x] = begin + threadIdx.x < end ? keys.row(begin + threadIdx.x, a.keys.format.bytes) : nullptr;
-    for (int i = threadIdx.x; i < kTile * kM * c / 8; i += kThreads) {
+    for (int head = warp; head < n_heads && a.q_eps > 0; head += kWarps)
+        norm_query(a, t, q + (t * a.n_heads + head0 + head) * c, at.q + head * (c + kPad));
+    const int first_plain = a.q_eps > 0 ? n_heads : 0;  // heads that are only copied, or not there
+    for (int i = first_plain * c / 8 + threadIdx.x; i < kTile * kM * c / 8; i += kThreads) {
         const int head = i / (c / 8), column = i % (c / 8) * 8;
         *reinterpret_cast<uint4*>(at.q + head * (c + kPad) + column) =
             head < n_heads ? *reinterpret_cast<const uint4*>(q + (t * a.n_heads + head0 + head) * c + column) : uint4{};

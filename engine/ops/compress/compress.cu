@@ -1,8 +1,10 @@
 // Token-level compression on the GPU: one block per token stores its K | S row and pools the entry that it completes.
 #include <algorithm>
+#include <array>
 
 #include "engine/ops/kernel.cuh"
 #include "engine/ops/compress/compress.h"
+#include "engine/ops/compress/window_rows.cuh"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/rows.cuh"
 #include "engine/ops/rope/rotate.cuh"
@@ -94,13 +96,10 @@ __device__ void norm_and_rotate(const Compression& c, int64_t start, float* row)
     __syncthreads();
 }
 
-// One block per token. Shared memory: n_slots slots, 3 d floats.
-__global__ void compress_tokens(const __grid_constant__ Compression c) {
-    after_previous();
-    extern __shared__ __align__(16) std::byte shared[];
+// Token t, by all threads of the block. Shared memory: n_slots slots, 3 d floats.
+__device__ void compress_token(const Compression& c, int64_t t, std::byte* shared) {
     auto* slots = reinterpret_cast<Slot*>(shared);
     auto* row = reinterpret_cast<float*>(slots + c.n_slots);
-    const int64_t t = blockIdx.x;
     const TokenAt at = c.tokens[t];
     const LayerView& view = c.views[at.sequence];
     float* ring = c.is_key ? view.index_compressor : view.compressor;
@@ -131,6 +130,23 @@ __global__ void compress_tokens(const __grid_constant__ Compression c) {
     }
 }
 
+constexpr int kMostCompressors = 2;
+template <class T>
+struct KeySide {
+    Compression compressors[kMostCompressors];
+    int n;
+    WindowRows<T> window;  // kv null: none
+};
+
+// A block per token (x) and compressor, or the window after them (y).
+template <class T>
+__global__ void append_rows(const __grid_constant__ KeySide<T> a) {
+    after_previous();
+    extern __shared__ __align__(16) std::byte shared[];
+    if (static_cast<int>(blockIdx.y) < a.n) compress_token(a.compressors[blockIdx.y], blockIdx.x, shared);
+    else store_window_row(a.window, blockIdx.x, reinterpret_cast<float*>(shared));
+}
+
 // Rows of x [T, width] of the tokens that completed an entry.
 void publish_completed(Ctx& ctx, Probe p, const Tensor& x, int ratio) {
     ctx.cuda->deliver(x, [=, l = ctx.layer, width = x.dim(1)](const Arrived& a, ProbeSink& sink) {
@@ -140,46 +156,73 @@ void publish_completed(Ctx& ctx, Probe p, const Tensor& x, int ratio) {
     });
 }
 
+int64_t n_slots_of(const CompressorInput& in) { return in.ratio == 4 ? 2 * in.ratio : in.ratio; }
+
+// entries, weights: for probes, or empty.
+Compression compression(Ctx& ctx, const Tensor& x_TD, const CompressorInput& in, const Tensor& entries, const Tensor& weights) {
+    VITRINE_ASSERT(static_cast<size_t>(in.rope_dim) == 2 * in.frequencies.size());
+    const bool is_key = in.kind == EntryKind::index_key;
+    const Step& step = ctx.cuda->step;
+    const int64_t n_slots = n_slots_of(in), width = n_slots / in.ratio * in.entry_size;
+    const LinearOptions wide{.quantise_input = false, .round_output = false};
+    const Tensor k = cuda::linear(ctx, x_TD, in.w.wkv, wide), s = cuda::linear(ctx, x_TD, in.w.wgate, wide);
+    VITRINE_ASSERT(k.dim(1) == width && k.dtype == DType::f32 && s.dtype == DType::f32);
+    return {step.tokens,
+            step.layer(ctx.layer),
+            k.f32(),
+            s.f32(),
+            in.w.ape.view,
+            in.is_normed ? in.w.norm.view : cpu::PackedMatrix{},
+            in.entry_size,
+            static_cast<int>(width),
+            in.ratio,
+            static_cast<int>(n_slots),
+            is_key,
+            ctx.is_reference(),
+            static_cast<float>(in.eps),
+            is_key ? index_rows(ctx, in.entry_size) : entry_rows(ctx, in.entry_size, in.rope_dim),
+            frequencies_of(in.frequencies),
+            entries.empty() ? nullptr : entries.f32(),
+            weights.empty() ? nullptr : weights.f32()};
+}
+
 }  // namespace
 
-void compress(Ctx& ctx, const Tensor& x_TD, const CompressorWeights& w, int ratio, int entry_size, int rope_dim,
-              const std::vector<double>& frequencies, double eps, EntryKind kind, bool is_normed) {
+void append_keys(Ctx& ctx, const Tensor& x_TD, std::span<const CompressorInput> compressors, const WindowInput* window) {
     const OpTimer timer(ctx, OpKind::compress);
-    VITRINE_ASSERT(static_cast<size_t>(rope_dim) == 2 * frequencies.size());
-    const bool is_key = kind == EntryKind::index_key;
+    VITRINE_ASSERT(compressors.size() <= kMostCompressors);
     const Step& step = ctx.cuda->step;
-    const int64_t n_slots = ratio == 4 ? 2 * ratio : ratio, width = n_slots / ratio * entry_size;
-    const bool wants_entry = !is_key && ctx.wants(kEntry), wants_weights = !is_key && ctx.wants(kEntryWeights);
-    const Tensor entries = wants_entry ? ctx.arena.make(DType::f32, {step.n_tokens, entry_size}) : Tensor{};
-    const Tensor weights = wants_weights ? ctx.arena.make(DType::f32, {step.n_tokens, n_slots}) : Tensor{};
-
+    Tensor entries, weights;  // of the main entries; what is watched outlives the scratch below
+    for (const CompressorInput& in : compressors) {
+        if (in.kind == EntryKind::index_key) continue;
+        if (ctx.wants(kEntry)) entries = ctx.arena.make(DType::f32, {step.n_tokens, in.entry_size});
+        if (ctx.wants(kEntryWeights)) weights = ctx.arena.make(DType::f32, {step.n_tokens, n_slots_of(in)});
+    }
     const Arena::Scope scratch(ctx.arena);
-    const LinearOptions wide{.quantise_input = false, .round_output = false};
-    const Tensor k = cuda::linear(ctx, x_TD, w.wkv, wide), s = cuda::linear(ctx, x_TD, w.wgate, wide);
-    VITRINE_ASSERT(k.dim(1) == width && k.dtype == DType::f32 && s.dtype == DType::f32);
-    const Compression c{step.tokens,
-                        step.layer(ctx.layer),
-                        k.f32(),
-                        s.f32(),
-                        w.ape.view,
-                        is_normed ? w.norm.view : cpu::PackedMatrix{},
-                        entry_size,
-                        static_cast<int>(width),
-                        ratio,
-                        static_cast<int>(n_slots),
-                        is_key,
-                        ctx.is_reference(),
-                        static_cast<float>(eps),
-                        is_key ? index_rows(ctx, entry_size) : entry_rows(ctx, entry_size, rope_dim),
-                        frequencies_of(frequencies),
-                        wants_entry ? entries.f32() : nullptr,
-                        wants_weights ? weights.f32() : nullptr};
-    const int threads = std::clamp((entry_size + kWarp - 1) / kWarp * kWarp, 2 * kWarp, 512);
-    const size_t bytes = n_slots * sizeof(Slot) + 3 * entry_size * sizeof(float);
-    compress_tokens<<<step.n_tokens, threads, bytes, ctx.cuda->stream()>>>(c);
-    check_launch(ctx, "compress");
-    if (wants_entry) publish_completed(ctx, kEntry, entries, ratio);
-    if (wants_weights) publish_completed(ctx, kEntryWeights, weights, ratio);
+    int threads = 256;
+    size_t bytes = window ? window->kv_TC.dim(1) * sizeof(float) : 0;
+    std::array<Compression, kMostCompressors> c{};
+    for (size_t i = 0; i < compressors.size(); ++i) {
+        const CompressorInput& in = compressors[i];
+        const bool is_main = in.kind == EntryKind::main;
+        c[i] = compression(ctx, x_TD, in, is_main ? entries : Tensor{}, is_main ? weights : Tensor{});
+        threads = std::max(threads, std::min((in.entry_size + kWarp - 1) / kWarp * kWarp, 512));
+        bytes = std::max(bytes, n_slots_of(in) * sizeof(Slot) + 3 * in.entry_size * sizeof(float));
+    }
+    const dim3 grid(static_cast<unsigned>(step.n_tokens), static_cast<unsigned>(compressors.size()) + (window != nullptr));
+    with_activation(window ? window->kv_TC.dtype : DType::f32, [&](auto t) {
+        using T = decltype(t);
+        KeySide<T> side{};
+        std::copy(c.begin(), c.end(), side.compressors);
+        side.n = static_cast<int>(compressors.size());
+        if (window) side.window = window_rows<T>(ctx, *window);
+        append_rows<T><<<grid, threads, bytes, ctx.cuda->stream()>>>(side);
+    });
+    check_launch(ctx, "append keys");
+    if (!entries.empty()) publish_completed(ctx, kEntry, entries, compressors[0].ratio);
+    if (!weights.empty()) publish_completed(ctx, kEntryWeights, weights, compressors[0].ratio);
 }
+
+void compress(Ctx& ctx, const Tensor& x_TD, const CompressorInput& in) { append_keys(ctx, x_TD, {&in, 1}, nullptr); }
 
 }  // namespace vitrine::cuda

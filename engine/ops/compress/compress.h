@@ -1,5 +1,7 @@
 // Token-level compression: pooling of K rows by per-channel softmax weights into entries (v4-spec 4.1 to 4.4).
 #pragma once
+#include <span>
+
 #include "engine/model/kv_cache.h"
 #include "engine/model/weights.h"
 #include "engine/ops/ctx.h"
@@ -26,8 +28,26 @@ NewEntries compress(Ctx& ctx, const Tensor& x_TD, int64_t position, const Compre
 // Publishes kEntry and kEntryWeights of main entries, on the tokens that completed them.
 namespace cuda {
 enum class EntryKind { main, index_key };
-void compress(Ctx& ctx, const Tensor& x_TD, const CompressorWeights& w, int ratio, int entry_size, int rope_dim,
-              const std::vector<double>& frequencies, double eps, EntryKind kind, bool is_normed = true);
+struct CompressorInput {
+    const CompressorWeights& w;
+    int ratio, entry_size, rope_dim;
+    const std::vector<double>& frequencies;
+    double eps;
+    EntryKind kind;
+    bool is_normed = true;
+};
+void compress(Ctx& ctx, const Tensor& x_TD, const CompressorInput& in);
+// Window rows kv [T, C] for the rings. angles null: normed (unless a variant has no norm) and rotated already.
+struct WindowInput {
+    Tensor kv_TC;
+    int rope_dim;
+    const Param* norm_C = nullptr;  // null: nor will be
+    double eps = 0;
+    const RopeAngles* angles = nullptr;
+};
+// Everything that a layer's tokens leave in the caches, in one launch: up to two compressors, the main one first, and the window's
+// rows (null: not here).
+void append_keys(Ctx& ctx, const Tensor& x_TD, std::span<const CompressorInput> compressors, const WindowInput* window);
 }  // namespace cuda
 
 }  // namespace vitrine

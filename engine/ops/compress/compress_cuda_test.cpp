@@ -81,7 +81,7 @@ class Twins {
             for (int64_t t = 0; t < n; ++t) tokens.push_back({0, 0, at + t});
             f.set_step(tokens, {view});
             const Tensor some = f.up({n, kHidden}, {input.begin() + at * kHidden, input.begin() + (at + n) * kHidden});
-            cuda::compress(f.ctx, some, w, x_.ratio, x_.d, x_.rope, frequencies_, 1e-6, x_.kind, x_.is_normed);
+            cuda::compress(f.ctx, some, {w, x_.ratio, x_.d, x_.rope, frequencies_, 1e-6, x_.kind, x_.is_normed});
             f.device->deliveries().gather();
             f.device->sync();
             if (sink) f.device->deliveries().hand_out(tokens, *sink);

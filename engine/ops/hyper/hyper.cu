@@ -95,39 +95,63 @@ struct StreamsJob {
     float *norms, *cosines;
 };
 
-// grid: (tokens, calls).
+constexpr int kMeasureThreads = 256, kMeasureWarps = kMeasureThreads / kWarp;
+
+// grid: (tokens, calls). Products of kAtATime streams with one another are made in one pass over the channels.
 template <class A>
-__global__ void measure(const __grid_constant__ Jobs<StreamsJob<A>> jobs) {
+__global__ void __launch_bounds__(kMeasureThreads) measure(const __grid_constant__ Jobs<StreamsJob<A>> jobs) {
     after_previous();
-    __shared__ float norm[kMaxStreams], scratch[kWarp];
+    constexpr int kAtATime = 4;
+    __shared__ float sums[kMeasureWarps][kAtATime * kAtATime], product[kMaxStreams][kMaxStreams];
     const StreamsJob<A>& job = jobs.at[blockIdx.y];
     const int64_t t = blockIdx.x;
     if (t >= job.n_tokens) return;
-    const int n = job.n, d = job.d;
+    const int n = job.n, d = job.d, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const A* x = job.x + t * n * d;
-    float *norms = job.norms + t * n, *cosines = job.cosines + t * n * n;
-    const auto product = [&](int j, int k) {
-        float sum = 0;
-        for (int i = threadIdx.x; i < d; i += blockDim.x) sum += widen(x[j * d + i]) * widen(x[k * d + i]);
-        return block_sum(sum, scratch);
-    };
-    for (int j = 0; j < n; ++j) {
-        const float v = sqrtf(product(j, j));
-        if (threadIdx.x == 0) norm[j] = v, norms[j] = v;
-    }
-    __syncthreads();
-    for (int j = 0; j < n; ++j)
-        for (int k = 0; k <= j; ++k) {
-            const float both = norm[j] * norm[k], v = both > 0 ? product(j, k) / both : 0.0f;
-            if (threadIdx.x == 0) cosines[j * n + k] = cosines[k * n + j] = v;
+    for (int j0 = 0; j0 < n; j0 += kAtATime)
+        for (int k0 = 0; k0 <= j0; k0 += kAtATime) {
+            float sum[kAtATime][kAtATime] = {};
+            for (int i = threadIdx.x; i < d; i += kMeasureThreads) {
+                float a[kAtATime], b[kAtATime];
+#pragma unroll
+                for (int j = 0; j < kAtATime; ++j) {
+                    a[j] = j0 + j < n ? widen(x[(j0 + j) * d + i]) : 0.0f;
+                    b[j] = k0 + j < n ? widen(x[(k0 + j) * d + i]) : 0.0f;
+                }
+#pragma unroll
+                for (int j = 0; j < kAtATime; ++j)
+#pragma unroll
+                    for (int k = 0; k < kAtATime; ++k) sum[j][k] += a[j] * b[k];
+            }
+#pragma unroll
+            for (int j = 0; j < kAtATime; ++j)
+#pragma unroll
+                for (int k = 0; k < kAtATime; ++k) {
+                    const float all = warp_sum(sum[j][k]);
+                    if (lane == 0) sums[warp][j * kAtATime + k] = all;
+                }
+            __syncthreads();
+            if (threadIdx.x < kAtATime * kAtATime) {
+                const int j = j0 + threadIdx.x / kAtATime, k = k0 + threadIdx.x % kAtATime;
+                float all = 0;
+                for (int w = 0; w < kMeasureWarps; ++w) all += sums[w][threadIdx.x];
+                if (j < n && k <= j) product[j][k] = product[k][j] = all;
+            }
+            __syncthreads();
         }
+    for (int i = threadIdx.x; i < n * n; i += kMeasureThreads) {
+        const int j = i / n, k = i % n;
+        const float both = sqrtf(product[j][j]) * sqrtf(product[k][k]);
+        job.cosines[t * n * n + i] = both > 0 ? product[j][k] / both : 0.0f;
+        if (j == k) job.norms[t * n + j] = sqrtf(product[j][j]);
+    }
 }
 
 template <class A>
 void launch(Device& device, const Jobs<StreamsJob<A>>& jobs) {
     int64_t n_tokens = 0;
     for (int i = 0; i < jobs.n; ++i) n_tokens = std::max(n_tokens, jobs.at[i].n_tokens);
-    measure<<<dim3(static_cast<unsigned>(n_tokens), static_cast<unsigned>(jobs.n)), 128, 0, device.stream()>>>(jobs);
+    measure<<<dim3(static_cast<unsigned>(n_tokens), static_cast<unsigned>(jobs.n)), kMeasureThreads, 0, device.stream()>>>(jobs);
     device.check(cudaGetLastError(), "measures of streams");
 }
 

@@ -120,7 +120,15 @@ void publish_scores(Ctx& ctx, const Tensor& scores) {
     });
 }
 
+bool is_choice_watched(const Ctx& ctx) {
+    return ctx.wants(kIndexTopk) || ctx.wants(kIndexTopkScores) || ctx.wants(kIndexCut) || ctx.wants(kIndexScores);
+}
+
 }  // namespace
+
+bool scores_entries(const Ctx& ctx, const ModelConfig& c, const Tensor& forced_TK) {
+    return forced_TK.empty() && (is_choice_watched(ctx) || ctx.cuda->step.longest / 4 > c.index_topk);
+}
 
 Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWeights& w, const ModelConfig& c,
                       const RopeAngles& angles, const Tensor& forced_TK, Tensor* places_Tk) {
@@ -136,9 +144,8 @@ Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const I
         return chosen;
     }
     const Tensor chosen = ctx.arena.make(DType::i32, {n_tokens, k});
-    const bool is_watched =
-        ctx.wants(kIndexTopk) || ctx.wants(kIndexTopkScores) || ctx.wants(kIndexCut) || ctx.wants(kIndexScores);
-    if (!is_watched && step.longest / 4 <= k) {
+    const bool is_watched = is_choice_watched(ctx);
+    if (!scores_entries(ctx, c, forced_TK)) {
         choose_all<<<ceil_div(n_tokens * k, 256), 256, 0, ctx.cuda->stream()>>>(
             step.tokens, n_tokens * k, static_cast<int>(k), chosen.as<int32_t>());
         check_launch(ctx, "choice of all entries");

@@ -33,6 +33,8 @@ void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>&
 // last. Publishes what the CPU's does. `places` (may be null) gets i32 [T, index_topk], where a chosen entry stands in the ranking,
 // for attend's probes; it stays empty unless a probe asked.
 namespace cuda {
+// Whether it will score entries, not just take all or the forced ones.
+bool scores_entries(const Ctx& ctx, const ModelConfig& c, const Tensor& forced_TK);
 Tensor select_entries(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const IndexerWeights& w, const ModelConfig& c,
                       const RopeAngles& angles, const Tensor& forced_TK = {}, Tensor* places_Tk = nullptr);
 }  // namespace cuda

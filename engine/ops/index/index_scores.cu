@@ -1,10 +1,13 @@
 // Index scores on the GPU: a thread per key and all heads of a token; packed keys are summed in exact integers.
+#include <type_traits>
+
 #include "engine/ops/index/index.cuh"
 
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kTile = 128;  // keys and threads of a block
+constexpr int kTile = 128;  // threads of a block, and its keys
+constexpr int kFewTokens = 16, kFewGroups = 4;  // few tokens: more blocks of fewer keys
 
 // Four FP4 codes (the lower 16 bits) as bytes 12 + 2 * value, which are never negative.
 __device__ inline uint32_t unsigned_bytes(uint32_t codes) {
@@ -23,32 +26,37 @@ __device__ inline int dot4(uint32_t key, uint32_t query, int sum) {
     return result;
 }
 
-// Shared memory: kTile packed keys, then the token's words, blocks and weights.
-template <int kBlocks>
-__global__ void score_packed(const IndexScores s) {
-    after_previous();
+// kGroups threads share a key, each with its heads, whose terms are added in the order of the heads. Shared memory: the token's
+// words, blocks and weights, the block's packed keys, and with groups the terms [H, keys].
+template <int kBlocks, int kGroups>
+__global__ void __launch_bounds__(kTile) score_packed(const IndexScores s) {
+    constexpr int kKeys = kTile / kGroups;
     extern __shared__ __align__(16) uint32_t shared[];
     const int64_t t = s.t0 + blockIdx.y;
-    const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kTile, n_keys = min(kTile, n - s0);
-    if (n_keys <= 0 || (n <= s.k && !s.is_watched)) return;
+    const int n = s.visible(t), s0 = static_cast<int>(blockIdx.x) * kKeys, n_keys = min(kKeys, n - s0);
+    const bool is_idle = n_keys <= 0 || (n <= s.k && !s.is_watched);
     const int row_bytes = static_cast<int>(s.format.bytes), n_words = s.n_heads * kBlocks * 8,
               n_blocks = s.n_heads * kBlocks;
     uint32_t *words = shared, *tile = words + n_words + 2 * n_blocks + (s.n_heads + 3) / 4 * 4;
     auto* blocks = reinterpret_cast<QueryBlock*>(words + n_words);
     auto* weights = reinterpret_cast<float*>(blocks + n_blocks);
-    for (int i = threadIdx.x; i < n_words; i += kTile) words[i] = s.words[t * n_words + i];
-    for (int i = threadIdx.x; i < n_blocks; i += kTile) blocks[i] = s.blocks[t * n_blocks + i];
-    for (int i = threadIdx.x; i < s.n_heads; i += kTile) weights[i] = s.weights[t * s.n_heads + i];
-    // Tiles start at multiples of 4 bytes.
+    // Keys were there before the kernel before this one, which made the queries. Tiles start at multiples of 4 bytes.
     const std::byte* from = s.views[s.tokens[t].sequence].index_keys + static_cast<int64_t>(s0) * row_bytes;
-    const int n_bytes = n_keys * row_bytes;
+    const int n_bytes = is_idle ? 0 : n_keys * row_bytes;
     for (int i = threadIdx.x; i < n_bytes / 4; i += kTile) tile[i] = reinterpret_cast<const uint32_t*>(from)[i];
     for (int i = n_bytes / 4 * 4 + threadIdx.x; i < n_bytes; i += kTile)
         reinterpret_cast<uint8_t*>(tile)[i] = reinterpret_cast<const uint8_t*>(from)[i];
+    after_previous();
+    if (is_idle) return;
+    for (int i = threadIdx.x; i < n_words; i += kTile) words[i] = s.words[t * n_words + i];
+    for (int i = threadIdx.x; i < n_blocks; i += kTile) blocks[i] = s.blocks[t * n_blocks + i];
+    for (int i = threadIdx.x; i < s.n_heads; i += kTile) weights[i] = s.weights[t * s.n_heads + i];
     __syncthreads();
-    if (static_cast<int>(threadIdx.x) >= n_keys) return;
+    const int group = static_cast<int>(threadIdx.x) / kKeys, at = static_cast<int>(threadIdx.x) % kKeys;
+    auto* terms = reinterpret_cast<float*>(tile + (kKeys * row_bytes + 3) / 4);
+    if (kGroups == 1 && at >= n_keys) return;
 
-    const auto* key = reinterpret_cast<const uint8_t*>(tile) + threadIdx.x * row_bytes;
+    const auto* key = reinterpret_cast<const uint8_t*>(tile) + at * row_bytes;  // beyond n_keys: anything
     const int n_codes = (s.format.c + 1) / 2;  // bytes
     uint32_t values[kBlocks * 8];
     float scale[kBlocks];
@@ -68,7 +76,7 @@ __global__ void score_packed(const IndexScores s) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) scale[b] = 0.5f * cpu::e8m0_to_f32(key[n_codes + b]);
     float sum = 0;
-    for (int h = 0; h < s.n_heads; ++h) {
+    for (int h = group; h < s.n_heads; h += kGroups) {
         float dot = 0;
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b) {
@@ -82,9 +90,16 @@ __global__ void score_packed(const IndexScores s) {
             d = dot4(values[b * 8 + 6], q1.z, d), d = dot4(values[b * 8 + 7], q1.w, d);
             dot = fmaf(static_cast<float>(d), scale[b] * of.unit, dot);
         }
-        sum += round_bf16(weights[h] * fmaxf(0.0f, round_bf16(dot)));
+        const float term = round_bf16(weights[h] * fmaxf(0.0f, round_bf16(dot)));
+        if constexpr (kGroups == 1) sum += term;
+        else terms[h * kKeys + at] = term;
     }
-    s.scores[blockIdx.y * s.n_columns + s0 + threadIdx.x] = round_bf16(sum);
+    if constexpr (kGroups > 1) {
+        __syncthreads();
+        if (group > 0 || at >= n_keys) return;
+        for (int h = 0; h < s.n_heads; ++h) sum += terms[h * kKeys + at];
+    }
+    s.scores[blockIdx.y * s.n_columns + s0 + at] = round_bf16(sum);
 }
 
 // Shared memory: kTile keys of d + 1 floats, then q [H, d] and the weights.
@@ -117,7 +132,8 @@ __global__ void score_floats(const IndexScores s) {
 void index_scores(Ctx& ctx, const IndexScores& s, int64_t n_tokens) {
     const int d = s.format.c, n_blocks = (d + 31) / 32;
     VITRINE_ASSERT(!s.format.is_packed || d == 128 || d <= 64);  // a power of two
-    const dim3 grid(ceil_div(s.n_columns, kTile), static_cast<unsigned>(n_tokens));
+    const int groups = s.format.is_packed && n_tokens <= kFewTokens ? kFewGroups : 1, n_keys = kTile / groups;
+    const dim3 grid(ceil_div(s.n_columns, n_keys), static_cast<unsigned>(n_tokens));
     const auto launch = [&](auto kernel, size_t bytes) {
         ctx.cuda->check(
             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
@@ -126,13 +142,15 @@ void index_scores(Ctx& ctx, const IndexScores& s, int64_t n_tokens) {
         check_launch(ctx, "index scores");
     };
     if (!s.format.is_packed) return launch(score_floats, (kTile * (d + 1) + s.n_heads * (d + 1)) * sizeof(float));
-    const size_t bytes = (s.n_heads * n_blocks * 10 + (s.n_heads + 3) / 4 * 4) * 4 + kTile * s.format.bytes;
-    if (n_blocks == 1)
-        launch(score_packed<1>, bytes);
-    else if (n_blocks == 2)
-        launch(score_packed<2>, bytes);
-    else
-        launch(score_packed<4>, bytes);
+    const size_t bytes = (s.n_heads * n_blocks * 10 + (s.n_heads + 3) / 4 * 4) * 4 + (n_keys * s.format.bytes + 3) / 4 * 4 +
+                         (groups > 1 ? s.n_heads * n_keys * sizeof(float) : 0);
+    const auto launch_for = [&](auto blocks) {
+        constexpr int kBlocks = decltype(blocks)::value;
+        launch(groups > 1 ? score_packed<kBlocks, kFewGroups> : score_packed<kBlocks, 1>, bytes);
+    };
+    if (n_blocks == 1) launch_for(std::integral_constant<int, 1>{});
+    else if (n_blocks == 2) launch_for(std::integral_constant<int, 2>{});
+    else launch_for(std::integral_constant<int, 4>{});
 }
 
 }  // namespace vitrine::cuda

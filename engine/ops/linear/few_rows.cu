@@ -1,6 +1,8 @@
 // Products of few rows on tensor cores: decoding is bound by reading weights, and these kernels widen them with the least work.
 #include "engine/ops/linear/few_rows.h"
 
+#include <algorithm>
+
 #include "engine/ops/linear/convert.h"
 #include "engine/ops/linear/tensor.cuh"
 
@@ -8,7 +10,7 @@ namespace vitrine::cuda {
 namespace {
 
 constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 8, kPrefetched = 8, kMaxStaged = 2;
-constexpr int64_t kMaxStagedBytes = 32 << 10;
+constexpr int64_t kMaxStagedBytes = 32 << 10, kMaxNormed = 2048;  // columns that every warp norms
 
 struct Product {
     cpu::PackedMatrix w;
@@ -23,7 +25,43 @@ struct Products {
     Product product[kMaxFewRows];
     int n, n_rows;
     int64_t ldx;
+    cpu::PackedMatrix norm;  // data null: x is multiplied as it is
+    float eps;
+    bool is_once;            // weights that no cache keeps until the next token
 };
+
+// The two halves of after_previous().
+__device__ inline void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+#endif
+}
+
+// 1 / rms of rows x + i ldx, i < n, of `width` values: lane 4 i + t gets row i's. A sum: pieces of eight in a lane's order.
+__device__ float norm_factors(const bf16* x, int64_t ldx, int n, int width, float eps) {
+    const int lane = threadIdx.x % kWarp;
+    float mine = 0;
+    for (int row = 0; row < n; ++row) {
+        float sum = 0;
+#pragma unroll 4
+        for (int i = lane * 8; i < width; i += kWarp * 8) {
+            const uint4 v = __ldcg(reinterpret_cast<const uint4*>(x + row * ldx + i));
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const float2 pair = bf16_pair(word_of(v, j));
+                sum += pair.x * pair.x, sum += pair.y * pair.y;
+            }
+        }
+        const float factor = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(width) + eps);
+        if (lane / 4 == row) mine = factor;
+    }
+    return mine;
+}
 
 // A block: 16 rows of one W, 8 rows of x. grid: (tiles of all matrices, rows of x / 8). Dynamic shared memory: staged rows of x.
 template <bool kIsBf16>
@@ -44,12 +82,31 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, kIsBf16 ? 3 : 2) multiply_fe
     };
     float sum[4] = {};
     if constexpr (kIsBf16) {
-        RowsAhead<DType::bf16> rows(p.w, row0, warp, p.n_warps, is_at_work);
-        if (is_at_work) prefetch_rows(p.w, row0, warp + p.n_warps, p.n_warps, kPrefetched);
-        after_previous();
-        if (is_at_work) rows.multiply(row_of_x(), sum);
+        RowsAhead<DType::bf16> rows(p.w, row0, warp, p.n_warps, is_at_work, a.is_once);
+        if (is_at_work) prefetch_rows(p.w, row0, warp + p.n_warps, p.n_warps, kPrefetched, a.is_once);
+        if (!a.norm.data) {
+            after_previous();
+            if (is_at_work) rows.multiply(row_of_x(), sum);
+        } else {  // x is older than the kernel before; those after this one wait for its end
+            let_next_start();
+            const int width = static_cast<int>(p.w.in);
+            const float factor = norm_factors(p.x + m0 * a.ldx, a.ldx, min(kColumns, a.n_rows - m0), width, a.eps);
+            const auto* norm = static_cast<const uint4*>(a.norm.data);
+            const auto* row = reinterpret_cast<const uint4*>(row_of_x());
+            const auto normed = [&](int chunk, int) -> uint4 {
+                if (!row || chunk * 8 >= width) return {0, 0, 0, 0};
+                const uint4 v = __ldcg(row + chunk), w = __ldg(norm + chunk);
+                const auto pair = [&](uint32_t values, uint32_t weights) {
+                    const float2 u = bf16_pair(values), by = bf16_pair(weights);
+                    return pair_bits(__floats2bfloat162_rn(u.x * factor * by.x, u.y * factor * by.y));
+                };
+                return {pair(v.x, w.x), pair(v.y, w.y), pair(v.z, w.z), pair(v.w, w.w)};
+            };
+            if (is_at_work) rows.multiply_by(normed, sum);
+            wait_for_previous();  // the end of this kernel is the end of that one too
+        }
     } else {
-        if (is_at_work) prefetch_rows(p.w, row0, warp, p.n_warps, kPrefetched);
+        if (is_at_work) prefetch_rows(p.w, row0, warp, p.n_warps, kPrefetched, a.is_once);
         after_previous();
         if (p.is_staged) {
             stage_fp8_rows([&](int i) { return p.x + i * a.ldx; }, [&](int) { return p.w.in; }, a.n_rows, p.w.in, staged, pitch);
@@ -76,10 +133,19 @@ bool takes_few_rows(const cpu::PackedMatrix& w, int groups) {
     return fits_tensor_cores(w) && w.out % groups == 0 && w.in < int64_t{1} << 24;
 }
 
-void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows> products) {
+bool takes_normed_rows(std::span<const FewRows> products) {
+    return std::all_of(products.begin(), products.end(), [](const FewRows& f) {
+        return takes_few_rows(f.w, f.groups) && f.w.dtype == DType::bf16 && f.groups == 1 && f.w.in <= kMaxNormed;
+    });
+}
+
+namespace {
+
+void multiply(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double eps, std::span<const FewRows> products) {
     VITRINE_ASSERT(x.dtype == DType::bf16 && !products.empty() && products.size() <= kMaxFewRows);
     const FewRows& first = products[0];
     Products a{};
+    a.norm = norm, a.eps = static_cast<float>(eps), a.is_once = ctx.cuda->reads_weights_once;
     a.ldx = first.w.in * first.groups, a.n_rows = static_cast<int>(x.count() / a.ldx), a.n = static_cast<int>(products.size());
     const size_t staged_bytes = static_cast<size_t>(a.n_rows * (a.ldx + 8)) * sizeof(bf16);
     const bool is_staged = a.n_rows <= kMaxStaged && static_cast<int64_t>(staged_bytes) <= kMaxStagedBytes;
@@ -109,6 +175,18 @@ void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows
     const auto kernel = is_bf16 ? multiply_few<true> : multiply_few<false>;
     kernel<<<grid, n_warps * kWarp, needs_staging ? staged_bytes : 0, ctx.cuda->stream()>>>(a);
     check_launch(ctx, "linear layers of few rows");
+}
+
+}  // namespace
+
+void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows> products) {
+    multiply(ctx, x, {}, 0, products);
+}
+
+void multiply_normed_on_tensor_cores(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double eps,
+                                     std::span<const FewRows> products) {
+    VITRINE_ASSERT(takes_normed_rows(products));
+    multiply(ctx, x, norm, eps, products);
 }
 
 }  // namespace vitrine::cuda

@@ -21,6 +21,11 @@ constexpr int kMaxFewRows = 8;  // products in one launch
 // On tensor cores: x [n_rows, groups * in], bf16; weights of any mixture of formats that takes_few_rows.
 bool takes_few_rows(const cpu::PackedMatrix& w, int groups);
 void multiply_on_tensor_cores(Ctx& ctx, const Tensor& x, std::span<const FewRows> products);
+// The same of x normed as `rmsnorm` would, for products that takes_normed_rows: every warp norms the rows itself. x is older than
+// the kernel queued last, whose end these products wait for only at their own.
+bool takes_normed_rows(std::span<const FewRows> products);
+void multiply_normed_on_tensor_cores(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double eps,
+                                     std::span<const FewRows> products);
 // On FP32 lanes: weights of one format, any of them; x, f32 or bf16, is as it is multiplied (is_quantised is not looked at).
 void multiply_on_lanes(Ctx& ctx, const Tensor& x, std::span<const FewRows> products);
 

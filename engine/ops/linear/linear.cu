@@ -126,6 +126,28 @@ void linear_ahead(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> item
     for (size_t i = 0; i < y.size(); ++i) ctx.cuda->ahead.push_back({x_TI.data, items[i].w->view.data, y[i]});
 }
 
+bool normed_linear_ahead(Ctx& ctx, const Tensor& x_TI, const Param& norm_I, double eps, std::span<const LinearItem> items) {
+    const int64_t n_rows = x_TI.dim(0);
+    if (n_rows == 0 || n_rows > kFewRows || x_TI.dtype != DType::bf16 || norm_I.view.dtype != DType::bf16 ||
+        !ctx.is_reference())
+        return false;
+    std::vector<FewRows> products;
+    for (const LinearItem& item : items)
+        products.push_back(few_rows(ctx, item.w->view, {nullptr, item.options.round_output ? ctx.activation() : DType::f32, {}}, 1,
+                                    item.options));
+    if (products.size() > kMaxFewRows || !takes_normed_rows(products)) return false;
+    for (size_t i = 0; i < items.size(); ++i) {
+        const cpu::PackedMatrix& w = items[i].w->view;
+        VITRINE_ASSERT(n_rows * w.in == x_TI.count());
+        ctx.count(OpKind::linear, static_cast<double>(n_rows * w.in) * static_cast<double>(w.out));
+        const Tensor y = ctx.arena.make(products[i].dtype, {n_rows, w.out});
+        products[i].y = y.data;
+        ctx.cuda->ahead.push_back({x_TI.data, w.data, y});
+    }
+    multiply_normed_on_tensor_cores(ctx, x_TI, norm_I.view, eps, products);
+    return true;
+}
+
 std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items) {
     std::vector<Tensor> y;
     const int64_t n_rows = items.empty() ? 0 : x_TI.count() / items[0].w->view.in;

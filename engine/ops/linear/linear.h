@@ -51,6 +51,9 @@ std::vector<Tensor> linear_many(Ctx& ctx, const Tensor& x_TI, std::span<const Li
 // The same for few rows, when other ops will ask for the products one by one: `linear` of this x and w then gives what is there.
 // Each is to be asked for once, before the block ends.
 void linear_ahead(Ctx& ctx, const Tensor& x_TI, std::span<const LinearItem> items);
+// The same for products of rmsnorm(x), made with the norm in one launch; `linear` is then asked with x itself. x is to be older
+// than the kernel queued last, beside which the products are made. False: not of these rows and weights, and nothing is done.
+bool normed_linear_ahead(Ctx& ctx, const Tensor& x_TI, const Param& norm_I, double eps, std::span<const LinearItem> items);
 }  // namespace cuda
 
 }  // namespace vitrine

@@ -91,6 +91,30 @@ struct ChunkRow {
     }
 };
 
+// Which lines the second-level cache gives up first: those that are read once, where the weights of a token are more than it holds,
+// so that code, activations and cache rows stay.
+__device__ inline uint64_t cache_policy(bool is_once) {
+    uint64_t policy;
+    if (is_once) asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    else asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+__device__ inline uint4 load_by(uint64_t policy, const uint4* from) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(from), "l"(policy));
+    return v;
+}
+// To the second-level cache, whole 16 bytes.
+__device__ inline void prefetch_by(uint64_t policy, const std::byte* from, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global.L2::cache_hint [%0], %1, %2;" ::"l"(from), "r"(bytes), "l"(policy));
+#else
+    for (uint32_t i = 0; i < bytes; i += 128) prefetch(from + i);
+#endif
+}
+
 constexpr int kAhead = 4;  // quadruples of chunks that a warp has on their way
 
 // Few rows: 16 rows of W from `row0` times 8 columns, one row of x each, over groups of kAhead neighbouring quadruples of chunks
@@ -100,27 +124,29 @@ template <DType D>
 struct RowsAhead {
     ChunkRow<D> low, high;
     int n_chunks, first, step;
+    uint64_t policy;  // of the second-level cache
     uint4 raw[kAhead][2];
     uint32_t code[kAhead][2];
 
     // Asks for the first group: weights depend on no kernel, so this may come before after_previous(). is_at_work: else nothing.
-    __device__ RowsAhead(const cpu::PackedMatrix& w, int64_t row0, int first_group, int n_groups, bool is_at_work = true)
-        : RowsAhead(w, row0, w, row0 + 8, first_group, n_groups, is_at_work) {}
-    // Of eight rows of one matrix and eight of another of the same shape and format.
+    __device__ RowsAhead(const cpu::PackedMatrix& w, int64_t row0, int first_group, int n_groups, bool is_at_work, bool is_once)
+        : RowsAhead(w, row0, w, row0 + 8, first_group, n_groups, is_at_work, is_once) {}
+    // Of eight rows of one matrix and eight of another of the same shape and format. is_once: nobody reads them soon again.
     __device__ RowsAhead(const cpu::PackedMatrix& w, int64_t row0, const cpu::PackedMatrix& v, int64_t other_row0, int first_group,
-                         int n_groups, bool is_at_work = true)
+                         int n_groups, bool is_at_work, bool is_once)
         : low(w, min(row0 + threadIdx.x % kWarp / 4, w.out - 1)),
           high(v, min(other_row0 + threadIdx.x % kWarp / 4, v.out - 1)),
           n_chunks(is_at_work ? static_cast<int>(w.in / kChunk<D>) : 0),
           first(first_group * kAhead),
-          step(n_groups * kAhead) {
+          step(n_groups * kAhead),
+          policy(cache_policy(is_once)) {
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) fetch(a, first + a);
     }
     __device__ void fetch(int a, int quadruple) {
         const int c = quadruple * 4 + static_cast<int>(threadIdx.x) % 4;
         if (c >= n_chunks) return;
-        raw[a][0] = low.chunk(c), raw[a][1] = high.chunk(c);
+        raw[a][0] = load_by(policy, low.data + c), raw[a][1] = load_by(policy, high.data + c);
         code[a][0] = low.code(c), code[a][1] = high.code(c);
     }
     __device__ uint4 columns(const bf16* x, int chunk, int part) const {
@@ -129,12 +155,17 @@ struct RowsAhead {
     }
     // `x`: the row of this lane's column (lane / 4), or null for none: zeros.
     __device__ void multiply(const bf16* x, float (&sum)[4]) {
+        multiply_by([&](int chunk, int part) { return columns(x, chunk, part); }, sum);
+    }
+    // columns(chunk, part): eight of this lane's column of x.
+    template <class Columns>
+    __device__ void multiply_by(Columns&& columns, float (&sum)[4]) {
         constexpr int kParts = kChunk<D> / 8;
         const int t = static_cast<int>(threadIdx.x) % 4, n = (n_chunks + 3) / 4;
         for (int base = first; base < n; base += step) {
             uint4 ahead[kAhead];  // of x, where a chunk meets no more than 16 bytes of it
 #pragma unroll
-            for (int a = 0; a < kAhead && kParts == 1; ++a) ahead[a] = columns(x, (base + a) * 4 + t, 0);
+            for (int a = 0; a < kAhead && kParts == 1; ++a) ahead[a] = columns((base + a) * 4 + t, 0);
 #pragma unroll
             for (int a = 0; a < kAhead; ++a) {
                 if (base + a >= n) break;
@@ -144,7 +175,7 @@ struct RowsAhead {
                 fetch(a, base + step + a);
 #pragma unroll
                 for (int part = 0; part < kParts; ++part) {
-                    const uint4 b = kParts == 1 ? ahead[a] : columns(x, (base + a) * 4 + t, part);
+                    const uint4 b = kParts == 1 ? ahead[a] : columns((base + a) * 4 + t, part);
                     const Eight lo = eight_of<D>(u, part, cu), hi = eight_of<D>(v, part, cv);
                     multiply_16x8x16(sum, lo.pair[0], hi.pair[0], lo.pair[1], hi.pair[1], b.x, b.y);
                     multiply_16x8x16(sum, lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3], b.z, b.w);
@@ -158,23 +189,26 @@ struct RowsAhead {
 __device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const cpu::PackedMatrix& v, int64_t other_row0,
                                            const bf16* x, int first, int step, float (&sum)[4]) {
     const auto add = [&](auto rows) { rows.multiply(x, sum); };
-    if (w.dtype == DType::bf16) add(RowsAhead<DType::bf16>(w, row0, v, other_row0, first, step));
-    else if (w.dtype == DType::f8_e4m3) add(RowsAhead<DType::f8_e4m3>(w, row0, v, other_row0, first, step));
-    else add(RowsAhead<DType::fp4_e2m1>(w, row0, v, other_row0, first, step));
+    if (w.dtype == DType::bf16) add(RowsAhead<DType::bf16>(w, row0, v, other_row0, first, step, true, false));
+    else if (w.dtype == DType::f8_e4m3) add(RowsAhead<DType::f8_e4m3>(w, row0, v, other_row0, first, step, true, false));
+    else add(RowsAhead<DType::fp4_e2m1>(w, row0, v, other_row0, first, step, true, false));
 }
 __device__ inline void add_tensor_products(const cpu::PackedMatrix& w, int64_t row0, const bf16* x, int first, int step,
                                            float (&sum)[4]) {
     add_tensor_products(w, row0, w, row0 + 8, x, first, step, sum);
 }
 // Brings groups first, first + step, ... of such rows to the second-level cache, `n_groups` of them at most.
-__device__ inline void prefetch_rows(const cpu::PackedMatrix& w, int64_t row0, int first, int step, int n_groups) {
+__device__ inline void prefetch_rows(const cpu::PackedMatrix& w, int64_t row0, int first, int step, int n_groups, bool is_once) {
+    const uint64_t policy = cache_policy(is_once);
     const int bits = w.dtype == DType::bf16 ? 16 : w.dtype == DType::f8_e4m3 ? 8 : 4, lane = threadIdx.x % kWarp;
     const int64_t size = w.in * bits / 8;
-    // A group is 256 bytes of each of 16 rows: two lanes a row.
-    const auto* row = static_cast<const std::byte*>(w.data) + min(row0 + lane / 2, w.out - 1) * size;
-    for (int i = 0; i < n_groups; ++i) {
-        const int64_t at = static_cast<int64_t>(first + i * step) * (kAhead * 64) + lane % 2 * 128;
-        if (at < size) prefetch(row + at);
+    // A group is 256 bytes of each of 16 rows: a lane each.
+    const auto* row = static_cast<const std::byte*>(w.data) + min(row0 + lane, w.out - 1) * size;
+    for (int i = 0; i < n_groups && lane < 16; ++i) {
+        const int64_t at = static_cast<int64_t>(first + i * step) * (kAhead * 64);
+        if (at >= size) break;
+        const auto bytes = static_cast<uint32_t>(min(size - at, static_cast<int64_t>(kAhead * 64)));
+        prefetch_by(policy, row + at, bytes);
     }
 }
 // Warps that share a row's sum: four quadruples of chunks each, as long as there are warps.

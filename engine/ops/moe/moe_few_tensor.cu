@@ -15,6 +15,7 @@ constexpr int64_t kMaxStagedBytes = 96 << 10;
 struct Stage {
     Kind routed, shared;
     bool has_shared, is_staged;  // x or h passes through FP8 into shared memory
+    bool is_once;                // weights that no cache keeps until the next token
     int64_t n_routed, n_tokens, width;
     int k;
 };
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kUpWarps* kWarp, kIsBf16 ? 3 : 2)
     const cpu::PackedMatrix w1 = kind.w1.at(expert), w3 = kind.w3.at(expert);
     float sum[4] = {};
     if constexpr (kIsBf16) {
-        RowsAhead<DType::bf16> rows(w1, row0, w3, row0, warp, n_warps, warp < n_warps);
+        RowsAhead<DType::bf16> rows(w1, row0, w3, row0, warp, n_warps, warp < n_warps, a.is_once);
         if (is_shared) after_previous();
         rows.multiply(mine(), sum);
     } else {
@@ -89,8 +90,9 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     // The router is done: the kernel before this one waited for it. Weights depend on no kernel.
     const bool is_at_work = j < n_all && is_there(j);
     const cpu::PackedMatrix w = (j == a.k ? a.shared.w2 : a.routed.w2).at(is_at_work && j < a.k ? chosen[j] : 0);
-    if (is_at_work) prefetch_rows(w, row0, warp % share + (kIsBf16 ? share : 0), share, kPrefetched);
-    std::conditional_t<kIsBf16, RowsAhead<DType::bf16>, None> weights(w, row0, warp % share, share, is_at_work);
+    if (is_at_work) prefetch_rows(w, row0, warp % share + (kIsBf16 ? share : 0), share, kPrefetched, a.is_once);
+    std::conditional_t<kIsBf16, RowsAhead<DType::bf16>, None> weights(w, row0, warp % share, share, is_at_work,
+                                                                     a.is_once);
     after_previous();
     const auto row_of = [&](int i) -> const bf16* {
         return is_there(i) ? h + (i == a.k ? a.shared.slot0 + t : t * a.k + i) * a.width : nullptr;
@@ -154,7 +156,8 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     const int64_t n_tokens = job.x.dim(0), d = job.x.dim(1);
     const bool has_shared = job.kinds.size() > 1;
     const Kind& shared = job.kinds.back();
-    Stage a{routed, shared, has_shared, false, routed.n_slots, n_tokens, job.width, static_cast<int>(routed.per_token)};
+    Stage a{routed,         shared,   has_shared, false,    ctx.cuda->reads_weights_once,
+            routed.n_slots, n_tokens, job.width,  static_cast<int>(routed.per_token)};
     const Tensor h = ctx.arena.make(DType::bf16, {job.n_slots, job.width});
 
     const int64_t columns = has_shared ? std::min<int64_t>(n_tokens, kColumns) : 1;
