@@ -1,6 +1,7 @@
 // Momentum against gradient; singular values of momenta and updates.
 #include "engine/train/update_shapes.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -65,6 +66,31 @@ Directions<T> directions(const TrainConfig& c, double gradient_scale, const Mast
     return d;
 }
 
+// Of a symmetric matrix [n, n] without negative ones, by the norm of its product with a unit vector.
+double largest_eigenvalue(const std::vector<double>& gram, size_t n) {
+    constexpr int kIterations = 200;
+    std::vector<double> v(n), next(n);
+    for (size_t i = 0; i < n; ++i) v[i] = 1 + 0.5 * std::sin(static_cast<double>(i + 1));
+    double top = 0;
+    for (int k = 0; k < kIterations; ++k) {
+        double square = 0;
+        for (const double x : v) square += x * x;
+        if (square == 0) break;
+        const double scale = 1 / std::sqrt(square), before = top;
+        std::fill(next.begin(), next.end(), 0.0);
+        for (size_t j = 0; j < n; ++j) {  // row j is column j
+            const double x = v[j] * scale;
+            for (size_t i = 0; i < n; ++i) next[i] += gram[j * n + i] * x;
+        }
+        square = 0;
+        for (const double x : next) square += x * x;
+        top = std::sqrt(square);
+        v.swap(next);
+        if (top - before < 1e-9 * top) break;
+    }
+    return top;
+}
+
 }  // namespace
 
 std::map<std::string, double> momentum_cosines(const Masters& masters, const Optimizer& optimizer,
@@ -88,7 +114,6 @@ std::map<std::string, double> momentum_cosines(const Masters& masters, const Opt
 
 template <class T>
 MatrixShape matrix_shape(const T* u, int64_t n, int64_t m) {
-    constexpr int kIterations = 200;
     const int64_t small = std::min(n, m), large = std::max(n, m);
     std::vector<T> turned;
     if (n > m) {
@@ -97,35 +122,21 @@ MatrixShape matrix_shape(const T* u, int64_t n, int64_t m) {
             for (int64_t j = 0; j < m; ++j) turned[static_cast<size_t>(j * n + i)] = u[i * m + j];
         u = turned.data();
     }
-    std::vector<T> gram(static_cast<size_t>(small * small));
+    std::vector<T> product(static_cast<size_t>(small * small));
     const Matrix<T> rows = matrix(u, small, large);
-    matmul_nt_serial(rows, rows, gram.data(), small, false);
+    matmul_nt_serial(rows, rows, product.data(), small, false);
+    const std::vector<double> gram(product.begin(), product.end());
     double trace = 0, error = 0;
     for (int64_t i = 0; i < small; ++i)
         for (int64_t j = 0; j < small; ++j) {
-            const double g = static_cast<double>(gram[static_cast<size_t>(i * small + j)]), off = g - (i == j);
+            const double g = gram[static_cast<size_t>(i * small + j)], off = g - (i == j);
             trace += i == j ? g : 0, error += off * off;
         }
     MatrixShape shape{std::numeric_limits<double>::quiet_NaN(), std::sqrt(error / static_cast<double>(small))};
     if (!(trace > 0)) return shape;
-    std::vector<double> v(static_cast<size_t>(small)), next(v.size());
-    for (size_t i = 0; i < v.size(); ++i) v[i] = 1 + 0.5 * std::sin(static_cast<double>(i + 1));
-    double top = 0;  // the largest eigenvalue, by the norm of the Gram matrix's product with a unit vector
-    for (int k = 0; k < kIterations; ++k) {
-        double norm = 0;
-        for (const double x : v) norm += x * x;
-        if (norm == 0) break;
-        norm = std::sqrt(norm);
-        double square = 0;
-        for (size_t i = 0; i < v.size(); ++i) {
-            double sum = 0;
-            for (size_t j = 0; j < v.size(); ++j) sum += static_cast<double>(gram[i * v.size() + j]) * v[j] / norm;
-            next[i] = sum, square += sum * sum;
-        }
-        top = std::sqrt(square);
-        v.swap(next);
-    }
-    top = std::max(top, trace / static_cast<double>(small));  // iterations end below it where many are nearly alike
+    // Iterations end below the largest eigenvalue where many are nearly alike, but never below their mean.
+    const double top =
+        std::max(largest_eigenvalue(gram, static_cast<size_t>(small)), trace / static_cast<double>(small));
     shape.stable_rank = trace / (top * static_cast<double>(small));
     return shape;
 }

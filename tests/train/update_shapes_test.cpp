@@ -111,7 +111,7 @@ TEST(MatrixShape, follows_from_the_singular_values) {
     const Values s = {2, 1, 0.5};
     for (const auto& [n, m] : {std::array<int64_t, 2>{3, 5}, {5, 3}, {3, 3}}) {
         const MatrixShape shape = matrix_shape(with_singular_values(s, n, m).data(), n, m);
-        EXPECT_NEAR(shape.stable_rank, 5.25 / 4 / 3, 1e-12);
+        EXPECT_NEAR(shape.stable_rank, 5.25 / 4 / 3, 1e-10);  // iterations stop at changes below 1e-9
         EXPECT_NEAR(shape.orthogonality, std::sqrt((9 + 0 + 0.5625) / 3), 1e-12);
         const MatrixShape even = matrix_shape(with_singular_values({1, 1, 1}, n, m).data(), n, m);
         EXPECT_NEAR(even.stable_rank, 1, 1e-12);
