@@ -91,6 +91,13 @@ void make_pictures(Gallery& g) {
     driver.click("menu/View");
     g.shot("menu");
     driver.key("Escape");
+    // 61 layers of 384 experts, a million tokens, of which the last are recorded.
+    g.shell->snapshot() = fake::snapshot(fake::huge());
+    for (const char* name : {"Overview", "Routing", "Attention", "Streams", "Cache"}) {
+        w.show_panel(name);
+        g.shot(std::string("huge-") + name);
+    }
+    w.show_panel("Overview");
     g.shell->snapshot() = fake::empty_conversation(fake::typical());
     w.desk().say(Notice::Level::error, "config.json: hidden_size = -4: expected an integer in [1, 65536]");
     g.shot("empty");
