@@ -43,7 +43,7 @@ struct EngineOptions {
     std::vector<WeightRounding> rounding;
     // Processes that share the routed experts, each with a contiguous share of every layer's: rank 0 loads, the others
     // serve_experts of the same folder. The same bits as one process on such a machine. Must outlive the engine.
-    // Error(bad_input): more ranks than experts, weights to round, or a GPU. nullptr, or one rank: this process alone.
+    // Error(bad_input): more ranks than experts, weights to round. nullptr, or one rank: this process alone.
     Communicator* ranks = nullptr;
 };
 
@@ -60,7 +60,7 @@ class Engine {
     static std::unique_ptr<Engine> load(const std::string& folder, const EngineOptions& options, std::stop_token stop = {});
     ~Engine();
     // On the ranks after the first: holds this rank's experts and works for rank 0's engine until that goes. Of the
-    // options, threads and ranks are used. Errors as load's.
+    // options, threads, gpu and ranks are used. Errors as load's.
     static void serve_experts(const std::string& folder, const EngineOptions& options);
 
     const ModelConfig& config() const;

@@ -78,11 +78,11 @@ std::string megabytes(uint64_t bytes) {
 }
 
 // Who holds what, one line for each rank.
-void tell_shares(const Engine::Impl& e) {
+void tell_shares(const Engine::Impl& e, bool is_on_gpu) {
     const uint64_t all = bytes_of(e.weights);
     for (int r = 0; r < e.ranks->size(); ++r) {
         const ExpertShare s = e.ranks->share_of(r);
-        const uint64_t mine = bytes_of(weights_of_share(e.weights, s, r == 0));
+        const uint64_t mine = bytes_of(weights_of_share(e.weights, s, r == 0, is_on_gpu));
         log_info("rank " + std::to_string(r) + " of " + std::to_string(e.ranks->size()) + ": experts " +
                  std::to_string(s.first) + " to " + std::to_string(s.end - 1) + " of " +
                  std::to_string(e.config.n_experts) + " in every layer" + (r == 0 ? " and all else, " : ", ") +
@@ -133,11 +133,8 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
         if (!options.rounding.empty())
             throw Error(ErrorKind::bad_input,
                         "weights are rounded in one process: expected no rounding with several ranks");
-        if (options.gpu != kCpu)
-            throw Error(ErrorKind::bad_input,
-                        "experts are spread over processes on the CPU: expected --device cpu with several ranks");
         e.ranks = std::make_unique<ExpertRanks>(*options.ranks, e.config);
-        tell_shares(e);
+        tell_shares(e, options.gpu != kCpu);
     }
     engine->move_to(options.gpu);
     e.info = describe(e, folder);
@@ -151,7 +148,11 @@ void Engine::serve_experts(const std::string& folder, const EngineOptions& optio
     const ModelWeights weights = load_weights(folder, config);
     VITRINE_ASSERT(options.ranks && options.ranks->rank() > 0);
     ExpertRanks ranks(*options.ranks, config);
-    answer_calls(ranks, config, weights, clamped_threads(options.n_threads));
+    if (options.gpu == kCpu) return answer_on_cpu(ranks, config, weights, clamped_threads(options.n_threads));
+    if constexpr (kHasCuda)
+        answer_on_gpu(ranks, config, weights, options.gpu);
+    else
+        throw Error(ErrorKind::device, "cuda:" + std::to_string(options.gpu) + ": " + cuda::gpus().why_none);
 }
 
 const ModelConfig& Engine::config() const { return impl_->config; }
@@ -198,7 +199,7 @@ void Engine::move_to(int gpu) {
     } else if constexpr (kHasCuda) {
         throw_if_any(validate_gpu(e.config, e.folder + "/config.json"));
         if (const std::string plan = device_plan(gpu); !plan.empty()) log_info(plan);
-        e.gpu = std::make_shared<GpuRunner>(gpu, e.config, e.weights, e.numerics);
+        e.gpu = std::make_shared<GpuRunner>(gpu, e.config, e.weights, e.numerics, e.ranks.get());
     } else {
         throw Error(ErrorKind::device, "cuda:" + std::to_string(gpu) + ": " + cuda::gpus().why_none);
     }
@@ -212,7 +213,9 @@ std::string Engine::device_plan(int gpu) const {
             if (g.index != gpu) continue;
             const Impl& e = *impl_;
             const int64_t context = std::min<int64_t>(e.config.max_position, kMaxGpuChunk);
-            const GpuPlan p = gpu_plan(e.config, e.weights, e.numerics, context, g.free_bytes);
+            const ModelWeights share =
+                e.ranks ? weights_of_share(e.weights, e.ranks->share(), true, true) : ModelWeights{};
+            const GpuPlan p = gpu_plan(e.config, e.ranks ? share : e.weights, e.numerics, context, g.free_bytes);
             const auto mb = [](uint64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; };
             return g.name + ": weights " + mb(p.weights) + ", cache of " + std::to_string(p.context) + " tokens " + mb(p.cache) +
                    ", activations " + mb(p.activations) + " at most; " + mb(p.free) + " are free";

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/infer/gpu_capture.h"
 #include "engine/model/upload.h"
 #include "engine/ops/deliveries.h"
 #include "engine/ops/linear/linear.h"
@@ -51,6 +52,32 @@ void overlap_kernels(cudaGraph_t graph, const cuda::Device& device) {
 
 }  // namespace
 
+cudaGraphExec_t capture_step(cuda::Device& device, bool may_overlap, const std::function<void()>& queue) {
+    cudaGraph_t graph = nullptr;
+    device.check(cudaStreamBeginCapture(device.stream(), cudaStreamCaptureModeThreadLocal),
+                 "beginning to capture a step");
+    try {
+        queue();
+    } catch (...) {
+        cudaStreamEndCapture(device.stream(), &graph);
+        if (graph) cudaGraphDestroy(graph);
+        throw;
+    }
+    device.check(cudaStreamEndCapture(device.stream(), &graph), "capturing a step");
+    cudaGraphExec_t exec = nullptr;
+    cudaError_t status = cudaSuccess;
+    try {
+        if (may_overlap && device.gpu().compute_capability >= 90) overlap_kernels(graph, device);
+        status = cudaGraphInstantiate(&exec, graph, 0);
+    } catch (...) {
+        cudaGraphDestroy(graph);
+        throw;
+    }
+    cudaGraphDestroy(graph);
+    device.check(status, "making a captured step");
+    return exec;
+}
+
 struct GpuRunner::Event {
     cudaEvent_t at = nullptr;
     explicit Event(const cuda::Device& device) {
@@ -70,6 +97,7 @@ struct GpuRunner::Captured {
         : device(d), deliveries(std::make_shared<cuda::Deliveries>(*d)), watched_done{Event(*d), Event(*d)} {}
     std::shared_ptr<cuda::Device> device;   // before what needs it to go
     cudaGraphExec_t exec = nullptr;
+    int number = 0;  // for other ranks
     Tensor logits;
     std::shared_ptr<cuda::Deliveries> deliveries;
     Event watched_done[2];                  // by turn
@@ -78,8 +106,9 @@ struct GpuRunner::Captured {
     }
 };
 
-GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, Numerics numerics)
-    : device_(std::make_shared<cuda::Device>(index)) {
+GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& all, Numerics numerics, ExpertRanks* ranks)
+    : device_(std::make_shared<cuda::Device>(index)), ranks_(ranks) {
+    const ModelWeights host = ranks ? weights_of_share(all, ranks->share(), true, true) : all;
     const GpuPlan plan = gpu_plan(c, host, numerics, std::min<int64_t>(c.max_position, kMaxGpuChunk), device_->free_bytes());
     if (plan.needed() > plan.free)
         throw Error(ErrorKind::out_of_memory,
@@ -91,6 +120,7 @@ GpuRunner::GpuRunner(int index, const ModelConfig& c, const ModelWeights& host, 
     device_->reads_weights_once = plan.weights > kCachedWeights;
     arena_ = std::make_unique<Arena>(device_->memory(), 256);
     logits_done_ = std::make_unique<Event>(*device_);
+    if (ranks_) ranks_->use_gpu(device_);
 }
 
 GpuRunner::~GpuRunner() {
@@ -171,37 +201,25 @@ std::shared_ptr<GpuRunner::Captured> GpuRunner::captured(Ctx& ctx, const ModelCo
                                                [](const Segment& s) { return s.cache->has_drafter(); }),
                                    ctx.active_experts};
     if (steps_.size() >= kMaxSteps && !steps_.contains(key)) steps_.clear();
+    const auto number = static_cast<int>(steps_.size());
     auto& step = steps_[key];
+    tell(ctx, c, pass, static_cast<int>(n_tokens), step ? step->number : number, !step);
     if (step) return step;
 
     // Once op by op, so that everything that is allocated once is there; the rows it writes are written again.
     run_once(ctx, c, batch, rows, pass);
     device_->deliveries().clear();
     auto fresh = std::make_shared<Captured>(device_);
+    fresh->number = number;
     device_->sync();
     const auto others = device_->exchange_deliveries(fresh->deliveries);
-    cudaGraph_t graph = nullptr;
-    cudaError_t status = cudaStreamBeginCapture(device_->stream(), cudaStreamCaptureModeThreadLocal);
     try {
-        device_->check(status, "beginning to capture a step");
-        fresh->logits = run_once(ctx, c, batch, rows, pass);
+        fresh->exec = capture_step(*device_, !ranks_, [&] { fresh->logits = run_once(ctx, c, batch, rows, pass); });
     } catch (...) {
-        cudaStreamEndCapture(device_->stream(), &graph);
-        if (graph) cudaGraphDestroy(graph);
         device_->exchange_deliveries(others);
         throw;
     }
     device_->exchange_deliveries(others);
-    device_->check(cudaStreamEndCapture(device_->stream(), &graph), "capturing a step");
-    try {
-        if (device_->gpu().compute_capability >= 90) overlap_kernels(graph, *device_);
-        status = cudaGraphInstantiate(&fresh->exec, graph, 0);
-    } catch (...) {
-        cudaGraphDestroy(graph);
-        throw;
-    }
-    cudaGraphDestroy(graph);
-    device_->check(status, "making a captured step");
     step = std::move(fresh);
     return step;
 }
@@ -214,16 +232,36 @@ GpuRunner::Watched GpuRunner::watched(const std::shared_ptr<Captured>& step) con
     };
 }
 
+void GpuRunner::tell(const Ctx& ctx, const ModelConfig& c, Pass pass, int n_tokens, int step, bool is_new) {
+    if (!ranks_ || pass == Pass::draft_keys) return;
+    const int k = ctx.active_experts > 0 ? std::min(ctx.active_experts, c.n_experts_per_tok) : c.n_experts_per_tok;
+    ranks_->tell({pass == Pass::forward ? ExpertOrder::pass : ExpertOrder::draft, 0, n_tokens, k,
+                  static_cast<int32_t>(ctx.numerics), step, is_new});
+}
+
 GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass,
                                  const std::function<void()>& meanwhile, Watched* later) {
+    if (!ranks_) return run_here(ctx, c, batch, rows, pass, meanwhile, later);
+    ctx.check_stop();
+    ctx.stop = {};
+    try {
+        return run_here(ctx, c, batch, rows, pass, meanwhile, later);
+    } catch (const std::exception& e) {
+        throw RanksLost(std::string(e.what()) + "; the other ranks can't go on");
+    }
+}
+
+GpuRunner::Result GpuRunner::run_here(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass,
+                                      const std::function<void()>& meanwhile, Watched* later) {
     const int64_t n = pass == Pass::draft_keys       ? 0
                       : rows == LogitRows::all ? static_cast<int64_t>(batch.tokens.size())
                                              : static_cast<int64_t>(batch.segments.size());
+    device_->check(cudaSetDevice(device_->gpu().index), "choosing it");  // another one may have been opened since
     for (const Segment& s : batch.segments) s.cache->will_write_to(s.position + s.end - s.begin);
     // No times by op: the host only queues them, and a captured step has none.
     Ctx on_gpu{*arena_, pool_, ctx.numerics, ctx.watch, ctx.probes, ctx.stop, nullptr, -1};
     on_gpu.cuda = device_.get();
-    on_gpu.active_experts = ctx.active_experts;
+    on_gpu.active_experts = ctx.active_experts, on_gpu.expert_ranks = ranks_;
     device_->after_block = nullptr;  // of a pass that was cancelled
     place(c, batch);
     const std::shared_ptr<Captured> step = captured(on_gpu, c, batch, rows, pass);
@@ -232,6 +270,7 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
         device_->check(cudaGraphLaunch(step->exec, device_->stream()), "starting a captured step");
         logits = step->logits;
     } else {
+        tell(on_gpu, c, pass, static_cast<int>(batch.tokens.size()));
         if (meanwhile) meanwhile();  // first: what this pass brings is handed out block by block
         device_->deliveries().clear();
         device_->after_block = [&] { hand_out(on_gpu); };

@@ -31,6 +31,7 @@ class DeviceMemory : public Memory {
     explicit DeviceMemory(int index) : index_(index) {}
     void* take(size_t bytes) override {
         void* p = nullptr;
+        cudaSetDevice(index_);  // the thread's current one may be another
         const cudaError_t status = cudaMalloc(&p, std::max<size_t>(bytes, 1));
         if (status == cudaSuccess) return p;
         cudaGetLastError();  // the next call starts clean
@@ -63,10 +64,13 @@ Gpus find_gpus() {
                          : std::string("CUDA can't be used: ") + cudaGetErrorString(status);
         return g;
     }
+    int current = 0;  // stays what it is: somebody may be at work on it
+    cudaGetDevice(&current);
     for (int i = 0; i < n; ++i) {
         const Gpu gpu = describe(i);
         if (gpu.compute_capability >= kOldest) g.found.push_back(gpu);
     }
+    cudaSetDevice(current);
     if (g.found.empty()) g.why_none = "the GPUs here are older than compute capability 8.0";
     return g;
 }

@@ -23,6 +23,10 @@ struct Library {
     decltype(&ncclGetUniqueId) get_id;
     decltype(&ncclCommInitRank) init;
     decltype(&ncclAllReduce) all_reduce;
+    decltype(&ncclReduce) reduce;
+    decltype(&ncclBroadcast) broadcast;
+    decltype(&ncclGroupStart) group_start;
+    decltype(&ncclGroupEnd) group_end;
     decltype(&ncclCommDestroy) destroy;
     decltype(&ncclCommAbort) give_up;
     decltype(&ncclGetErrorString) error_text;
@@ -37,6 +41,8 @@ struct Library {
             return;
         }
         find(get_version, "ncclGetVersion"), find(get_id, "ncclGetUniqueId"), find(init, "ncclCommInitRank");
+        find(reduce, "ncclReduce"), find(broadcast, "ncclBroadcast");
+        find(group_start, "ncclGroupStart"), find(group_end, "ncclGroupEnd");
         find(all_reduce, "ncclAllReduce"), find(destroy, "ncclCommDestroy"), find(give_up, "ncclCommAbort");
         find(error_text, "ncclGetErrorString"), find(async_error, "ncclCommGetAsyncError");
     }
@@ -65,6 +71,11 @@ std::string nccl_missing() {
 struct NcclSums::State {
     Device& device;
     ncclComm_t comm = nullptr;
+    void check_earlier(const char* what) const {
+        ncclResult_t earlier = ncclSuccess;
+        check(library().async_error(comm, &earlier), "asking for its state");
+        check(earlier, what);
+    }
     ~State() {
         if (!comm) return;
         if (std::uncaught_exceptions() > 0)
@@ -84,9 +95,24 @@ NcclSums::NcclSums(Device& device, Communicator& ranks) : state_(std::make_share
 
 void NcclSums::sum(float* values, size_t n) {
     check(library().all_reduce(values, values, n, ncclFloat32, ncclSum, state_->comm, state_->device.stream()), "summing");
-    ncclResult_t earlier = ncclSuccess;
-    check(library().async_error(state_->comm, &earlier), "asking for its state");
-    check(earlier, "summing over ranks");
+    state_->check_earlier("summing over ranks");
+}
+
+void NcclSums::sum_to_first(void* values, size_t n, DType dtype) {
+    VITRINE_ASSERT(dtype == DType::f32 || dtype == DType::bf16);
+    const ncclDataType_t type = dtype == DType::f32 ? ncclFloat32 : ncclBfloat16;
+    check(library().reduce(values, values, n, type, ncclSum, 0, state_->comm, state_->device.stream()),
+          "summing on rank 0");
+    state_->check_earlier("summing on rank 0");
+}
+
+void NcclSums::broadcast(std::span<const std::span<std::byte>> blocks) {
+    check(library().group_start(), "sending to all ranks");
+    for (const std::span<std::byte> b : blocks)
+        check(library().broadcast(b.data(), b.data(), b.size(), ncclUint8, 0, state_->comm, state_->device.stream()),
+              "sending to all ranks");
+    check(library().group_end(), "sending to all ranks");
+    state_->check_earlier("sending to all ranks");
 }
 
 std::string NcclSums::version() const {

@@ -2,7 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
+
+#include "engine/tensor/tensor.h"
 
 namespace vitrine {
 class Communicator;
@@ -14,11 +17,19 @@ class Device;
 // Why NCCL can't be used in this process, in a few words; "" when it can.
 std::string nccl_missing();
 
-// Only where nccl_missing() is "" on every rank. Made by all ranks at once. Error(device) with NCCL's own words.
+// The same for all of these ranks, each of which needs a GPU of its own. By all ranks at once; where one can't, each
+// says why.
+std::string why_no_nccl(Device& device, Communicator& ranks);
+
+// Only where why_no_nccl() is "". Made by all ranks at once. Error(device) with NCCL's own words.
 class NcclSums {
   public:
     NcclSums(Device& device, Communicator& ranks);
-    void sum(float* values, size_t n);  // in place, queued on the device's stream
+    // Queued on the device's stream, in place.
+    void sum(float* values, size_t n);
+    void sum_to_first(void* values, size_t n,
+                      DType dtype);  // f32 or bf16; only rank 0 has the sum, the others' values are lost
+    void broadcast(std::span<const std::span<std::byte>> blocks);  // rank 0's to all
     std::string version() const;        // "NCCL 2.28.9"
 
   private:

@@ -15,6 +15,12 @@ NcclSums::NcclSums(Device&, Communicator&) {
 void NcclSums::sum(float*, size_t) {
     throw Error(ErrorKind::internal, nccl_missing());
 }
+void NcclSums::sum_to_first(void*, size_t, DType) {
+    throw Error(ErrorKind::internal, nccl_missing());
+}
+void NcclSums::broadcast(std::span<const std::span<std::byte>>) {
+    throw Error(ErrorKind::internal, nccl_missing());
+}
 std::string NcclSums::version() const {
     return "";
 }

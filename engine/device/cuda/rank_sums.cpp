@@ -45,13 +45,17 @@ std::string why_not_all(Communicator& ranks, const std::string& why_not_here) {
 
 }  // namespace
 
+std::string why_no_nccl(Device& device, Communicator& ranks) {
+    const std::string shared = why_shared(ranks, device);
+    return shared.empty() ? why_not_all(ranks, nccl_missing()) : shared;
+}
+
 struct RankSums::Nccl {
     NcclSums sums;
 };
 
 RankSums::RankSums(Device& device, Communicator& ranks) : device_(device), ranks_(ranks) {
-    std::string why_not = why_shared(ranks, device);
-    if (why_not.empty()) why_not = why_not_all(ranks, nccl_missing());
+    const std::string why_not = why_no_nccl(device, ranks);
     if (why_not.empty()) {
         nccl_ = std::make_unique<Nccl>(Nccl{NcclSums(device, ranks)});
         way_ = nccl_->sums.version();

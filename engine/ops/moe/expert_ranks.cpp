@@ -5,6 +5,7 @@
 
 #include "engine/base/error.h"
 #include "engine/comm/communicator.h"
+#include "engine/device/cuda/nccl.h"
 
 namespace vitrine {
 namespace {
@@ -55,12 +56,37 @@ void ExpertRanks::receive_rows(float* rows, int64_t count, int from_rank) {
     ranks_.receive(std::as_writable_bytes(std::span(rows, static_cast<size_t>(count))), from_rank);
 }
 
-ModelWeights weights_of_share(const ModelWeights& w, ExpertShare share, bool is_leader) {
+void ExpertRanks::use_gpu(std::shared_ptr<cuda::Device> device) {
+    gpu_ = std::move(device);
+    if constexpr (kHasCuda) {
+        if (const std::string why = cuda::why_no_nccl(*gpu_, ranks_); !why.empty())
+            throw Error(ErrorKind::device, "experts spread over GPUs go by NCCL: " + why);
+        nccl_ = std::make_shared<cuda::NcclSums>(*gpu_, ranks_);
+    }
+}
+
+void ExpertRanks::spread_on_gpu(const Tensor& x_TD, const Routing& routing) {
+    if constexpr (kHasCuda) {
+        const std::span<std::byte> blocks[] = {bytes(x_TD), bytes(routing.indices_TK), bytes(routing.weights_TK)};
+        nccl_->broadcast(blocks);
+    } else {
+        static_cast<void>(x_TD), static_cast<void>(routing);
+    }
+}
+
+void ExpertRanks::gather_on_gpu(const Tensor& rows) {
+    if constexpr (kHasCuda)
+        nccl_->sum_to_first(rows.data, static_cast<size_t>(rows.count()), rows.dtype);
+    else
+        static_cast<void>(rows);
+}
+
+ModelWeights weights_of_share(const ModelWeights& w, ExpertShare share, bool is_leader, bool is_on_gpu) {
     ModelWeights mine = is_leader ? w : ModelWeights{};
     mine.blocks.resize(w.blocks.size()), mine.mtp.resize(w.mtp.size());
     const auto take = [&](MoeWeights& to, const MoeWeights& from) {
         to.experts.assign(from.experts.begin() + share.first, from.experts.begin() + share.end);
-        if (is_leader) to.shared = from.shared;
+        if (is_leader || is_on_gpu) to.shared = from.shared;
     };
     for (size_t l = 0; l < w.blocks.size(); ++l) take(mine.blocks[l].ffn, w.blocks[l].ffn);
     for (size_t i = 0; i < w.mtp.size(); ++i) take(mine.mtp[i].block.ffn, w.mtp[i].block.ffn);

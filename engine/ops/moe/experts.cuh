@@ -75,7 +75,10 @@ struct Plan {
     int64_t n_slots = 0;          // T K, and T more with a shared expert
     unsigned max_tiles = 0;
 };
-Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, bool has_shared, int tile_rows);
+// Tiles of experts [first, first + n_here) of n_experts alone, as numbers from 0 on: the others are elsewhere.
+Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, int first, int n_here, bool has_shared, int tile_rows);
+// The choices among experts [first, first + n_here), as numbers from 0 on; -1: elsewhere, or none.
+Routing choices_here(Ctx& ctx, const Routing& r, int first, int n_here);
 
 // Products of one kind of expert over its tiles, on FP32 lanes: y[slot] = W x[row of the slot], for any format.
 struct Grouped {

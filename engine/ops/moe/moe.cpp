@@ -133,8 +133,8 @@ void spread_rows(Ctx& given, const Tensor& x_TD, const Routing& routing, const M
     Ctx ctx = given;
     ctx.stop = {};  // what was begun together is finished together
     ExpertRanks& ranks = *ctx.expert_ranks;
-    ranks.tell({ctx.layer, static_cast<int32_t>(x_TD.dim(0)), static_cast<int32_t>(routing.indices_TK.dim(1)),
-                static_cast<int32_t>(ctx.numerics)});
+    ranks.tell({ExpertOrder::layer, ctx.layer, static_cast<int32_t>(x_TD.dim(0)),
+                static_cast<int32_t>(routing.indices_TK.dim(1)), static_cast<int32_t>(ctx.numerics)});
     ranks.spread(x_TD, routing);
     expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, groups_of(plan, w, ranks.share(), true), c, y_SD);
     for (int r = 1; r < ranks.size(); ++r) {

@@ -1,12 +1,12 @@
 // The mixture of experts on the GPU: up (w1, w3, SwiGLU), down (w2), and each token's ordered sum.
-#include "engine/ops/moe/moe.h"
-
 #include <algorithm>
 
 #include "engine/ops/deliveries.h"
 #include "engine/ops/linear/convert.h"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/moe/expert_ranks.h"
 #include "engine/ops/moe/experts.cuh"
+#include "engine/ops/moe/moe.h"
 
 namespace vitrine::cuda {
 namespace {
@@ -181,6 +181,18 @@ void quantise_hidden(const Job& job, const Tensor& h) {
     }
 }
 
+namespace {
+
+// Routed rows of experts that are elsewhere are zero until those ranks' come in their place.
+void clear_routed(const Ctx& ctx, const Tensor& rows_SD, int64_t n_routed) {
+    ctx.cuda->clear(rows_SD.data, static_cast<size_t>(n_routed * rows_SD.dim(1)) * dtype_bits(rows_SD.dtype) / 8);
+}
+Tensor routed_part(const Tensor& rows_SD, int64_t n_routed) {
+    return {rows_SD.data, rows_SD.dtype, {n_routed, rows_SD.dim(1)}};
+}
+
+}  // namespace
+
 Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeights& w, const ModelConfig& c) {
     const OpTimer timer(ctx, OpKind::moe);
     const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), k = routing.indices_TK.dim(1);
@@ -188,15 +200,19 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     VITRINE_ASSERT(x_TD.dtype == ctx.activation() && k <= kMaxChosen);
     const Tensor y_TD = ctx.arena.make(ctx.activation(), {n_tokens, d}), norms_T2 = ctx.arena.make(DType::f32, {n_tokens, 2});
     if (n_tokens == 0) return y_TD;
+    ExpertRanks* const ranks = ctx.expert_ranks;
+    const ExpertShare here = ranks ? ranks->share() : ExpertShare{0, static_cast<int>(w.experts.size())};
+    if (ranks) ranks->spread_on_gpu(x_TD, routing);
     const bool is_quantised = ctx.is_reference() && is_packed(w.experts[0].w1.view);
     Job job{ctx, x_TD, is_quantised, std::max(c.expert_width, c.shared_width()), static_cast<float>(c.swiglu_limit), {}, 0};
-    job.kinds = kinds_of(routing, w);
+    job.kinds = kinds_of(ranks ? choices_here(ctx, routing, here.first, here.count()) : routing, w);
     for (const Kind& kind : job.kinds) {
         job.n_slots += kind.n_slots;
         ctx.count(OpKind::moe, 3.0 * static_cast<double>(kind.n_slots * d) * static_cast<double>(kind.w1.first.out));
     }
     Slots slots{routing.indices_TK.as<int32_t>(), nullptr, static_cast<int>(k), has_shared ? n_tokens * k : -1};
-    if (is_few && takes_few_rows(job)) {
+    const bool is_fused = is_few && takes_few_rows(job);
+    if (is_fused && !ranks) {
         // Rows of the slots stay until the norms are made.
         const Tensor rows_SD = wants_norms ? ctx.arena.make(DType::f32, {job.n_slots, d}) : Tensor{};
         const Arena::Scope scratch(ctx.arena);
@@ -209,17 +225,24 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     const Arena::Scope scratch(ctx.arena);
     const bool is_tiled_on_tensor_cores = !is_few && takes_tensor_cores(job);
     const Tensor rows_SD = ctx.arena.make(is_tiled_on_tensor_cores ? DType::bf16 : DType::f32, {job.n_slots, d});
-    if (job.is_quantised) job.x = fp8_rows(ctx, x_TD, d), job.is_quantised = false;
-    if (is_few) {
+    if (ranks) clear_routed(ctx, rows_SD, n_tokens * k);
+    if (job.is_quantised && !is_fused) job.x = fp8_rows(ctx, x_TD, d), job.is_quantised = false;
+    if (is_fused) {
+        few_rows_on_tensor_cores(job, rows_SD.f32(), y_TD);
+    } else if (is_few) {
         few_rows(job, rows_SD);
     } else {
         // Tiles of 128 rows, unless most of one would be empty.
-        const auto n_experts = static_cast<int64_t>(w.experts.size());
+        const int64_t n_experts = ranks ? c.n_experts : here.count();
         const int tile_rows = is_tiled_on_tensor_cores && n_tokens * k > 64 * n_experts ? 128 : kTileRows;
-        const Plan plan = make_plan(ctx, routing, n_experts, has_shared, tile_rows);
+        const Plan plan = make_plan(ctx, routing, n_experts, here.first, here.count(), has_shared, tile_rows);
         slots.slot_of = plan.slot_of;
         if (is_tiled_on_tensor_cores) many_rows_on_tensor_cores(job, plan, tile_rows, rows_SD);
         else many_rows(job, plan, rows_SD);
+    }
+    if (ranks) {
+        ranks->gather_on_gpu(routed_part(rows_SD, n_tokens * k));
+        if (!ranks->leads()) return y_TD;
     }
     add_slots(ctx, slots, rows_SD, y_TD, wants_norms ? norms_T2.f32() : nullptr);
     if (wants_norms) ctx.publish(kMlpNorms, norms_T2, 1, 2);

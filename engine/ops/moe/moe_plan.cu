@@ -36,8 +36,10 @@ __global__ void count_choices(const int32_t* chosen, int64_t n_choices, int32_t*
 }
 
 // One thread: there are at most some hundreds of experts.
-__global__ void place_experts(const int32_t* counts, int n_experts, int tile_rows, int32_t* starts, Tile* tiles, int32_t* n_tiles) {
+__global__ void place_experts(const int32_t* counts, int n_experts, int first, int n_here, int tile_rows,
+                              int32_t* starts, Tile* tiles, int32_t* n_tiles) {
     after_previous();
+    const auto is_here = [&](int e) { return e >= first && e < first + n_here; };
     __shared__ int32_t first_tile[kMaxExperts], first_slot[kMaxExperts], n_of[kMaxExperts];
     for (int e = threadIdx.x; e < n_experts; e += blockDim.x) n_of[e] = counts[e];
     __syncthreads();
@@ -45,15 +47,16 @@ __global__ void place_experts(const int32_t* counts, int n_experts, int tile_row
         int32_t slot = 0, tile = 0;
         for (int e = 0; e < n_experts; ++e) {
             first_slot[e] = slot, first_tile[e] = tile;
-            slot += n_of[e], tile += (n_of[e] + tile_rows - 1) / tile_rows;
+            slot += n_of[e];
+            if (is_here(e)) tile += (n_of[e] + tile_rows - 1) / tile_rows;
         }
         *n_tiles = tile;
     }
     __syncthreads();
     for (int e = threadIdx.x; e < n_experts; e += blockDim.x) {
         starts[e] = first_slot[e];
-        for (int r = 0, i = first_tile[e]; r < n_of[e]; r += tile_rows, ++i)
-            tiles[i] = {e, first_slot[e] + r, min(tile_rows, n_of[e] - r)};
+        for (int r = 0, i = first_tile[e]; is_here(e) && r < n_of[e]; r += tile_rows, ++i)
+            tiles[i] = {e - first, first_slot[e] + r, min(tile_rows, n_of[e] - r)};
     }
 }
 
@@ -77,9 +80,26 @@ __global__ void place_rest(const int32_t* chosen, int64_t n_choices, int64_t n_s
     if (i < n_shared) token_of[n_choices + i] = static_cast<int32_t>(i), weight_of[n_choices + i] = 1;
 }
 
+__global__ void keep_choices(const int32_t* chosen, int64_t n_choices, int first, int n_here, int32_t* here) {
+    after_previous();
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= n_choices) return;
+    const int32_t e = chosen[i] - first;
+    here[i] = e >= 0 && e < n_here ? e : -1;
+}
+
 }  // namespace
 
-Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, bool has_shared, int tile_rows) {
+Routing choices_here(Ctx& ctx, const Routing& r, int first, int n_here) {
+    const Routing here{ctx.arena.make(DType::i32, r.indices_TK.shape), r.weights_TK};
+    const int64_t n = r.indices_TK.count();
+    keep_choices<<<ceil_div(n, kThreads), kThreads, 0, ctx.cuda->stream()>>>(r.indices_TK.as<int32_t>(), n, first,
+                                                                             n_here, here.indices_TK.as<int32_t>());
+    check_launch(ctx, "finding the experts that are here");
+    return here;
+}
+
+Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, int first, int n_here, bool has_shared, int tile_rows) {
     const int64_t n_tokens = r.indices_TK.dim(0), k = r.indices_TK.dim(1), n_choices = n_tokens * k;
     VITRINE_ASSERT(n_experts <= kMaxExperts);
     const auto i32 = [&](int64_t n) { return ctx.arena.make(DType::i32, {n}).as<int32_t>(); };
@@ -94,7 +114,8 @@ Plan make_plan(Ctx& ctx, const Routing& r, int64_t n_experts, bool has_shared, i
     const auto n_blocks = static_cast<unsigned>(n_experts);
     const auto stream = ctx.cuda->stream();
     count_choices<<<n_blocks, kThreads, 0, stream>>>(chosen, n_choices, counts);
-    place_experts<<<1, kThreads, 0, stream>>>(counts, static_cast<int>(n_experts), tile_rows, starts, p.tiles, p.n_tiles);
+    place_experts<<<1, kThreads, 0, stream>>>(counts, static_cast<int>(n_experts), first, n_here, tile_rows, starts,
+                                              p.tiles, p.n_tiles);
     place_choices<<<n_blocks, kThreads, 0, stream>>>(chosen, r.weights_TK.f32(), n_choices, static_cast<int>(k), starts, p.slot_of,
                                                      p.token_of, p.weight_of);
     place_rest<<<ceil_div(n_choices + n_tokens, kThreads), kThreads, 0, stream>>>(chosen, n_choices, p.n_slots - n_choices,
