@@ -15,26 +15,30 @@ namespace vitrine {
 namespace {
 
 struct Values {
-    std::vector<float> floats;
+    std::unique_ptr<float[]> floats;  // nobody writes them before they are drawn, in the threads that draw
     std::vector<int64_t> ids;
 };
+constexpr int64_t kPiece = 1 << 18;  // values drawn by a thread at a time
 
 bool ends(const std::string& s, const char* tail) { return s.ends_with(tail); }
 
-void fill(const std::string& name, const Shape& shape, const ModelConfig& c, const TrainConfig& t, std::vector<float>& x) {
+// Values [begin, end) of a tensor.
+void fill(const std::string& name, const Shape& shape, const ModelConfig& c, const TrainConfig& t, float* x, int64_t begin,
+          int64_t end) {
     const bool is_up = ends(name, ".w3.weight"), is_aligned = t.init_aligned > 0 && (is_up || ends(name, ".w1.weight"));
     const std::string stream = is_up && is_aligned ? name.substr(0, name.size() - 9) + "w1.weight" : name;
     const CounterRng rng(static_cast<uint64_t>(t.seed), fnv1a64(stream));
-    if (ends(name, "norm.weight")) return x.assign(x.size(), 1);
-    if (start_hyper_weight(c, name, t.init_alpha, t.init_identity, x)) return;
-    if (shape.rank != 2 || ends(name, ".ape")) return;  // sinks, position and selection biases: 0
+    if (ends(name, "norm.weight")) return std::fill(x + begin, x + end, 1.0f);
+    if (start_hyper_weight(c, name, t.init_alpha, t.init_identity, {x, static_cast<size_t>(shape.count())})) return;  // small
+    if (shape.rank != 2 || ends(name, ".ape"))  // sinks, position and selection biases
+        return std::fill(x + begin, x + end, 0.0f);
     double deviation = t.init_std;
     if (name == "embed.weight") deviation *= t.init_embedding;
     if (name.find("hc_") != std::string::npos) deviation *= t.init_hyper;
     if (is_aligned) deviation *= t.init_aligned;
-    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(deviation) * rng.normal(i);
+    for (int64_t i = begin; i < end; ++i) x[i] = static_cast<float>(deviation) * rng.normal(static_cast<uint64_t>(i));
     const bool is_router = ends(name, ".ffn.gate.weight");
-    for (int64_t i = 0; is_router && i < shape[1]; ++i) x[static_cast<size_t>(i)] *= static_cast<float>(t.init_router_skew);
+    for (int64_t i = begin; is_router && i < std::min(shape[1], end); ++i) x[i] *= static_cast<float>(t.init_router_skew);
 }
 
 // For each token K different experts: the first K of a shuffle.
@@ -57,7 +61,7 @@ void fill_table(const std::string& name, const ModelConfig& c, const TrainConfig
 ModelWeights fresh_weights(const ModelConfig& config, const TrainConfig& train) {
     throw_if_any(validate(config, "the model"));
     ModelWeights w;
-    std::vector<std::function<void()>> fills;  // a tensor's values depend on nothing but its name: in any order
+    std::vector<std::function<void()>> fills;  // a value depends on nothing but its tensor's name and its place: in any order
     auto visit = [&](const std::string& name, Param& p, const Shape& shape, Storage storage) {
         auto values = std::make_shared<Values>();
         const auto n = static_cast<size_t>(shape.count());
@@ -66,11 +70,14 @@ ModelWeights fresh_weights(const ModelConfig& config, const TrainConfig& train) 
             values->ids.resize(n);
             fills.push_back([=, &config, &train] { fill_table(name, config, train, shape, values->ids); });
         } else {
-            values->floats.resize(n);
-            fills.push_back([=, &config, &train] { fill(name, shape, config, train, values->floats); });
+            values->floats = std::make_unique_for_overwrite<float[]>(n);
+            for (int64_t i = 0; i < shape.count(); i += kPiece)
+                fills.push_back([=, &config, &train] {
+                    fill(name, shape, config, train, values->floats.get(), i, std::min(i + kPiece, shape.count()));
+                });
         }
         p.name = name, p.shape = shape;
-        p.view.data = is_table ? static_cast<const void*>(values->ids.data()) : values->floats.data();
+        p.view.data = is_table ? static_cast<const void*>(values->ids.data()) : values->floats.get();
         p.view.dtype = is_table ? DType::i64 : DType::f32;
         p.view.out = shape.rank == 2 ? shape[0] : 1, p.view.in = shape.rank == 2 ? shape[1] : shape[0];
         p.owner = values;
