@@ -4,8 +4,9 @@
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp, kMaxExperts = 1024;
+constexpr int kThreads = 1024, kWarps = kThreads / kWarp, kMaxExperts = 1024;
 
+// As many threads as a block may have: the rounds below follow each other.
 // Calls f(i, n) for each choice i of `expert` with its number n among them, in order; returns how many there are.
 template <class F>
 __device__ int for_choices(const int32_t* chosen, int64_t n_choices, int expert, F&& f) {

@@ -91,25 +91,30 @@ std::vector<const Param*> params_of(const MoeWeights& w, Matrix m) {
     return routed;
 }
 
-Stack<const bf16> bf16_stack(Ctx& ctx, const MoeWeights& w, Matrix m) {
-    const Tensor copies = bf16_weights(ctx, params_of(w, m), WeightUse::routed);
-    const Param& shared = w.shared.*m;
-    return {static_cast<const bf16*>(copies.data),
-            shared.empty() ? nullptr : static_cast<const bf16*>(bf16_weight(ctx, shared, WeightUse::dense).data),
-            copies.dim(1) * copies.dim(2), static_cast<int>(copies.dim(0))};
-}
-
-// Tensors of a layer's experts lie at equal distances: masters and gradients both do.
+// Tensors of a layer's experts lie at equal distances: masters, copies and gradients do.
 template <class T>
 Stack<T> stack_of(std::span<const Tensor> routed, const Tensor& shared) {
-    Stack<T> s{routed[0].f32(), shared.empty() ? nullptr : shared.f32(), 0, static_cast<int>(routed.size())};
+    const auto data = [](const Tensor& t) { return static_cast<T*>(t.data); };
+    Stack<T> s{data(routed[0]), shared.empty() ? nullptr : data(shared), 0, static_cast<int>(routed.size())};
     for (size_t i = 1; i < routed.size(); ++i) {
-        if (i == 1) s.stride = routed[1].f32() - routed[0].f32();
-        VITRINE_ASSERT(routed[i].f32() - routed[0].f32() == static_cast<int64_t>(i) * s.stride &&
+        if (i == 1) s.stride = data(routed[1]) - data(routed[0]);
+        VITRINE_ASSERT(data(routed[i]) - data(routed[0]) == static_cast<int64_t>(i) * s.stride &&
                        routed[i].shape == routed[0].shape);
     }
     return s;
 }
+
+Stack<const bf16> bf16_stack(Ctx& ctx, const MoeWeights& w, Matrix m) {
+    const Param& shared = w.shared.*m;
+    const Tensor shared_copy = shared.empty() ? Tensor{} : bf16_weight(ctx, shared, WeightUse::dense);
+    std::vector<Tensor> routed;
+    for (const Param* p : params_of(w, m)) routed.push_back(kept_copy(ctx, *p, WeightUse::routed));
+    if (!routed[0].empty()) return stack_of<const bf16>(routed, shared_copy);
+    const Tensor copies = bf16_weights(ctx, params_of(w, m), WeightUse::routed);
+    return {static_cast<const bf16*>(copies.data), static_cast<const bf16*>(shared_copy.data), copies.dim(1) * copies.dim(2),
+            static_cast<int>(copies.dim(0))};
+}
+
 Stack<const float> f32_stack(Ctx& ctx, const MoeWeights& w, Matrix m) {
     const Param& shared = w.shared.*m;
     const Tensor shared_value = shared.empty() ? Tensor{} : f32_weight(ctx, shared, WeightUse::dense);
@@ -137,11 +142,18 @@ Leaves leaves_of(const Ctx& ctx, const MoeWeights& w, Matrix m) {
     VITRINE_ASSERT((w.shared.*m).empty() || leaves.shared.empty() == leaves.routed.empty());
     return leaves;
 }
-Stack<float> gradients_of(Ctx& ctx, const Leaves& leaves) {
+GradientStack gradients_of(Ctx& ctx, const Leaves& leaves) {
     if (leaves.routed.empty()) return {};
-    std::vector<Tensor> routed;
-    for (const Tensor& t : leaves.routed) routed.push_back(ctx.tape->grad(t));
-    return stack_of<float>(routed, leaves.shared.empty() ? Tensor{} : ctx.tape->grad(leaves.shared));
+    std::vector<Tape::Flow> flows;
+    for (const Tensor& t : leaves.routed) flows.push_back(ctx.tape->flow(t));
+    if (!leaves.shared.empty()) flows.push_back(ctx.tape->flow(leaves.shared));
+    std::vector<Tensor> gradients;
+    for (const Tape::Flow& f : flows) {
+        VITRINE_ASSERT(f.accumulates == flows[0].accumulates);  // they are bound and reached together
+        gradients.push_back(f.gradient);
+    }
+    const std::span<const Tensor> all(gradients);
+    return {stack_of<float>(all.first(leaves.routed.size()), leaves.shared.empty() ? Tensor{} : all.back()), flows[0].accumulates};
 }
 
 // ---- one layer
@@ -265,10 +277,10 @@ void backward_plain(Ctx& ctx, const Layer& l, const PlainJob& job) {
     sum_slots(ctx, l, dx_SD.f32(), dx.gradient, dx.accumulates);
     const auto d = static_cast<int>(l.d);
     const Extent all{d, d, l.plan.n_routed};
-    const Stack<float> dw1 = gradients_of(ctx, l.w1), dw2 = gradients_of(ctx, l.w2), dw3 = gradients_of(ctx, l.w3);
-    if (dw1.routed) gradient_plain(ctx, l.plan, {l.width, all, dg.f32(), job.x.f32(), nullptr, token_of, l.ld, l.d}, dw1);
-    if (dw3.routed) gradient_plain(ctx, l.plan, {l.width, all, du.f32(), job.x.f32(), nullptr, token_of, l.ld, l.d}, dw3);
-    if (dw2.routed) gradient_plain(ctx, l.plan, {all, l.width, dy.f32(), h.f32(), token_of, nullptr, l.d, l.ld}, dw2);
+    const GradientStack dw1 = gradients_of(ctx, l.w1), dw2 = gradients_of(ctx, l.w2), dw3 = gradients_of(ctx, l.w3);
+    if (dw1.to.routed) gradient_plain(ctx, l.plan, {l.width, all, dg.f32(), job.x.f32(), nullptr, token_of, l.ld, l.d}, dw1);
+    if (dw3.to.routed) gradient_plain(ctx, l.plan, {l.width, all, du.f32(), job.x.f32(), nullptr, token_of, l.ld, l.d}, dw3);
+    if (dw2.to.routed) gradient_plain(ctx, l.plan, {all, l.width, dy.f32(), h.f32(), token_of, nullptr, l.d, l.ld}, dw2);
 }
 
 void in_plain_fp32(Ctx& ctx, const Layer& l, const MoeWeights& w) {

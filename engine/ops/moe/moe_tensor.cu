@@ -3,6 +3,7 @@
 #include "engine/ops/linear/tensor.cuh"
 #include "engine/ops/moe/experts.cuh"
 #include "engine/ops/moe/stages.cuh"
+#include "engine/ops/moe/warpgroup.cuh"
 
 namespace vitrine::cuda {
 namespace {
@@ -10,9 +11,9 @@ namespace {
 // 4 warps, 2 along the rows and 2 along the outputs: the larger a warp's tile, the less it reads from shared memory. Three stages
 // of 64 columns.
 constexpr int kThreads = 128, kOut = 128, kIn = 64, kStages = 3, kWarpOut = 64, kWarpsOut = kOut / kWarpOut;
-// A warp's sums: 16 x 8 pieces of its rows times its outputs.
+// A thread's sums: of a warp's kRows / 2 x 64 in pieces of 16 x 8, or of the warpgroup's kRows / 64 times 64 x 128.
 template <int kRows>
-using Sums = float[kRows / 32][kWarpOut / 8][4];
+using Sums = std::conditional_t<kHasWarpgroups, float[kRows / 64][kOut / 8][4], float[kRows / 32][kWarpOut / 8][4]>;
 
 template <int kRows>
 constexpr int kStageBytes = (kRows + kOut) * kIn * 2;
@@ -100,8 +101,8 @@ struct RowsOfW {
 };
 
 // Sums of one stage: warp tile kRows / 2 x 64.
-template <int kRows>
-__device__ void multiply_stage(uint32_t xs, uint32_t ws, Sums<kRows>& sum) {
+template <int kRows, class Sums>
+__device__ void multiply_by_warps(uint32_t xs, uint32_t ws, Sums& sum) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const int m0 = warp / kWarpsOut * (kRows / 2) + lane % 16, n0 = warp % kWarpsOut * kWarpOut + lane / 16 * 8 + lane % 8;
 #pragma unroll
@@ -120,28 +121,47 @@ __device__ void multiply_stage(uint32_t xs, uint32_t ws, Sums<kRows>& sum) {
     }
 }
 
+// The same by the warpgroup, queued: n_rows of kRows are there.
+template <int kRows, class Sums>
+__device__ void queue_products(uint32_t xs, uint32_t ws, int n_rows, Sums& sum) {
+#pragma unroll
+    for (int i = 0; i < kRows / 64; ++i) {
+        if (i * 64 >= n_rows) continue;
+        begin_products();
+#pragma unroll
+        for (uint32_t k = 0; k < kIn / 16; ++k)
+            multiply_64x128x16<false, false>(sum[i], operand_at(xs + i * 64 * 128 + k * 32), operand_at(ws + k * 32));
+    }
+    end_products();
+}
+
 // A tile's sums go where they belong, in pairs of columns: as BF16, through SwiGLU on the way up.
 template <int kRows, bool kIsUp>
 __device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t out, const Sums<kRows>& sum, bf16* y) {
+    constexpr int kBlocks = sizeof(sum) / sizeof(sum[0]), kRowStep = kHasWarpgroups ? 64 : 16, kGroups = kHasWarpgroups ? 2 : 1;
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const int64_t first = o0 + warp % kWarpsOut * (kIsUp ? kWarpOut / 2 : kWarpOut) + lane % 4 * 2;
+    const int row0 = kHasWarpgroups ? warp * 16 : warp / kWarpsOut * (kRows / 2), group0 = kHasWarpgroups ? 0 : warp % kWarpsOut;
 #pragma unroll
-    for (int i = 0; i < kRows / 32; ++i)
+    for (int i = 0; i < kBlocks; ++i)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int row = warp / kWarpsOut * (kRows / 2) + i * 16 + lane / 4 + half * 8;
+            const int row = row0 + i * kRowStep + lane / 4 + half * 8;
             if (row >= tile.n_rows) continue;
             const int64_t slot = tile.slot + row;
             const float weight = kIsUp ? a.weight_of[slot] : 1;
 #pragma unroll
-            for (int j = 0; j < (kIsUp ? kWarpOut / 16 : kWarpOut / 8); ++j) {
-                const int64_t col = first + j * 8;
-                float v[2] = {sum[i][j][2 * half], sum[i][j][2 * half + 1]};
-                if constexpr (kIsUp)
-                    for (int c = 0; c < 2; ++c)
-                        v[c] = swiglu(round_bf16(v[c]), round_bf16(sum[i][j + kWarpOut / 16][2 * half + c]), a.limit, weight);
-                if (col < out) *reinterpret_cast<__nv_bfloat162*>(y + slot * a.g.ldy + col) = __floats2bfloat162_rn(v[0], v[1]);
-            }
+            for (int group = 0; group < kGroups; ++group)
+#pragma unroll
+                for (int j = 0; j < (kIsUp ? kWarpOut / 16 : kWarpOut / 8); ++j) {
+                    const int64_t col = o0 + (group0 + group) * (kIsUp ? kWarpOut / 2 : kWarpOut) + j * 8 + lane % 4 * 2;
+                    const float* const at = sum[i][group * (kWarpOut / 8) + j] + 2 * half;
+                    float v[2] = {at[0], at[1]};
+                    if constexpr (kIsUp) {
+                        const float* const up = sum[i][group * (kWarpOut / 8) + j + kWarpOut / 16] + 2 * half;
+                        for (int c = 0; c < 2; ++c) v[c] = swiglu(round_bf16(v[c]), round_bf16(up[c]), a.limit, weight);
+                    }
+                    if (col < out) *reinterpret_cast<__nv_bfloat162*>(y + slot * a.g.ldy + col) = __floats2bfloat162_rn(v[0], v[1]);
+                }
         }
 }
 
@@ -149,7 +169,7 @@ __device__ void store_tile(const Args& a, const Tile& tile, int64_t o0, int64_t 
 template <DType D, int kRows, bool kIsUp>
 __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_constant__ Args a, const bf16* x, bf16* y) {
     after_previous();
-    extern __shared__ __align__(128) std::byte stages[];
+    extern __shared__ __align__(1024) std::byte stages[];
     const int first = static_cast<int>(blockIdx.y) * kRows;
     Tile tile{0, static_cast<int32_t>(a.g.slot0) + first, min(static_cast<int>(a.g.n_rows) - first, kRows)};
     if (a.g.tiles) {
@@ -180,10 +200,19 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tiles(const __grid_const
     for (int stage = 0; stage < kStages - 1; ++stage) fill(stage);
     for (int stage = 0; stage < n; ++stage) {
         asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
-        __syncthreads();
-        fill(stage + kStages - 1);
-        multiply_stage<kRows>(xs(stage), ws(stage), sum);
+        if constexpr (kHasWarpgroups) {
+            show_to_products();
+            wait_for_products<0>();  // of the stage before
+            __syncthreads();
+            queue_products<kRows>(xs(stage), ws(stage), same_in_warp(tile.n_rows), sum);
+            fill(stage + kStages - 1);
+        } else {
+            __syncthreads();
+            fill(stage + kStages - 1);
+            multiply_by_warps<kRows>(xs(stage), ws(stage), sum);
+        }
     }
+    if constexpr (kHasWarpgroups) wait_for_products<0>();
     asm volatile("cp.async.wait_all;" ::: "memory");
     store_tile<kRows, kIsUp>(a, tile, o0, a.g.w.first.out, sum, y);
 }

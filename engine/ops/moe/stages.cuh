@@ -24,9 +24,7 @@ __device__ inline void load_turned(uint32_t (&m)[4], uint32_t from) {
 }
 // Eight columns of a row in a stage: rows have 128 bytes, and their eight pieces are turned so that eight rows meet all banks.
 __device__ inline uint32_t piece(int row, int at) { return static_cast<uint32_t>(row * 128 + ((at ^ row) & 7) * 16); }
-// The same with rows of 256 bytes.
-__device__ inline uint32_t wide_piece(int row, int at) {
-    return static_cast<uint32_t>(row * 256 + (((at ^ row) & 7) | (at & 8)) * 16);
-}
+// Of 64 rows with sixteen pieces: those from the eighth on lie behind the others.
+__device__ inline uint32_t wide_piece(int row, int at) { return piece(row, at) + static_cast<uint32_t>(at / 8 * 64 * 128); }
 
 }  // namespace vitrine::cuda

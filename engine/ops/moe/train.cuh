@@ -23,7 +23,7 @@ struct Extent {
     int largest() const { return routed > shared ? routed : shared; }
 };
 
-constexpr int kRowsOfTile = 128;      // slots of a group per tile of a product
+constexpr int kRowsOfTile = 256;      // slots of a group per tile of a product
 constexpr int kRowsOfPiece = 2048;    // slots of a group per piece of a weight's gradient
 
 // A group's slots; with several pieces, its weights' gradients are sums of n_parts parts, from first_part on.
@@ -59,6 +59,11 @@ struct PlainRows {
     bool accumulates;
 };
 void multiply_plain(Ctx& ctx, const TapePlan& plan, const PlainRows& p, const Stack<const float>& w, bool turned);
+// One kind of matrices' gradients; `routed` null: nobody wants them.
+struct GradientStack {
+    Stack<float> to;
+    bool accumulates;  // false: the memory holds nothing, every element is written
+};
 // dW [n_out, n_in] += sum over a group's slots of a [., n_out]^T b [., n_in].
 struct PlainGradient {
     Extent n_out, n_in;
@@ -66,7 +71,7 @@ struct PlainGradient {
     const int32_t *row_of_a, *row_of_b;
     int64_t lda, ldb;
 };
-void gradient_plain(Ctx& ctx, const TapePlan& plan, const PlainGradient& p, const Stack<float>& dw);
+void gradient_plain(Ctx& ctx, const TapePlan& plan, const PlainGradient& p, const GradientStack& dw);
 
 // ---- products on tensor cores, of BF16; all extents are multiples of 8
 struct TensorJob {
@@ -89,9 +94,9 @@ void down_backward_on_tensor_cores(Ctx& ctx, const TensorJob& job, const bf16* d
                                    float* dweights);
 // dx [slots, D] from the gradients of g and u.
 void up_backward_on_tensor_cores(Ctx& ctx, const TensorJob& job, const bf16* dgu, float* dx);
-// Adds to the gradients of the weights; a stack whose `routed` is null is left out.
+// The gradients of the weights.
 struct WeightGradients {
-    Stack<float> w1, w2, w3;
+    GradientStack w1, w2, w3;
 };
 void gradients_on_tensor_cores(Ctx& ctx, const TensorJob& job, const bf16* dy, const bf16* dgu, const bf16* h,
                                const WeightGradients& dw);

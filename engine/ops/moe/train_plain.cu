@@ -59,14 +59,14 @@ __global__ void multiply_rows(TapePlan plan, PlainRows p, Stack<const float> sta
 }
 
 // grid: (tiles of inputs, tiles of outputs, groups)
-__global__ void add_gradient(TapePlan plan, PlainGradient p, Stack<float> dw) {
+__global__ void add_gradient(TapePlan plan, PlainGradient p, GradientStack dw) {
     after_previous();
     __shared__ Stage stage;
     const int group = static_cast<int>(blockIdx.z);
     const GroupSlots slots = plan.groups[group];
     const int n_out = p.n_out.of(group), n_in = p.n_in.of(group);
     const int o0 = static_cast<int>(blockIdx.y) * kSide, c0 = static_cast<int>(blockIdx.x) * kSide;
-    if (o0 >= n_out || c0 >= n_in || slots.n_rows == 0) return;
+    if (o0 >= n_out || c0 >= n_in || (slots.n_rows == 0 && dw.accumulates)) return;
     float sum[4][4] = {};
     for (int s0 = 0; s0 < slots.n_rows; s0 += kDepth) {
         for (int i = threadIdx.x; i < kSide * kDepth; i += kThreads) {
@@ -87,7 +87,10 @@ __global__ void add_gradient(TapePlan plan, PlainGradient p, Stack<float> dw) {
     }
     const int row = o0 + static_cast<int>(threadIdx.x) / 16 * 4, col = c0 + static_cast<int>(threadIdx.x) % 16 * 4;
     for (int i = 0; i < 4 && row + i < n_out; ++i)
-        for (int j = 0; j < 4 && col + j < n_in; ++j) dw.of(group)[static_cast<int64_t>(row + i) * n_in + col + j] += sum[i][j];
+        for (int j = 0; j < 4 && col + j < n_in; ++j) {
+            float& to = dw.to.of(group)[static_cast<int64_t>(row + i) * n_in + col + j];
+            to = dw.accumulates ? to + sum[i][j] : sum[i][j];
+        }
 }
 
 }  // namespace
@@ -99,7 +102,7 @@ void multiply_plain(Ctx& ctx, const TapePlan& plan, const PlainRows& p, const St
     check_launch(ctx, "a product of experts");
 }
 
-void gradient_plain(Ctx& ctx, const TapePlan& plan, const PlainGradient& p, const Stack<float>& dw) {
+void gradient_plain(Ctx& ctx, const TapePlan& plan, const PlainGradient& p, const GradientStack& dw) {
     const dim3 grid(ceil_div(p.n_in.largest(), kSide), ceil_div(p.n_out.largest(), kSide), static_cast<unsigned>(plan.n_groups));
     add_gradient<<<grid, kThreads, 0, ctx.cuda->stream()>>>(plan, p, dw);
     check_launch(ctx, "an expert's gradient");

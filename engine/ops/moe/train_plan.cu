@@ -41,6 +41,9 @@ __global__ void add_up_chunks(int n_chunks, int n_experts, int32_t* counts, int3
     if (lane == 0) totals[e] = before;
 }
 
+// A group without rows has a piece too: its gradient may have to be made zero.
+__device__ int pieces_of(int n_rows) { return max(1, (n_rows + kRowsOfPiece - 1) / kRowsOfPiece); }
+
 // One block: where groups begin, and the lists of tiles and pieces.
 __global__ void place_groups(TapePlan p, const int32_t* totals) {
     after_previous();
@@ -53,7 +56,7 @@ __global__ void place_groups(TapePlan p, const int32_t* totals) {
         int32_t slot = 0, tile = 0, piece = 0, part = 0;
         for (int g = 0; g < p.n_groups; ++g) {
             if (g == p.n_routed) slot = static_cast<int32_t>(p.n_tokens * p.k);
-            const int n_pieces = (n_of[g] + kRowsOfPiece - 1) / kRowsOfPiece;
+            const int n_pieces = pieces_of(n_of[g]);
             first_slot[g] = slot, first_tile[g] = tile, first_piece[g] = piece, first_part[g] = part;
             slot += n_of[g], tile += (n_of[g] + kRowsOfTile - 1) / kRowsOfTile, piece += n_pieces,
                 part += n_pieces > 1 ? n_pieces : 0;
@@ -62,7 +65,7 @@ __global__ void place_groups(TapePlan p, const int32_t* totals) {
     }
     __syncthreads();
     for (int g = 0; g < p.n_groups; ++g) {
-        const int n = n_of[g], slot = first_slot[g], n_pieces = (n + kRowsOfPiece - 1) / kRowsOfPiece;
+        const int n = n_of[g], slot = first_slot[g], n_pieces = pieces_of(n);
         if (threadIdx.x == 0) p.groups[g] = {slot, n, first_part[g], n_pieces > 1 ? n_pieces : 0};
         for (int i = threadIdx.x; i * kRowsOfTile < n; i += kThreads)
             p.tiles[first_tile[g] + i] = {g, slot + i * kRowsOfTile, min(kRowsOfTile, n - i * kRowsOfTile)};
