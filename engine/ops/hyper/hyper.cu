@@ -7,6 +7,7 @@
 #include "engine/ops/hyper/coefficients.cuh"
 #include "engine/ops/hyper/hyper.h"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/linear/packed.cuh"
 #include "engine/ops/rmsnorm/rmsnorm.h"
 
 namespace vitrine::cuda {
@@ -35,6 +36,79 @@ __global__ void site(const A* x, const float* m, cpu::PackedMatrix base, cpu::Pa
         float sum = 0;
         for (int j = 0; j < n; ++j) sum += z[j] * widen(x[j * d + i]);
         u[t * d + i] = narrow<A>(sum);
+    }
+}
+
+// Eight channels, as they lie side by side at an aligned address.
+struct Eight {
+    float at[8];
+};
+__device__ Eight load_eight(const float* x) {
+    const float4 a = *reinterpret_cast<const float4*>(x), b = *reinterpret_cast<const float4*>(x + 4);
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+__device__ Eight load_eight(const bf16* x) {
+    const uint4 u = *reinterpret_cast<const uint4*>(x);
+    const float2 a = bf16_pair(u.x), b = bf16_pair(u.y), c = bf16_pair(u.z), d = bf16_pair(u.w);
+    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+}
+__device__ void store_eight(float* y, const Eight& v) {
+    reinterpret_cast<float4*>(y)[0] = {v.at[0], v.at[1], v.at[2], v.at[3]};
+    reinterpret_cast<float4*>(y)[1] = {v.at[4], v.at[5], v.at[6], v.at[7]};
+}
+__device__ void store_eight(bf16* y, const Eight& v) {
+    const auto pair = [&](int i) {
+        const __nv_bfloat162 two = __floats2bfloat162_rn(v.at[i], v.at[i + 1]);
+        return *reinterpret_cast<const uint32_t*>(&two);
+    };
+    *reinterpret_cast<uint4*>(y) = {pair(0), pair(2), pair(4), pair(6)};
+}
+// What the kernels below take: four streams, read once, eight channels of each a thread.
+bool is_of_four(int64_t n, int64_t d) { return n == 4 && d % 8 == 0 && d <= 8 * 1024; }
+
+// As `site`; a thread per eight channels.
+template <class A>
+__global__ void site_of_four(const A* x, const float* m, cpu::PackedMatrix base, cpu::PackedMatrix scale,
+                             const __grid_constant__ Form form, int d, float rms_eps, float* pre, float* post, float* comb, A* u) {
+    after_previous();
+    __shared__ float z[kMaxRows], mixed[kMaxStreams * kMaxStreams], scratch[kWarp];
+    const int64_t t = blockIdx.x;
+    const int i = static_cast<int>(threadIdx.x) * 8;
+    Eight of[4] = {};
+    float squares = 0;
+    for (int j = 0; j < 4 && i < d; ++j) {
+        of[j] = load_eight(x + (t * 4 + j) * d + i);
+        for (const float v : of[j].at) squares += v * v;
+    }
+    const float factor = rsqrtf(block_sum(squares, scratch) / static_cast<float>(4 * d) + rms_eps);
+    for (int q = threadIdx.x; q < form.n_rows; q += blockDim.x)
+        z[q] = coefficient(form, base, scale, q, m[t * form.n_rows + q] * factor);
+    __syncthreads();
+    if (i < d) {
+        Eight sum = {};
+        for (int j = 0; j < 4; ++j)
+            for (int c = 0; c < 8; ++c) sum.at[c] += z[j] * of[j].at[c];
+        store_eight(u + t * d + i, sum);
+    }
+    if (threadIdx.x < kWarp) write_coefficients(form, z, mixed, t, pre, post, comb);
+}
+
+// As `mix`; a thread makes eight channels of every stream.
+template <class A>
+__global__ void mix_of_four(const A* x, const A* f, const float* post, const float* comb, int64_t count, int d, A* y) {
+    after_previous();
+    const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 8, t = at / d, i = at % d;
+    if (at >= count) return;
+    const Eight into = load_eight(f + at);
+    Eight of[4];
+    for (int j = 0; j < 4; ++j) of[j] = load_eight(x + (t * 4 + j) * d + i);
+    for (int k = 0; k < 4; ++k) {
+        Eight sum;
+        for (int c = 0; c < 8; ++c) {
+            sum.at[c] = post[t * 4 + k] * into.at[c];
+            for (int j = 0; j < 4; ++j) sum.at[c] += comb[(t * 4 + j) * 4 + k] * of[j].at[c];
+        }
+        store_eight(y + (t * 4 + k) * d + i, sum);
     }
 }
 
@@ -174,7 +248,10 @@ HyperSite hyper_site(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const
     s.comb_TNN = ctx.arena.make(DType::f32, {n_tokens, n, n});
     with_activation(x_TND.dtype, [&](auto a) {
         using A = decltype(a);
-        site<<<static_cast<unsigned>(n_tokens), threads_for(n * d), 0, ctx.cuda->stream()>>>(
+        const bool is_four = is_of_four(n, d);
+        const auto kernel = is_four ? site_of_four<A> : site<A>;
+        const unsigned threads = is_four ? ceil_div(d / 8, kWarp) * kWarp : static_cast<unsigned>(threads_for(n * d));
+        kernel<<<static_cast<unsigned>(n_tokens), threads, 0, ctx.cuda->stream()>>>(
             static_cast<const A*>(x_TND.data), m_TR.f32(), w.base.view, w.scale.view, as_form(form), static_cast<int>(d),
             static_cast<float>(rms_norm_eps), s.pre_TN.f32(), s.post_TN.f32(), s.comb_TNN.f32(), static_cast<A*>(s.u_TD.data));
     });
@@ -217,9 +294,16 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
     }
     with_activation(x_TND.dtype, [&](auto a) {
         using A = decltype(a);
-        mix<<<dim3(ceil_div(d, 128), static_cast<unsigned>(n_tokens)), 128, 0, ctx.cuda->stream()>>>(
-            static_cast<const A*>(x_TND.data), static_cast<const A*>(f_TD.data), site.post_TN.f32(), site.comb_TNN.f32(),
-            static_cast<int>(n), static_cast<int>(d), static_cast<A*>(y_TND.data));
+        const auto *x = static_cast<const A*>(x_TND.data), *f = static_cast<const A*>(f_TD.data);
+        const float *post = site.post_TN.f32(), *comb = site.comb_TNN.f32();
+        auto* y = static_cast<A*>(y_TND.data);
+        const auto stream = ctx.cuda->stream();
+        const auto width = static_cast<int>(d);
+        if (is_of_four(n, d))
+            mix_of_four<<<ceil_div(n_tokens * d, 8 * 128), 128, 0, stream>>>(x, f, post, comb, n_tokens * d, width, y);
+        else
+            mix<<<dim3(ceil_div(d, 128), static_cast<unsigned>(n_tokens)), 128, 0, stream>>>(x, f, post, comb, static_cast<int>(n),
+                                                                                          width, y);
     });
     check_launch(ctx, "hyper_mix");
     return y_TND;

@@ -29,9 +29,10 @@ __device__ void load_slab(const float* fn, int n_rows, const Slabs& s, int first
     }
 }
 
-// ---- forward. kParts warps share kTokens tokens, each multiplies kRows rows of fn; lanes lie along the columns.
-template <int kRows, int kParts>
-__global__ void __launch_bounds__(kThreads) project(const __grid_constant__ Form f, SiteRows a, Slabs s) {
+// ---- forward. kParts warps share kTokens tokens, each multiplies kRows rows of fn; lanes lie along the columns. kIsSplit: a slab
+// is a block's (y), which leaves its sums, that of squares last, in `slabs` [slabs, T, R + 1].
+template <int kRows, int kParts, bool kIsSplit>
+__global__ void __launch_bounds__(kThreads) project(const __grid_constant__ Form f, SiteRows a, Slabs s, float* slabs) {
     constexpr int kTokens = 8, kTile = kTokens * kWarps / kParts, kAll = kRows * kParts;
     static_assert(kTokens * kRows % kWarp == 0);
     extern __shared__ float4 slab_memory[];
@@ -49,9 +50,10 @@ __global__ void __launch_bounds__(kThreads) project(const __grid_constant__ Form
         for (int i = 0; i < kTokens * kRows; ++i) sum[i] = 0;
 #pragma unroll
         for (int i = 0; i < kTokens; ++i) square[i] = 0;
-        for (int slab = 0; slab < s.count; ++slab) {
+        const int slab0 = kIsSplit ? static_cast<int>(blockIdx.y) : 0, n_slabs = kIsSplit ? 1 : s.count;
+        for (int slab = slab0; slab < slab0 + n_slabs; ++slab) {
             const int col0 = slab * s.columns;
-            if (s.count > 1 || tile == blockIdx.x) {
+            if (n_slabs > 1 || tile == blockIdx.x) {
                 __syncthreads();
                 load_slab(a.fn, kAll, s, col0, fn);
                 __syncthreads();
@@ -93,30 +95,71 @@ __global__ void __launch_bounds__(kThreads) project(const __grid_constant__ Form
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
             const float total = warp_sum(square[t]);
-            if (part == 0 && lane == 0) factors[first + t] = rsqrtf(total / static_cast<float>(s.width) + a.rms_eps);
+            if (part == 0 && lane == 0)
+                factors[first + t] = kIsSplit ? total : rsqrtf(total / static_cast<float>(s.width) + a.rms_eps);
         }
         __syncthreads();
         const int64_t tile0 = tile * kTile;
-        for (int i = threadIdx.x; i < kTile * kAll; i += kThreads)
-            if (tile0 + i / kAll < a.n_tokens) a.m[tile0 * kAll + i] = m[i / kAll][i % kAll];
-        for (int i = threadIdx.x; i < kTile * kN; i += kThreads) {
-            const int t = i / kN, j = i % kN;
-            const float v = pre_of(f, z_of(f, a, j, m[t][j], factors[t]));
-            pre[t][j] = v;
-            if (tile0 + t >= a.n_tokens) continue;
-            a.pre[(tile0 + t) * kN + j] = v;
-            if (j == 0) a.factor[tile0 + t] = factors[t];
-        }
-        __syncthreads();
-        for (int t = warp; t < kTile && tile0 + t < a.n_tokens; t += kWarps) {  // what was just read lies in the caches
-            const float* from = a.x + (tile0 + t) * s.width;
-            for (int i = lane * 4; i < a.d; i += kWarp * 4) {
-                float4 u{0, 0, 0, 0};
+        if constexpr (kIsSplit) {
+            float* to = slabs + (slab0 * a.n_tokens + tile0) * (kAll + 1);
+            for (int i = threadIdx.x; i < kTile * (kAll + 1); i += kThreads) {
+                const int t = i / (kAll + 1), q = i % (kAll + 1);
+                if (tile0 + t < a.n_tokens) to[i] = q < kAll ? m[t][q] : factors[t];
+            }
+            __syncthreads();
+        } else {
+            for (int i = threadIdx.x; i < kTile * kAll; i += kThreads)
+                if (tile0 + i / kAll < a.n_tokens) a.m[tile0 * kAll + i] = m[i / kAll][i % kAll];
+            for (int i = threadIdx.x; i < kTile * kN; i += kThreads) {
+                const int t = i / kN, j = i % kN;
+                const float v = pre_of(f, z_of(f, a, j, m[t][j], factors[t]));
+                pre[t][j] = v;
+                if (tile0 + t >= a.n_tokens) continue;
+                a.pre[(tile0 + t) * kN + j] = v;
+                if (j == 0) a.factor[tile0 + t] = factors[t];
+            }
+            __syncthreads();
+            for (int t = warp; t < kTile && tile0 + t < a.n_tokens; t += kWarps) {  // what was just read lies in the caches
+                const float* from = a.x + (tile0 + t) * s.width;
+                for (int i = lane * 4; i < a.d; i += kWarp * 4) {
+                    float4 u{0, 0, 0, 0};
 #pragma unroll
-                for (int j = 0; j < kN; ++j) u = axpy4(pre[t][j], load4(from + j * a.d + i), u);
-                store4(a.u + (tile0 + t) * a.d + i, u);
+                    for (int j = 0; j < kN; ++j) u = axpy4(pre[t][j], load4(from + j * a.d + i), u);
+                    store4(a.u + (tile0 + t) * a.d + i, u);
+                }
             }
         }
+    }
+}
+
+// What follows the slabs' sums: a warp per token.
+template <int kAll>
+__global__ void __launch_bounds__(kThreads)
+    collapse_slabs(const __grid_constant__ Form f, SiteRows a, Slabs s, const float* slabs) {
+    after_previous();
+    const int64_t t = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+    if (t >= a.n_tokens) return;  // whole warps
+    const int lane = threadIdx.x % kWarp;
+    float sum = 0, square = 0;
+    for (int slab = 0; slab < s.count; ++slab) {
+        const float* from = slabs + (slab * a.n_tokens + t) * (kAll + 1);
+        sum += lane < kAll ? from[lane] : 0.0f, square += from[kAll];
+    }
+    const float factor = rsqrtf(square / static_cast<float>(s.width) + a.rms_eps);
+    if (lane < kAll) a.m[t * kAll + lane] = sum;
+    const float mine = lane < kN ? pre_of(f, z_of(f, a, lane, sum, factor)) : 0.0f;
+    if (lane < kN) a.pre[t * kN + lane] = mine;
+    if (lane == 0) a.factor[t] = factor;
+    float pre[kN];
+#pragma unroll
+    for (int j = 0; j < kN; ++j) pre[j] = __shfl_sync(~0u, mine, j);
+    const float* from = a.x + t * s.width;
+#pragma unroll 4
+    for (int i = lane * 4; i < a.d; i += kWarp * 4) {
+        float4 u{0, 0, 0, 0};
+#pragma unroll
+        for (int j = 0; j < kN; ++j) u = axpy4(pre[j], load4(from + j * a.d + i), u);
+        store4(a.u + t * a.d + i, u);
     }
 }
 
@@ -276,12 +319,18 @@ void launch_collapse(Ctx& ctx, const Form& f, const SiteRows& a, bool has_produc
     }
     with_rows(f.n_rows, [&](auto rows) {
         constexpr int kParts = rows() > 4 ? 2 : 1, kTile = 8 * kWarps / kParts;
-        const Slabs s = slabs_of(static_cast<int64_t>(kN) * a.d, rows() > 24 ? 1024 : kColumns);
+        const int64_t width = static_cast<int64_t>(kN) * a.d;
+        const Slabs s = slabs_of(width, rows() > 24 ? 1024 : kColumns);
+        const bool is_split = s.count > 1;
+        const Arena::Scope scratch(ctx.arena);
+        float* slabs = is_split ? ctx.arena.make(DType::f32, {s.count, a.n_tokens, rows() + 1}).f32() : nullptr;
         const size_t bytes = sizeof(float) * rows() * static_cast<size_t>(s.columns);
-        const auto kernel = project<rows() / kParts, kParts>;
+        const auto kernel = is_split ? project<rows() / kParts, kParts, true> : project<rows() / kParts, kParts, false>;
         allow_shared(ctx, kernel, bytes);
-        const unsigned grid = std::min(ceil_div(a.n_tokens, kTile), static_cast<unsigned>(kBlocks));
-        kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(f, a, s);
+        const auto n_slabs = static_cast<unsigned>(s.count);  // a block keeps its slab for all its tiles
+        const dim3 grid(std::min(ceil_div(a.n_tokens, kTile), std::max(kBlocks / n_slabs, 1u)), n_slabs);
+        kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(f, a, s, slabs);
+        if (is_split) collapse_slabs<rows()><<<warps_for(a.n_tokens), kThreads, 0, ctx.cuda->stream()>>>(f, a, s, slabs);
     });
     check_launch(ctx, "hyper_site, projections");
 }
