@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "engine/ops/ctx.h"
 
@@ -10,7 +11,12 @@ namespace vitrine {
 
 void Tape::bind(const Tensor& leaf, const Tensor& gradient) {
     VITRINE_ASSERT(leaf.dtype == gradient.dtype && leaf.count() == gradient.count());
-    bound_[leaf.data] = gradient;
+    bound_[leaf.data] = {gradient, nullptr};
+}
+
+void Tape::bind_empty(const Tensor& leaf, const Tensor& gradient) {
+    bind(leaf, gradient);
+    bound_[leaf.data].is_empty = std::make_shared<bool>(true);
 }
 
 namespace {
@@ -26,7 +32,11 @@ Tape::Tape(bool is_recording, cuda::Device* device)
 
 Tape::Flow Tape::flow(const Tensor& x) {
     VITRINE_ASSERT(!x.empty());
-    if (const auto at = bound_.find(x.data); at != bound_.end()) return {at->second.reshaped(x.shape), true};
+    if (const auto bound = bound_.find(x.data); bound != bound_.end()) {
+        const Bound& b = bound->second;
+        const bool holds_nothing = b.is_empty && std::exchange(*b.is_empty, false);
+        return {b.gradient.reshaped(x.shape), !holds_nothing};
+    }
     auto [at, is_new] = grads_.try_emplace(x.data);
     if (is_new) {
         const size_t bytes = static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
@@ -54,11 +64,15 @@ void Tape::done(const Tensor& x) {
 
 Tensor Tape::grad(const Tensor& x) {
     const Flow f = flow(x);
-    const size_t bytes = static_cast<size_t>(x.count()) * dtype_bits(x.dtype) / 8;
-    if (!f.accumulates && !device_) std::memset(f.gradient.data, 0, bytes);
-    if constexpr (kHasCuda)
-        if (!f.accumulates && device_) device_->clear(f.gradient.data, bytes);
+    if (!f.accumulates) clear_memory(f.gradient);
     return f.gradient;
+}
+
+void Tape::clear_memory(const Tensor& t) {
+    const size_t bytes = static_cast<size_t>(t.count()) * dtype_bits(t.dtype) / 8;
+    if (!device_) std::memset(t.data, 0, bytes);
+    if constexpr (kHasCuda)
+        if (device_) device_->clear(t.data, bytes);
 }
 
 void Tape::record(std::function<void(Ctx&)> backward) {
@@ -82,12 +96,15 @@ void Tape::backward(Ctx& ctx) {
     }
     ctx.times = times;
     nodes_.clear();
+    if (is_inner_) return;  // what is empty now may be reached by the nodes before
+    for (auto& [leaf, b] : bound_)
+        if (b.is_empty && std::exchange(*b.is_empty, false)) clear_memory(b.gradient);
 }
 
 Tape& Tape::inner() {
     if (!inner_) inner_ = std::make_unique<Tape>(true, device_);
     inner_->clear();
-    inner_->bound_ = bound_;
+    inner_->is_inner_ = true, inner_->bound_ = bound_;
     return *inner_;
 }
 

@@ -28,6 +28,8 @@ class Tape {
 
     // A leaf (a master weight) adds its gradient to the caller's memory, which has its dtype and count.
     void bind(const Tensor& leaf, const Tensor& gradient);
+    // The same where that memory holds nothing yet: what flows first is written, and `backward` leaves zeros if nothing flows.
+    void bind_empty(const Tensor& leaf, const Tensor& gradient);
     // Whether somebody wants the gradient of this weight: frozen weights are not bound.
     bool is_bound(const Tensor& leaf) const { return bound_.contains(leaf.data); }
 
@@ -71,11 +73,18 @@ class Tape {
         Label label;
     };
     std::vector<Node> nodes_;
-    std::unordered_map<const void*, Tensor> grads_, bound_;
+    std::unordered_map<const void*, Tensor> grads_;
+    struct Bound {
+        Tensor gradient;
+        std::shared_ptr<bool> is_empty;  // with the inner tape; nullptr: never
+    };
+    std::unordered_map<const void*, Bound> bound_;
     std::multimap<size_t, void*> spare_;  // memory of gradients that are done, by bytes
     Arena arena_;
     size_t used_bytes_ = 0;
     std::unique_ptr<Tape> inner_;
+    bool is_inner_ = false;
+    void clear_memory(const Tensor& t);
 };
 
 // f(T{}) with T float or double, by the dtype of activations.

@@ -2,8 +2,10 @@
 #include "engine/model/masters.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/model/roles.h"
+#include "engine/ops/linear/copies.h"
 
 namespace vitrine {
 namespace {
@@ -28,7 +30,8 @@ const char* param_role_name(ParamRole r) {
     return kNames[static_cast<int>(r)];
 }
 
-Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place) : place_(place), dtype_(dtype) {
+Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, const Place& place, bool keeps_bf16)
+    : place_(place), dtype_(dtype) {
     VITRINE_ASSERT(dtype == DType::f32 || (dtype == DType::f64 && !place.gpu()));
     const uint64_t item = dtype_bits(dtype) / 8;
     const auto aligned = [&](uint64_t n) { return (n + place_.alignment() - 1) / place_.alignment() * place_.alignment(); };
@@ -48,19 +51,11 @@ Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, 
     std::byte* at = memory_.get();
     gradients_ = at + master_bytes_;
     std::byte* next_gradient = gradients_;
-    std::vector<std::byte> widened;
     for (Leaf& l : leaves_) {
         Param& p = *l.param;
         const Tensor master{at, dtype, p.shape};
-        std::vector<float> row(static_cast<size_t>(p.view.in));
-        widened.resize(tensor_bytes(master));
-        for (int64_t r = 0; r < p.view.out; ++r) {
-            p.widen_row(r, row.data());
-            with_real(dtype, [&](auto real) {
-                std::copy(row.begin(), row.end(), reinterpret_cast<decltype(real)*>(widened.data()) + r * p.view.in);
-            });
-        }
-        place_.write(master.data, widened.data(), widened.size());
+        if (p.view.dtype == dtype) place_.write(master.data, p.view.data, tensor_bytes(master));
+        else write_widened(p, master);
         p.master = master;
         p.view = {master.data, nullptr, dtype, DType::f8_e8m0, p.view.out, p.view.in, 0, 0};
         p.owner = memory_;
@@ -70,6 +65,38 @@ Masters::Masters(ModelWeights& weights, const ModelConfig& config, DType dtype, 
         l.gradient = {next_gradient, dtype, p.shape};
         next_gradient += bytes;
     }
+    if (keeps_bf16 && place_.gpu()) place_copies();
+}
+
+// At half the distances of the masters.
+void Masters::place_copies() {
+    copies_ = place_.zeros(master_bytes_ / 2, "BF16 copies of the weights");
+    for (Leaf& l : leaves_) {
+        Param& p = *l.param;
+        if ((l.role != ParamRole::matrix && l.role != ParamRole::head) || p.shape.rank != 2) continue;
+        p.bf16 = {copies_.get() + (static_cast<std::byte*>(p.master.data) - memory_.get()) / 2, DType::bf16, p.shape};
+    }
+    is_stale_ = true;
+}
+
+void Masters::refresh(Ctx& ctx) {
+    if (!copies_ || !std::exchange(is_stale_, false)) return;
+    std::vector<const Param*> params;
+    for (const Leaf& l : leaves_)
+        if (!l.param->bf16.empty()) params.push_back(l.param);
+    if constexpr (kHasCuda) cuda::write_kept_copies(ctx, params);
+}
+
+void Masters::write_widened(const Param& p, const Tensor& master) const {
+    std::vector<std::byte> widened(tensor_bytes(master));
+    std::vector<float> row(static_cast<size_t>(p.view.in));
+    for (int64_t r = 0; r < p.view.out; ++r) {
+        p.widen_row(r, row.data());
+        with_real(dtype_, [&](auto real) {
+            std::copy(row.begin(), row.end(), reinterpret_cast<decltype(real)*>(widened.data()) + r * p.view.in);
+        });
+    }
+    place_.write(master.data, widened.data(), widened.size());
 }
 
 void Masters::move_table(Param& p) {
@@ -90,5 +117,22 @@ Tensor Masters::gradients() const {
 }
 
 void Masters::clear_gradients() { place_.clear(gradients_, gradient_bytes_); }
+
+void Masters::clear_gradients(const std::function<bool(size_t)>& which) const {
+    std::byte *begin = nullptr, *end = nullptr;  // of a run, with what aligns its tensors
+    const auto clear = [&] { if (begin) place_.clear(begin, static_cast<size_t>(end - begin)); };
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const Tensor& g = leaves_[i].gradient;
+        if (g.empty()) continue;
+        if (which(i)) {
+            if (!begin) begin = static_cast<std::byte*>(g.data);
+            end = static_cast<std::byte*>(g.data) + tensor_bytes(g);
+        } else {
+            clear();
+            begin = nullptr;
+        }
+    }
+    clear();
+}
 
 }  // namespace vitrine

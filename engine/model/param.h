@@ -16,6 +16,7 @@ struct Param {
     cpu::PackedMatrix view;   // matrices: [out, in]; vectors: out = 1
     std::shared_ptr<const void> owner;
     Tensor master;            // when it is trained: f32 or f64 of `shape`, the tape's leaf; an f32 master is what `view` shows
+    Tensor bf16;              // the master's values as BF16 where Masters keeps them (products of a GPU), else empty
 
     bool empty() const { return view.data == nullptr; }
     uint64_t bytes() const { return view.bytes(); }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/linear/copies.h"
 #include "engine/ops/muon/muon.h"
 
 namespace vitrine {
@@ -70,7 +71,7 @@ std::vector<UpdateSums> Optimizer::step(Ctx& ctx, const TrainConfig& c, double l
         ++updates_[i];
         const Tensor& w = l.param->master;
         if (by == MovedBy::adamw) {
-            slices.push_back({w, l.gradient, first_[i], second_[i], decays(l, c.decay), updates_[i]});
+            slices.push_back({w, l.gradient, first_[i], second_[i], decays(l, c.decay), updates_[i], l.param->bf16});
             slice_leaf.push_back(i);
             continue;
         }
@@ -91,6 +92,13 @@ std::vector<UpdateSums> Optimizer::step(Ctx& ctx, const TrainConfig& c, double l
     const auto by_muon =
         muon(ctx, {lr, c.muon_momentum, c.weight_decay, c.muon_scale, n_steps, gradient_scale}, matrices);
     for (size_t i = 0; i < matrices.size(); ++i) add(matrix_leaf[i], by_muon[i]);
+    if constexpr (kHasCuda) {
+        std::vector<const Param*> copied;
+        for (size_t i = 0; i < matrix_leaf.size(); ++i)
+            if (const Param* p = leaves[matrix_leaf[i]].param; !p->bf16.empty() && (i == 0 || matrix_leaf[i] != matrix_leaf[i - 1]))
+                copied.push_back(p);
+        if (ctx.cuda) cuda::write_kept_copies(ctx, copied);
+    }
     return sums;
 }
 

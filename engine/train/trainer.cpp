@@ -68,7 +68,7 @@ Trainer::Trainer(ModelConfig model, ModelWeights weights, const TrainConfig& c, 
       place_(place_of(c, gpu)),
       model_(std::move(model)),
       weights_(std::make_unique<ModelWeights>(std::move(weights))),
-      masters_(*weights_, model_, dtype_of(c), place_),
+      masters_(*weights_, model_, dtype_of(c), place_, c.products == ProductInputs::bf16),
       optimizer_(c.optimizer, masters_),
       data_(make_data(c, model_)),
       noise_(make_random_tokens(c, model_.vocab_size)),
@@ -84,6 +84,7 @@ Ctx Trainer::context(Tape& tape) {
     Ctx ctx{arena_, pool_};
     ctx.dtype = dtype_of(config_), ctx.tape = &tape;
     ctx.cuda = place_.gpu(), ctx.has_bf16_products = config_.products == ProductInputs::bf16;
+    masters_.refresh(ctx);
     return ctx;
 }
 
@@ -150,10 +151,16 @@ bool Trainer::is_active(size_t leaf) const {
 
 void Trainer::bind_active() {
     tape_.unbind();
-    masters_.clear_gradients();
     const auto& leaves = masters_.leaves();
-    for (size_t i = 0; i < leaves.size(); ++i)
-        if (is_active(i)) tape_.bind(leaves[i].param->master, leaves[i].gradient);
+    const auto is_large = [&](const Leaf& l) {
+        return l.role == ParamRole::matrix || l.role == ParamRole::head || l.role == ParamRole::embedding;
+    };
+    masters_.clear_gradients([&](size_t i) { return !is_active(i) || !is_large(leaves[i]); });
+    for (size_t i = 0; i < leaves.size(); ++i) {
+        if (!is_active(i)) continue;
+        if (is_large(leaves[i])) tape_.bind_empty(leaves[i].param->master, leaves[i].gradient);
+        else tape_.bind(leaves[i].param->master, leaves[i].gradient);
+    }
 }
 
 void Trainer::ask(TrainingStep& s) const {

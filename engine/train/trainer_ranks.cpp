@@ -175,6 +175,7 @@ void Trainer::share_state() {
         if (!leads) place_.write(t.data, bytes.data(), bytes.size());
     };
     for (const Tensor& t : weight_tensors()) share(t);
+    masters_.changed();
     std::vector<Tensor> tables;
     auto visit = [&](const std::string&, Param& p, const Shape& shape, Storage storage) {
         if (storage == Storage::table && !p.empty()) tables.push_back({const_cast<void*>(p.view.data), p.view.dtype, shape});

@@ -147,6 +147,7 @@ void Trainer::restore(const std::map<std::string, State::Array>& arrays, const J
     for (const State::Array& a : here)
         copy(a.name, a, const_cast<void*>(a.data),
              [&](void* p, const void* from, size_t n) { place_.write(p, from, n); });
+    masters_.changed();
     snapshots_.clear(), anticipated_.clear(), probe_choices_ = {};
     if (const Json* kept = rest.find("rollback"))
         for (const Json& c : kept->items()) {
@@ -188,6 +189,7 @@ void Trainer::roll_back(StepReport& r) {
     const Snapshot& s = snapshots_.front();
     const std::vector<Tensor> here = weight_tensors();
     for (size_t i = 0; i < here.size(); ++i) place_.write(here[i].data, s.arrays[i].data(), s.arrays[i].size());
+    masters_.changed();
     restore_counters(s.counters, "the state in memory");
     anticipated_.clear();
     anticipating_until_ = step_ + config_.anticipatory_steps;

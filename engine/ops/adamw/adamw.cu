@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "engine/ops/linear/packed.cuh"
 #include "engine/ops/squares/chunks.cuh"
 
 namespace vitrine::cuda {
@@ -12,9 +13,10 @@ namespace {
 struct Slice {
     float *weight, *mean, *square;
     const float* gradient;
+    bf16* copy;              // null: none
     int64_t count;
     float keep, rate, root_correction;
-    int32_t is_whole;  // all four are aligned to 16 bytes
+    int32_t is_whole;  // all four (of the copy half as many bytes) are aligned to 16 bytes
 };
 
 struct Rule {
@@ -53,9 +55,12 @@ __global__ void __launch_bounds__(kChunkThreads) update_chunk(ChunkTable table, 
         update(r, s, g.z, w.z, m.z, v.z, sums), update(r, s, g.w, w.w, m.w, v.w, sums);
         *reinterpret_cast<float4*>(s.weight + i) = w, *reinterpret_cast<float4*>(s.mean + i) = m;
         *reinterpret_cast<float4*>(s.square + i) = v;
+        if (s.copy) store_four(s.copy + i, w, 4, true);
     }
-    for (int64_t i = end_four + threadIdx.x; i < end; i += kChunkThreads)
+    for (int64_t i = end_four + threadIdx.x; i < end; i += kChunkThreads) {
         update(r, s, s.gradient[i], s.weight[i], s.mean[i], s.square[i], sums);
+        if (s.copy) s.copy[i] = narrow<bf16>(s.weight[i]);
+    }
     double* out = of_chunks + 3 * static_cast<int64_t>(blockIdx.x);
     const double weight = chunk_sum(sums.weight), moved = chunk_sum(sums.update), surprise = chunk_sum(sums.surprise);
     if (threadIdx.x == 0) out[0] = weight, out[1] = moved, out[2] = surprise;
@@ -70,7 +75,7 @@ std::vector<UpdateSums> adamw(Ctx& ctx, const AdamW& a, std::span<const AdamWSli
     std::vector<Slice> list;
     for (const AdamWSlice& s : slices) {
         const auto t = static_cast<double>(s.t);
-        Slice to{s.weight.f32(), s.mean.f32(), s.square.f32(), s.gradient.f32(), s.weight.count()};
+        Slice to{s.weight.f32(), s.mean.f32(), s.square.f32(), s.gradient.f32(), static_cast<bf16*>(s.bf16.data), s.weight.count()};
         to.keep = static_cast<float>(1 - a.lr * (s.decays ? a.weight_decay : 0));
         to.rate = static_cast<float>(a.lr / (1 - std::pow(a.beta1, t)));
         to.root_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(a.beta2, t)));

@@ -15,6 +15,7 @@ struct AdamWSlice {              // equal counts, one dtype (f32 or f64); weight
     Tensor weight, gradient, mean, square;
     bool decays;
     int64_t t;                   // updates of this weight, this one included: bias correction
+    Tensor bf16{};               // on a GPU, if not empty: the new weight's copy is left there
 };
 
 // Sums over the elements of one weight, in double: what its update amounts to.

@@ -7,6 +7,7 @@
 
 #include "engine/ops/linear/convert.h"
 #include "engine/ops/linear/packed.cuh"
+#include "engine/ops/squares/chunks.cuh"
 #include "engine/ops/trained.h"
 #include "engine/ops/training.h"
 
@@ -40,6 +41,21 @@ __global__ void to_bf16(const float* one, const uint64_t* list, int64_t n, bool 
     } to = {{__floats2bfloat162_rn(a.x, a.y), __floats2bfloat162_rn(a.z, a.w), __floats2bfloat162_rn(b.x, b.y),
              __floats2bfloat162_rn(b.z, b.w)}};
     *reinterpret_cast<uint4*>(y + i) = to.all;
+}
+
+struct KeptCopy {
+    const float* from;
+    bf16* to;
+    int64_t count;
+};
+// A block per chunk of a weight.
+__global__ void __launch_bounds__(kChunkThreads) write_chunk(ChunkTable table, const KeptCopy* copies) {
+    after_previous();
+    const ChunkAt at = chunk_at(table);
+    const KeptCopy c = copies[at.tensor];
+    const int64_t end = c.count - at.begin < kChunkElements ? c.count : at.begin + kChunkElements;
+    for (int64_t i = at.begin + 4 * threadIdx.x; i < end; i += 4 * kChunkThreads)
+        store_four(c.to + i, load_four(c.from + i, end - i, end - i >= 4), end - i, end - i >= 4);
 }
 
 // As cpu::fp8_round_weight: a block of threads per 128 x 128 weights. Magnitudes are ordered as their bits are, NaN above all.
@@ -163,6 +179,8 @@ Shape stacked_shape(std::span<const Param* const> params) {
 }
 
 Tensor weight_copy(Ctx& ctx, std::span<const Param* const> params, WeightUse use, DType dtype, Shape shape) {
+    if (dtype == DType::bf16 && params.size() == 1)
+        if (const Tensor kept = kept_copy(ctx, *params[0], use); !kept.empty()) return kept.reshaped(shape);
     StepCopies* const copies = copies_of(ctx);
     const Param& first = *params[0];
     const void* key = first.master.empty() ? first.view.data : first.master.data;
@@ -177,6 +195,23 @@ Tensor weight_copy(Ctx& ctx, std::span<const Param* const> params, WeightUse use
 }
 
 }  // namespace
+
+Tensor kept_copy(const Ctx& ctx, const Param& w, WeightUse use) {
+    return rounding_of(ctx, use) == Rounding::none ? w.bf16 : Tensor{};
+}
+
+void write_kept_copies(Ctx& ctx, std::span<const Param* const> params) {
+    if (params.empty()) return;
+    std::vector<int64_t> counts;
+    std::vector<KeptCopy> list;
+    for (const Param* p : params) {
+        counts.push_back(p->master.count());
+        list.push_back({p->master.f32(), static_cast<bf16*>(p->bf16.data), counts.back()});
+    }
+    const ChunkTable table = chunk_table(ctx, counts);
+    write_chunk<<<static_cast<unsigned>(table.n_chunks), kChunkThreads, 0, ctx.cuda->stream()>>>(table, place_list(ctx, list));
+    check_launch(ctx, "copying weights for products");
+}
 
 Tensor bf16_copy(Ctx& ctx, const Tensor& x) {
     VITRINE_ASSERT(x.dtype == DType::f32);

@@ -31,7 +31,12 @@ Tensor bf16_copy(Ctx& ctx, const Tensor& x);
 // Whenever memory of ctx.arena is given back: copies are known by addresses. At the start of a block, and after a recomputed one.
 void forget_values(Ctx& ctx);
 
-// w as BF16, made once a step (in ctx.cuda->kept(); without a training step in ctx.arena).
+// The copy that Masters keeps; empty where there is none, or where the step rounds weights of this use.
+Tensor kept_copy(const Ctx& ctx, const Param& w, WeightUse use);
+// Writes them from the masters.
+void write_kept_copies(Ctx& ctx, std::span<const Param* const> params);
+
+// w as BF16, kept or made once a step (in ctx.cuda->kept(); without a training step in ctx.arena).
 Tensor bf16_weight(Ctx& ctx, const Param& w, WeightUse use = WeightUse::plain);
 // Weights of one shape [rows, cols] one behind the other, [n, rows, cols], in one launch. Known by the first one.
 Tensor bf16_weights(Ctx& ctx, std::span<const Param* const> same_shape, WeightUse use = WeightUse::plain);
