@@ -44,9 +44,9 @@ if command -v compute-sanitizer >/dev/null; then
             --gtest_brief=1 | tail -3 || status=1
     }
     check memcheck '*Cuda*:*Golden*tiny15*:*Golden*flashlike*'
-    check memcheck '*Tape*:CrossEntropy*:AdamW*:Muon*:NewtonSchulz*'        # training: small shapes already
+    check memcheck '*Tape*:CrossEntropy*:AdamW*:Muon*:NewtonSchulz*:MoeCuda.trains_as*:CudaTrain.bf16*'  # training: small shapes
     check racecheck 'HyperCuda*:CompressCuda*:RouterCuda*:*Golden*tiny15*'  # slow: small shapes only
-    check racecheck 'HyperTape*:RouterTape*:RmsnormTape*:CompressTape*:CrossEntropy*:AdamW*'
+    check racecheck 'HyperTape*:RouterTape*:RmsnormTape*:CompressTape*:CrossEntropy*:AdamW*:MoeCuda.trains_as*:*MoeCuda.agrees*'
 fi
 
 models=$(mktemp -d)
