@@ -15,12 +15,11 @@ constexpr int kOperandBytes = kSide * kDepth * 2;
 constexpr int kStagedRow = kSide + 8;  // floats from one row of sums to the next in shared memory
 template <int kGroups>
 struct Stages {
-    static constexpr int kThreads = kGroupThreads * kGroups;
     // Copies run two stages ahead. Alone on its multiprocessor a block has the products of one stage queued behind another's.
     static constexpr int kAhead = 2, kQueued = kGroups - 1, kCount = kAhead + 1 + kQueued;
     static constexpr int kBytes = (kGroups + 1) * kOperandBytes, kSharedBytes = kCount * kBytes;
 };
-constexpr int kTileGroups = 2, kTileThreads = Stages<kTileGroups>::kThreads;  // of products of rows
+constexpr int kTileGroups = 2, kTileThreads = kGroupThreads * kTileGroups;  // of products of rows
 static_assert(kTileGroups * kSide == kRowsOfTile && kSide == kColumnsOfPart);
 static_assert(kRowsOfTile * kStagedRow * 4 <= Stages<kTileGroups>::kSharedBytes);
 // What a thread has of its group's sums: a warp's 64 x 64, or of two halves of 64 rows by the warpgroup.
