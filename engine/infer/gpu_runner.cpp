@@ -247,7 +247,7 @@ GpuRunner::Result GpuRunner::run(Ctx ctx, const ModelConfig& c, const Batch& bat
     try {
         return run_here(ctx, c, batch, rows, pass, meanwhile, later);
     } catch (const std::exception& e) {
-        throw RanksLost(std::string(e.what()) + "; the other ranks can't go on");
+        throw RanksLost(e);
     }
 }
 

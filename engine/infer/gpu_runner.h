@@ -77,9 +77,4 @@ class GpuRunner {
     std::map<std::vector<int64_t>, std::shared_ptr<Captured>> steps_;
 };
 
-// Rank 0 failed while others took part: they can't go on. No Error, which callers may take for one command's failure.
-struct RanksLost : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
 }  // namespace vitrine

@@ -18,8 +18,8 @@ constexpr int kWarp = 32;
 inline void check_launch(const Ctx& ctx, const char* kernel) { ctx.cuda->check(cudaGetLastError(), kernel); }
 inline unsigned ceil_div(int64_t a, int64_t b) { return static_cast<unsigned>((a + b - 1) / b); }
 
-// The first line of every kernel: waits until all that was queued before it is done and seen. A captured step may start a kernel
-// while the one before it still runs, so a kernel without this line would read too early (GpuRunner).
+// In every kernel, before it reads what others wrote: waits until all that was queued before is done and seen. A captured step
+// may start a kernel while the one before it runs (behind a product made ahead, while the two before it run), see GpuRunner.
 __device__ inline void after_previous() {
 #if __CUDA_ARCH__ >= 900
     cudaGridDependencySynchronize();

@@ -1,8 +1,8 @@
 // The trace: what was published for each token, kept by token so that every token of a conversation can be selected.
 //
-// The engine fills one TokenRecord per token (RecordBuilder, engine thread), freezes it and puts it into the Trace. A record
-// never changes afterwards, so the UI holds it by shared pointer and draws without a lock. The Trace is bounded in bytes; the
-// oldest records fall out and say so.
+// The engine fills one TokenRecord per token (RecordBuilder; engine thread, or the pool beside it), freezes it and puts
+// it into the Trace. A record never changes afterwards, so the UI holds it by shared pointer and draws without a lock.
+// The Trace is bounded in bytes; the oldest records fall out and say so.
 #pragma once
 #include <cstdint>
 #include <map>

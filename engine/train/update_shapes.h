@@ -16,9 +16,9 @@ std::map<std::string, double> momentum_cosines(const Masters& masters, const Opt
                                                const std::function<bool(size_t)>& is_active);
 
 // Of one matrix u [n, m]. stable_rank: |u|_F^2 / sigma_1^2 as a share of min(n, m), 1 where all singular values are
-// alike, NaN for a zero matrix; sigma_1 by 200 power iterations, which end up to 0.1 % below it where the largest are
-// nearly alike. orthogonality: |u u^T - I|_F / sqrt(n) with n the smaller side, 0 for orthonormal rows (or columns), 1
-// for a zero matrix.
+// alike, NaN for a zero matrix; sigma_1 by at most 200 power iterations, which end up to 0.1 % below it where the
+// largest are nearly alike. orthogonality: |u u^T - I|_F / sqrt(n) with n the smaller side, 0 for orthonormal rows (or
+// columns), 1 for a zero matrix.
 struct MatrixShape {
     double stable_rank, orthogonality;
 };

@@ -138,6 +138,7 @@ TEST(Mpi, a_talk_is_with_rank_0_and_failures_are_told_once) {
     ASSERT_NE(at, std::string::npos) << r.err;
     EXPECT_EQ(r.err.find("vitrine: ", at + 1), std::string::npos) << r.err;
     r = test::run_ranks(2, {"bench", "--train", "--steps", "1"}, home.path());
+    EXPECT_EQ(r.code, 2);
     EXPECT_NE(r.err.find("expected --device cuda"), std::string::npos) << r.err;
 }
 

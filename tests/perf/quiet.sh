@@ -11,7 +11,7 @@ mkdir -p "$work"
 threads=$(nproc)
 
 # The shipped model, base set and Attention view, medians of 20 pairs each: bar 5 %.
-watching() { for _ in 1 2 3 4; do "$bin/vitrine" bench 2>/dev/null | grep -E '^decode|^watching|in the Attention view'; done; }
+watching() { for _ in 1 2 3 4; do "$bin/vitrine" bench | grep -E '^decode|^watching|in the Attention view'; done; }
 
 # 500 at random points of prefill and decoding, 100 while a model loads; median, p99, longest: bar 100 ms.
 cancels() { ninja -C "$build" cancel_test >/dev/null; "$bin/cancel_test" --gtest_repeat=5 | grep -E ' ms|PASSED|FAILED'; }
@@ -22,7 +22,7 @@ depth() {
     for numerics in reference exact; do
         for context in 512 65536 512 65536; do
             echo "$numerics, context $context:"
-            "$bin/vitrine" bench -m "$work/mid" --numerics $numerics --context $context 2>/dev/null |
+            "$bin/vitrine" bench -m "$work/mid" --numerics $numerics --context $context |
                 grep -E '^decode|^reading|cache'
         done
     done

@@ -2,7 +2,8 @@
 # A newcomer's walk, in a real window: "74*82=?" in the three modes, a long message, and five questions that the screen
 # answers: which experts the last "?" took in layer 4 and why; which entries CSA chose there, with what score against the cut;
 # which blocks HCA keeps and how they are weighted inside; which layer mixes fastest; the cache's bytes of each kind.
-# The seedling's numbers are known by heart; of the shipped model only that the questions are answered.
+# The seedling's numbers are known by heart; of the shipped model only that the questions are answered: a wide "X ± E" asks that
+# a value is there and possible.
 # usage: walk_test.sh PROGRAM FOLDER [WxH]   (FOLDER: where the pictures go)
 set -euo pipefail
 program=$(readlink -f "$1")

@@ -190,6 +190,7 @@ void ModelPanel::draw_memory(const Snapshot& s) {
 
 void ModelPanel::filter(const ModelInfo& m) {
     if (filtered_model_ == &m && filtered_by_ == filter_text_) return;
+    if (filtered_model_ != &m) selected_.clear();  // another model's tensor of that name is another tensor
     filtered_model_ = &m, filtered_by_ = filter_text_;
     shown_.clear();
     for (size_t i = 0; i < m.tensors.size(); ++i)

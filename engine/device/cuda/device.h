@@ -125,7 +125,7 @@ class Device {
         Tensor y;
     };
     std::vector<Ahead> ahead;
-    // What a token reads of the weights is more than the second-level cache holds.
+    // All weights together are more than 1 GiB: what a token reads of them would fill the second-level cache.
     bool reads_weights_once = false;
     std::function<void()> after_block;      // set: a block's watched values must go before its memory is used again
 

@@ -27,8 +27,8 @@ class NcclSums {
     NcclSums(Device& device, Communicator& ranks);
     // Queued on the device's stream, in place.
     void sum(float* values, size_t n);
-    void sum_to_first(void* values, size_t n,
-                      DType dtype);  // f32 or bf16; only rank 0 has the sum, the others' values are lost
+    // f32 or bf16; only rank 0 has the sum, the others' values are lost.
+    void sum_to_first(void* values, size_t n, DType dtype);
     void broadcast(std::span<const std::span<std::byte>> blocks);  // rank 0's to all
     std::string version() const;        // "NCCL 2.28.9"
 

@@ -13,8 +13,7 @@ namespace {
 
 constexpr int64_t kScratchFloats = int64_t{64} << 20;  // of scores at a time
 
-// A warp per token and head, blockDim.y of them a block: q [T, H, d] is rotated, v [T, H] becomes weights. words not
-// null
+// A warp per token and head, blockDim.y of them a block: q [T, H, d] is rotated, v [T, H] becomes weights. words not null
 // (`reference`): q goes on to Hadamard and FP4; else back to where it was. Shared memory: blockDim.y rows of d floats.
 template <class T>
 __global__ void prepare_heads(T* q, const T* v, const float* cosines, const float* sines, int half, int64_t n,

@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, kIsBf16 ? 3 : 2) multiply_fe
         if (!a.norm.data) {
             after_previous();
             if (is_at_work) rows.multiply(row_of_x(), sum);
-        } else {  // x is older than the kernel before; those after this one wait for its end
+        } else {  // x is older than the kernel before; the next one may start beside both, and waits for the end of this one
             let_next_start();
             const int width = static_cast<int>(p.w.in);
             const float factor = norm_factors(p.x + m0 * a.ldx, a.ldx, min(kColumns, a.n_rows - m0), width, a.eps);

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "engine/model/weights.h"
@@ -29,15 +30,17 @@ struct ExpertShare {
 
 // What rank 0 tells the others to take part in.
 struct ExpertOrder {
-    enum What : int32_t {
-        end,
-        layer,
-        pass,
-        draft
-    };  // one layer's call (CPU); all calls of a pass of the trunk or drafter (GPU)
+    // layer: one layer's call (CPU). pass, draft: all calls of a pass of the trunk or drafter (GPU).
+    enum What : int32_t { end, layer, pass, draft };
     int32_t what = end, layer_number = 0, n_tokens = 0, n_chosen = 0, numerics = 0;
-    int32_t step = -1,
-            is_new_step = 0;  // on a GPU: a captured step's number, and whether it is run once and captured first
+    // On a GPU: a captured step's number, and whether it is run once and captured first.
+    int32_t step = -1, is_new_step = 0;
+};
+
+// Rank 0 failed while others took part: they can't go on. No Error, which callers may take for one command's failure.
+struct RanksLost : std::runtime_error {
+    explicit RanksLost(const std::exception& why)
+        : std::runtime_error(std::string(why.what()) + "; the other ranks can't go on") {}
 };
 
 class ExpertRanks {

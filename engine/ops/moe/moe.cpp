@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/base/reader.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/moe/expert_ranks.h"
 #include "engine/ops/moe/moe_tape.h"
@@ -135,13 +136,17 @@ void spread_rows(Ctx& given, const Tensor& x_TD, const Routing& routing, const M
     ExpertRanks& ranks = *ctx.expert_ranks;
     ranks.tell({ExpertOrder::layer, ctx.layer, static_cast<int32_t>(x_TD.dim(0)),
                 static_cast<int32_t>(routing.indices_TK.dim(1)), static_cast<int32_t>(ctx.numerics)});
-    ranks.spread(x_TD, routing);
-    expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, groups_of(plan, w, ranks.share(), true), c, y_SD);
-    for (int r = 1; r < ranks.size(); ++r) {
-        const std::vector<Group> theirs = groups_of(plan, w, ranks.share_of(r), false);
-        if (theirs.empty()) continue;
-        const int64_t n = theirs.back().end - theirs.front().begin;
-        ranks.receive_rows(y_SD.row<float>(theirs.front().begin), n * y_SD.dim(1), r);
+    try {
+        ranks.spread(x_TD, routing);
+        expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, groups_of(plan, w, ranks.share(), true), c, y_SD);
+        for (int r = 1; r < ranks.size(); ++r) {
+            const std::vector<Group> theirs = groups_of(plan, w, ranks.share_of(r), false);
+            if (theirs.empty()) continue;
+            const int64_t n = theirs.back().end - theirs.front().begin;
+            ranks.receive_rows(y_SD.row<float>(theirs.front().begin), n * y_SD.dim(1), r);
+        }
+    } catch (const std::exception& e) {  // rows that were sent already would be taken for the next call's
+        throw RanksLost(e);
     }
 }
 
@@ -157,6 +162,7 @@ void answer_moe(Ctx& ctx, const ExpertOrder& order, const MoeWeights& w, const M
     if (mine.empty()) return;
     const Tensor y_SD = ctx.arena.make(DType::f32, {static_cast<int64_t>(plan.slots.size()), c.hidden_size});
     expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, mine, c, y_SD);
+    throw_if_mapping_failed();  // no row that was made of pages that are gone
     const int64_t first = mine.front().begin;
     ctx.expert_ranks->send_rows(y_SD.row<float>(first), (mine.back().end - first) * c.hidden_size);
 }

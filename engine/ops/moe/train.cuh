@@ -64,7 +64,7 @@ struct GradientStack {
     Stack<float> to;
     bool accumulates;  // false: the memory holds nothing, every element is written
 };
-// dW [n_out, n_in] += sum over a group's slots of a [., n_out]^T b [., n_in].
+// dW [n_out, n_in] (+)= sum over a group's slots of a [., n_out]^T b [., n_in].
 struct PlainGradient {
     Extent n_out, n_in;
     const float *a, *b;
