@@ -158,7 +158,9 @@ TEST_F(Window, suggestions_are_written_into_the_composer) {
             driver_->frames(2);
             EXPECT_EQ(desk().draft, suggested_prompt(s, is_chinese));
             EXPECT_TRUE(desk().draft.ends_with(question));
-            if (s.note_english) EXPECT_TRUE(desk().draft.starts_with(is_chinese ? s.note_chinese : s.note_english));
+            if (s.note_english) {
+                EXPECT_TRUE(desk().draft.starts_with(is_chinese ? s.note_chinese : s.note_english));
+            }
         }
     EXPECT_TRUE(sink_.commands.empty());
     key("Enter");
