@@ -63,4 +63,5 @@ EOF
 chmod +x "$out/vitrine"
 rmdir "$out/lib/fallback" 2>/dev/null || true
 tar -C "$root/dist" -czf "$out.tar.gz" "$name"
-say "$(du -h "$out.tar.gz" | cut -f1) $out.tar.gz (needs the C library $(ldd --version | sed -n '1s/.* //p') or newer)"
+kernels=$("$out/bin/vitrine" --version | sed 's/.*GPU kernels: \(.*\))/\1/')
+say "$(du -h "$out.tar.gz" | cut -f1) $out.tar.gz (GPU kernels: $kernels; needs the C library $(ldd --version | sed -n '1s/.* //p') or newer)"

@@ -1,5 +1,5 @@
 # Writes OUT, a version string with the git revision, and touches it only when it changes. Run at build time: a commit then
-# recompiles one small file. Wants: SOURCE_DIR, VERSION, OUT.
+# recompiles one small file. Wants: SOURCE_DIR, VERSION, GPU_KERNELS, WHY_NO_GPU_KERNELS, OUT.
 set(revision "")
 find_program(GIT git)
 if(GIT AND EXISTS "${SOURCE_DIR}/.git")
@@ -15,6 +15,8 @@ file(CONFIGURE OUTPUT "${OUT}.new" @ONLY CONTENT [[// The program's version. Gen
 namespace vitrine {
 const char* version() { return "@VERSION@"; }
 const char* revision() { return "@revision@"; }
+const char* gpu_kernels() { return "@GPU_KERNELS@"; }
+const char* why_no_gpu_kernels() { return "@WHY_NO_GPU_KERNELS@"; }
 }  // namespace vitrine
 ]])
 file(COPY_FILE "${OUT}.new" "${OUT}" ONLY_IF_DIFFERENT)

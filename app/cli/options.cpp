@@ -45,7 +45,7 @@ T parsed(const std::string& option, const std::string& value, const std::string&
 }  // namespace
 
 std::string version_line() {
-    return std::string("vitrine ") + version() + " (" + revision() + ")";
+    return std::string("vitrine ") + version() + " (" + revision() + "; GPU kernels: " + gpu_kernels() + ")";
 }
 
 Options::Options(std::string name, std::string usage, std::string summary)

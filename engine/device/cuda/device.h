@@ -3,6 +3,8 @@
 // A build without nvcc has kHasCuda false, and everything below but `gpus` is declared and never defined: callers stand behind
 // `if constexpr (kHasCuda)`. Owner: the engine thread.
 #pragma once
+#include <vitrine_cuda.h>  // VITRINE_CUDA, 0 or 1: written by engine/CMakeLists.txt
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>

@@ -1,4 +1,5 @@
 // Which GPUs there are, in builds with and without CUDA.
+#include "engine/base/version.h"
 #include "engine/device/cuda/device.h"
 
 namespace vitrine::cuda {
@@ -7,7 +8,7 @@ Gpus find_gpus();
 
 Gpus gpus() {
     if constexpr (kHasCuda) return find_gpus();
-    return {{}, "this build has no CUDA: nvcc 12.0 or newer was not found when it was configured"};
+    return {{}, std::string("this program was built without GPU kernels: ") + why_no_gpu_kernels()};
 }
 
 }  // namespace vitrine::cuda
