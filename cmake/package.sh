@@ -64,4 +64,5 @@ chmod +x "$out/vitrine"
 rmdir "$out/lib/fallback" 2>/dev/null || true
 tar -C "$root/dist" -czf "$out.tar.gz" "$name"
 kernels=$("$out/bin/vitrine" --version | sed 's/.*GPU kernels: \(.*\))/\1/')
-say "$(du -h "$out.tar.gz" | cut -f1) $out.tar.gz (GPU kernels: $kernels; needs the C library $(ldd --version | sed -n '1s/.* //p') or newer)"
+say "$(du -h "$out.tar.gz" | cut -f1) $out.tar.gz (GPU kernels: $kernels)"
+say "It needs the C library $(ldd --version | sed -n '1s/.* //p') or newer."

@@ -24,11 +24,13 @@ int bits_of(size_t n) {
 // Positions at which the pair of one rank stood when it was formed, handed out in ascending order. Filled before it is
 // drained (always so with trained merges), it is a sorted vector; positions that arrive later go to a heap.
 struct Bucket {
+    static constexpr size_t kAhead = 8;  // so many positions are known in advance: enough to fetch what stands there
+
     int32_t rank = 0;
     std::vector<int32_t> positions;
     size_t cursor = 0;
     bool is_draining = false;
-    std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> late;
+    std::vector<int32_t> late;  // a heap, the lowest on top
 
     void push(int32_t at, uint64_t& steps) {
         ++steps;
@@ -36,7 +38,8 @@ struct Bucket {
             positions.push_back(at);
         } else {
             steps += bits_of(late.size());
-            late.push(at);
+            late.push_back(at);
+            std::push_heap(late.begin(), late.end(), std::greater<>());
         }
     }
     int32_t pop(uint64_t& steps) {
@@ -48,11 +51,15 @@ struct Bucket {
                 std::sort(positions.begin(), positions.end());
             }
         }
-        if (late.empty() || (cursor < positions.size() && positions[cursor] < late.top())) return positions[cursor++];
+        if (late.empty() || (cursor < positions.size() && positions[cursor] < late.front())) return positions[cursor++];
         steps += bits_of(late.size());
-        const int32_t at = late.top();
-        late.pop();
+        std::pop_heap(late.begin(), late.end(), std::greater<>());
+        const int32_t at = late.back();
+        late.pop_back();
         return at;
+    }
+    int32_t ahead(int32_t otherwise) const {
+        return cursor + kAhead < positions.size() ? positions[cursor + kAhead] : otherwise;
     }
     bool is_empty() const { return cursor == positions.size() && late.empty(); }
     void restart() {
@@ -62,48 +69,65 @@ struct Bucket {
     }
 };
 
-// All buckets of one piece and the heap of ranks that have something to hand out.
-class Queue {
+}  // namespace
+
+// All buckets of one piece and the heap of ranks that have something to hand out. Empty between pieces, with its memory
+// kept.
+class Bpe::Queue {
   public:
-    Queue(std::vector<int32_t>& bucket_of_rank, uint64_t& steps) : bucket_of_rank_(bucket_of_rank), steps_(steps) {}
-    ~Queue() {
-        for (const Bucket& b : buckets_) bucket_of_rank_[b.rank] = -1;
+    void begin(size_t n_ranks) {
+        if (bucket_of_rank_.size() != n_ranks) bucket_of_rank_.assign(n_ranks, -1);
     }
-    void push(int32_t rank, int32_t at) {
+    void end() {
+        for (size_t k = 0; k < n_used_; ++k) bucket_of_rank_[buckets_[k].rank] = -1;
+        n_used_ = 0;
+    }
+    void push(int32_t rank, int32_t at, uint64_t& steps) {
         int32_t& index = bucket_of_rank_[rank];
         if (index < 0) {
-            index = static_cast<int32_t>(buckets_.size());
-            buckets_.emplace_back().rank = rank;
+            index = static_cast<int32_t>(n_used_++);
+            if (n_used_ > buckets_.size()) buckets_.emplace_back();
+            buckets_[index].rank = rank;
         }
         Bucket& b = buckets_[index];
         if (b.is_empty()) {
             b.restart();
-            steps_ += bits_of(ranks_.size());
+            steps += bits_of(ranks_.size());
             ranks_.push(rank);
         }
-        b.push(at, steps_);
+        b.push(at, steps);
     }
     bool is_empty() const { return ranks_.empty(); }
-    // The lowest rank and its leftmost position.
-    int32_t pop(int32_t& rank) {
+    // The lowest rank and its leftmost position; `ahead`, one that is likely to come soon.
+    int32_t pop(int32_t& rank, int32_t& ahead, uint64_t& steps) {
         rank = ranks_.top();
         Bucket& b = buckets_[bucket_of_rank_[rank]];
-        const int32_t at = b.pop(steps_);
+        const int32_t at = b.pop(steps);
+        ahead = b.ahead(at);
         if (b.is_empty()) {
-            steps_ += bits_of(ranks_.size());
+            steps += bits_of(ranks_.size());
             ranks_.pop();
         }
         return at;
     }
+    size_t held_bytes() const {
+        size_t n = bucket_of_rank_.capacity() * sizeof(int32_t) + buckets_.capacity() * sizeof(Bucket);
+        for (const Bucket& b : buckets_) n += (b.positions.capacity() + b.late.capacity()) * sizeof(int32_t);
+        return n;
+    }
 
   private:
-    std::vector<int32_t>& bucket_of_rank_;
-    uint64_t& steps_;
-    std::vector<Bucket> buckets_;
+    std::vector<int32_t> bucket_of_rank_;  // -1: none
+    std::vector<Bucket> buckets_;          // the first n_used_ belong to a rank
+    size_t n_used_ = 0;
     std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ranks_;
 };
 
-}  // namespace
+Bpe::Scratch::Scratch() : queue(std::make_unique<Queue>()) {}
+Bpe::Scratch::~Scratch() = default;
+size_t Bpe::Scratch::held_bytes() const {
+    return places.capacity() * sizeof(Place) + ranks.capacity() * sizeof(int32_t) + queue->held_bytes();
+}
 
 Bpe::Bpe(std::vector<Merge> merges, int64_t* duplicate) : merges_(std::move(merges)) {
     uint64_t size = 16;
@@ -161,38 +185,40 @@ void Bpe::merge_short(std::vector<int32_t>& ids, Scratch& s) const {
     }
 }
 
-// Symbols form a linked list; id < 0 marks a symbol that was merged into its left neighbour. An entry of the queue is
-// stale when the pair at its position is no longer the one of its rank; symbols only grow, so a stale pair never comes
-// back.
+// id < 0 marks a place that was merged into the symbol to its left. An entry of the queue is stale when the pair at its
+// position is no longer the one of its rank; symbols only grow, so a stale pair never comes back.
 void Bpe::merge_long(std::vector<int32_t>& ids, Scratch& s) const {
     const auto n = static_cast<int32_t>(ids.size());
-    auto& symbols = s.symbols;
-    symbols.resize(ids.size());
-    if (s.bucket_of_rank.size() != merges_.size()) s.bucket_of_rank.assign(merges_.size(), -1);
-    Queue queue(s.bucket_of_rank, s.stats.queue_steps);
+    s.places.resize(ids.size());
+    Scratch::Place* const places = s.places.data();
+    Queue& queue = *s.queue;
+    EncodeStats stats = s.stats;
+    queue.begin(merges_.size());
     const auto offer = [&](int32_t left, int32_t right) {
-        ++s.stats.lookups;
-        const int32_t rank = rank_of(symbols[left].id, symbols[right].id);
-        if (rank >= 0) queue.push(rank, left);
+        ++stats.lookups;
+        const int32_t rank = rank_of(places[left].id, places[right].id);
+        if (rank >= 0) queue.push(rank, left, stats.queue_steps);
     };
-    for (int32_t i = 0; i < n; ++i) symbols[i] = {ids[i], i - 1, i + 1 < n ? i + 1 : -1};
+    for (int32_t i = 0; i < n; ++i) places[i] = {ids[i], i};
     for (int32_t i = 0; i + 1 < n; ++i) offer(i, i + 1);
     while (!queue.is_empty()) {
-        int32_t rank = 0;
-        const int32_t at = queue.pop(rank);
+        int32_t rank = 0, ahead = 0;
+        const int32_t at = queue.pop(rank, ahead, stats.queue_steps);
+        __builtin_prefetch(&places[ahead], 1);
         const Merge& m = merges_[rank];
-        auto& left = symbols[at];
-        if (left.id != m.left || left.next < 0 || symbols[left.next].id != m.right) continue;
-        auto& right = symbols[left.next];
-        left.id = m.merged;
-        left.next = right.next;
-        right.id = -1;
-        if (left.next >= 0) symbols[left.next].prev = at;
-        if (left.prev >= 0) offer(left.prev, at);
-        if (left.next >= 0) offer(at, left.next);
+        const int32_t right = places[at].other + 1;
+        if (places[at].id != m.left || right >= n || places[right].id != m.right) continue;
+        const int32_t last = places[right].other;
+        places[right].id = -1;
+        places[at] = {m.merged, last};
+        places[last].other = at;
+        if (at > 0) offer(places[at - 1].other, at);
+        if (last + 1 < n) offer(at, last + 1);
     }
+    queue.end();
+    s.stats = stats;
     ids.clear();
-    for (int32_t i = 0; i >= 0; i = symbols[i].next) ids.push_back(symbols[i].id);
+    for (int32_t i = 0; i < n; i = places[i].other + 1) ids.push_back(places[i].id);
 }
 
 }  // namespace vitrine::text

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace vitrine::text {
@@ -29,15 +30,22 @@ class Bpe {
     // -1.
     explicit Bpe(std::vector<Merge> merges, int64_t* duplicate = nullptr);
 
-    // Buffers that calls on one thread share, so that a text of many pieces allocates little.
+    // Buffers that one call after another uses, so that a text of many pieces allocates little.
+    class Queue;
     struct Scratch {
-        struct Symbol {
-            int32_t id, prev, next;  // together, as neighbours are looked at together
+        // A symbol of the long form is the stretch of places that its bytes had. Its first place has its id, and its
+        // first and last place know each other by `other`: neighbours are one place away.
+        struct Place {
+            int32_t id, other;
         };
-        std::vector<Symbol> symbols;          // of the long form
-        std::vector<int32_t> ranks;           // of the short form
-        std::vector<int32_t> bucket_of_rank;  // -1 between calls
+        std::vector<Place> places;
+        std::vector<int32_t> ranks;  // of the short form
+        std::unique_ptr<Queue> queue;
         EncodeStats stats;
+
+        Scratch();
+        ~Scratch();
+        size_t held_bytes() const;
     };
 
     // Replaces `ids` (one id per byte of the piece) by the ids after all merges. At most 2^31 - 2 symbols.

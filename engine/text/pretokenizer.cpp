@@ -92,31 +92,36 @@ void PreTokenizer::add_byte_level(const Json& j, const std::string& file, const 
     is_byte_level_ = true;
 }
 
-std::vector<Piece> PreTokenizer::pieces(std::string_view segment, uint64_t& steps) const {
-    std::vector<Piece> out;
-    if (segment.empty()) return out;
-    Points p = points_of(segment);
-    std::vector<Range> ranges{{0, static_cast<uint32_t>(p.size())}}, next;
+void PreTokenizer::cut(std::string_view segment, Pieces& out, uint64_t& steps) const {
+    auto& [p, spaced, ranges, next] = out;
+    ranges.clear();
+    if (segment.empty()) return;
+    points_of(segment, p);
+    ranges.push_back({0, static_cast<uint32_t>(p.size())});
     steps += p.size();
     for (const Stage& s : stages_) {
-        if (s.adds_prefix_space) add_prefix_spaces(p, ranges);
+        if (s.adds_prefix_space) add_prefix_spaces(out);
         if (!s.is_splitting) continue;
         next.clear();
         for (const Range& r : ranges) split(s, p, r, next);
         ranges.swap(next);
         steps += p.size();
     }
-    out.reserve(ranges.size());
-    for (const Range& r : ranges) {
-        const bool is_prefixed = p.at[r.begin] == p.at[r.begin + 1];  // an inserted space covers no byte
-        out.push_back({p.at[r.begin], p.at[r.end], is_prefixed});
-    }
+}
+
+std::vector<Piece> PreTokenizer::pieces(std::string_view segment, uint64_t& steps) const {
+    Pieces cut_up;
+    cut(segment, cut_up, steps);
+    std::vector<Piece> out;
+    out.reserve(cut_up.size());
+    for (size_t k = 0; k < cut_up.size(); ++k) out.push_back(cut_up[k]);
     return out;
 }
 
 // A space of zero bytes before every range that does not start with a space.
-void PreTokenizer::add_prefix_spaces(Points& p, std::vector<Range>& ranges) {
-    Points q;
+void PreTokenizer::add_prefix_spaces(Pieces& pieces) {
+    auto& [p, q, ranges, next] = pieces;
+    q.at.clear(), q.code_point.clear(), q.bits.clear();
     for (Range& r : ranges) {
         const auto begin = static_cast<uint32_t>(q.size());
         if (p.code_point[r.begin] != ' ') {
@@ -132,7 +137,7 @@ void PreTokenizer::add_prefix_spaces(Points& p, std::vector<Range>& ranges) {
         r = {begin, static_cast<uint32_t>(q.size())};
     }
     q.at.push_back(p.at.back());
-    p = std::move(q);
+    std::swap(p, q);
 }
 
 // Matches and gaps of one range, joined as `behavior` says (the rules of SplitDelimiterBehavior in Hugging Face

@@ -9,63 +9,64 @@
 namespace vitrine::text {
 namespace {
 
-// Where the ids of one text are collected, with places when asked for.
-struct Sink {
-    std::vector<int32_t>& ids;
-    std::vector<size_t>* begin;
-
-    void add(int32_t id, size_t at) {
-        ids.push_back(id);
-        if (begin) begin->push_back(at);
-    }
-};
-
-// One encode call: buffers, and the steps of the work from the text down to a piece.
+// One encode call: the steps of the work from the text down to a piece.
 class Encoder {
   public:
-    Encoder(const Tokenizer::Impl& impl, std::string_view text, Sink sink) : impl_(impl), text_(text), sink_(sink) {}
+    Encoder(const Tokenizer::Impl& impl, std::string_view text, EncodeBuffers& buffers, bool with_places)
+        : impl_(impl), text_(text), b_(buffers), with_places_(with_places) {}
 
+    // Leaves ids and places in the buffers.
     EncodeStats run() {
-        std::vector<AddedTokenSet::Cut> cuts, inner;
-        scratch_.stats.points += text_.size();
-        impl_.first_cut.cut(text_, 0, text_.size(), cuts, scratch_.stats.points);
-        for (const auto& c : cuts) {
+        uint64_t& steps = b_.merging.stats.points;
+        b_.merging.stats = {};
+        b_.cuts.clear(), b_.ids.clear(), b_.begin.clear();
+        steps += text_.size();
+        impl_.first_cut.cut(text_, 0, text_.size(), b_.cuts, steps);
+        for (const auto& c : b_.cuts) {
             if (c.token >= 0) {
-                sink_.add(impl_.first_cut.token(c.token).id, c.begin);
+                add(impl_.first_cut.token(c.token).id, c.begin);
                 continue;
             }
-            inner.clear();
-            impl_.second_cut.cut(text_, c.begin, c.end, inner, scratch_.stats.points);
-            for (const auto& d : inner)
+            b_.inner.clear();
+            impl_.second_cut.cut(text_, c.begin, c.end, b_.inner, steps);
+            for (const auto& d : b_.inner)
                 if (d.token >= 0)
-                    sink_.add(impl_.second_cut.token(d.token).id, d.begin);
+                    add(impl_.second_cut.token(d.token).id, d.begin);
                 else
                     add_segment(d.begin, d.end);
         }
-        return scratch_.stats;
+        return b_.merging.stats;
     }
 
   private:
+    void add(int32_t id, size_t at) {
+        b_.ids.push_back(id);
+        if (with_places_) b_.begin.push_back(at);
+    }
+
     void add_segment(size_t begin, size_t end) {
-        const std::string_view segment = text_.substr(begin, end - begin);
-        for (const Piece& p : impl_.pre_tokenizer.pieces(segment, scratch_.stats.points))
+        impl_.pre_tokenizer.cut(text_.substr(begin, end - begin), b_.pieces, b_.merging.stats.points);
+        for (size_t k = 0; k < b_.pieces.size(); ++k) {
+            const Piece p = b_.pieces[k];
             add_piece(begin + p.begin, begin + p.end, p.has_prefix_space);
+        }
     }
 
     void add_piece(size_t begin, size_t end, bool has_prefix_space) {
         const std::string_view bytes = text_.substr(begin, end - begin);
         if (impl_.ignore_merges) {
             const auto whole = impl_.find_vocab(has_prefix_space ? " " + std::string(bytes) : std::string(bytes));
-            if (whole) return sink_.add(*whole, begin);
+            if (whole) return add(*whole, begin);
         }
-        ids_.clear();
-        if (has_prefix_space) ids_.push_back(impl_.id_of_byte[' ']);
-        for (char c : bytes) ids_.push_back(impl_.id_of_byte[static_cast<unsigned char>(c)]);
-        impl_.bpe.merge(ids_, scratch_);
+        std::vector<int32_t>& ids = b_.piece;
+        ids.clear();
+        if (has_prefix_space) ids.push_back(impl_.id_of_byte[' ']);
+        for (char c : bytes) ids.push_back(impl_.id_of_byte[static_cast<unsigned char>(c)]);
+        impl_.bpe.merge(ids, b_.merging);
         size_t at = begin;
         size_t not_in_text = has_prefix_space ? 1 : 0;
-        for (int32_t id : ids_) {
-            sink_.add(id, at);
+        for (int32_t id : ids) {
+            add(id, at);
             at += impl_.bytes_of(id).size() - not_in_text;
             not_in_text = 0;
         }
@@ -73,9 +74,8 @@ class Encoder {
 
     const Tokenizer::Impl& impl_;
     std::string_view text_;
-    Sink sink_;
-    std::vector<int32_t> ids_;
-    Bpe::Scratch scratch_;
+    EncodeBuffers& b_;
+    bool with_places_;
 };
 
 void check_length(std::string_view text) {
@@ -102,9 +102,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeStats* stats
     check_length(text);
     std::string repaired;
     if (!is_valid_utf8(text)) text = repaired = repaired_utf8(text);
-    std::vector<int32_t> ids;
-    const EncodeStats done = Encoder(*impl_, text, {ids, nullptr}).run();
+    auto buffers = impl_->kept.take();
+    const EncodeStats done = Encoder(*impl_, text, *buffers, false).run();
     if (stats) *stats = done;
+    std::vector<int32_t> ids(buffers->ids);
+    impl_->kept.give_back(std::move(buffers));
     return ids;
 }
 
@@ -112,9 +114,12 @@ Encoding Tokenizer::encode_with_places(std::string_view text, EncodeStats* stats
     check_length(text);
     Encoding e;
     e.text = repaired_utf8(text);
-    const EncodeStats done = Encoder(*impl_, e.text, {e.ids, &e.begin}).run();
-    e.begin.push_back(e.text.size());
+    auto buffers = impl_->kept.take();
+    const EncodeStats done = Encoder(*impl_, e.text, *buffers, true).run();
     if (stats) *stats = done;
+    buffers->begin.push_back(e.text.size());
+    e.ids = buffers->ids, e.begin = buffers->begin;
+    impl_->kept.give_back(std::move(buffers));
     return e;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -13,6 +14,43 @@
 #include "engine/text/tokenizer.h"
 
 namespace vitrine::text {
+
+// What an encode call writes to on its way.
+struct EncodeBuffers {
+    std::vector<AddedTokenSet::Cut> cuts, inner;
+    PreTokenizer::Pieces pieces;
+    Bpe::Scratch merging;
+    std::vector<int32_t> piece;  // ids of one piece
+    std::vector<int32_t> ids;    // the result
+    std::vector<size_t> begin;   // its places
+
+    size_t held_bytes() const {
+        return (cuts.capacity() + inner.capacity()) * sizeof(AddedTokenSet::Cut) + pieces.held_bytes() +
+               merging.held_bytes() + (piece.capacity() + ids.capacity()) * sizeof(int32_t) +
+               begin.capacity() * sizeof(size_t);
+    }
+};
+
+// The buffers of the last call, for the next one: malloc gives large blocks back to the system, and fresh pages cost
+// more than the work on them. Any thread may use it; calls at the same time have buffers of their own.
+class KeptBuffers {
+  public:
+    static constexpr size_t kMaxBytes = size_t{64} << 20;  // what is larger is given back
+
+    std::unique_ptr<EncodeBuffers> take() {
+        const std::lock_guard lock(mutex_);
+        return spare_ ? std::move(spare_) : std::make_unique<EncodeBuffers>();
+    }
+    void give_back(std::unique_ptr<EncodeBuffers> buffers) {
+        if (buffers->held_bytes() > kMaxBytes) return;
+        const std::lock_guard lock(mutex_);
+        spare_ = std::move(buffers);
+    }
+
+  private:
+    std::mutex mutex_;
+    std::unique_ptr<EncodeBuffers> spare_;
+};
 
 struct Tokenizer::Impl {
     struct Token {
@@ -32,6 +70,7 @@ struct Tokenizer::Impl {
     PreTokenizer pre_tokenizer;
     AddedTokenSet first_cut;   // normalized = false
     AddedTokenSet second_cut;  // normalized = true
+    mutable KeptBuffers kept;
 
     std::string_view bytes_of(int32_t id) const {
         return std::string_view(pool).substr(tokens[id].offset, tokens[id].n_bytes);

@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 
 #include "engine/base/utf8.h"
@@ -71,9 +72,15 @@ uint8_t class_bits(char32_t c) {
 
 Points points_of(std::string_view text) {
     Points p;
-    p.at.reserve(text.size() + 1);
-    p.code_point.reserve(text.size());
-    p.bits.reserve(text.size());
+    points_of(text, p);
+    return p;
+}
+
+void points_of(std::string_view text, Points& p) {
+    p.at.clear(), p.code_point.clear(), p.bits.clear();
+    const auto n =
+        static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+    p.at.reserve(n + 1), p.code_point.reserve(n), p.bits.reserve(n);
     for (size_t i = 0; i < text.size();) {
         const Utf8Step s = utf8_step(text, i);
         p.at.push_back(static_cast<uint32_t>(i));
@@ -82,7 +89,6 @@ Points points_of(std::string_view text) {
         i += s.n_bytes;
     }
     p.at.push_back(static_cast<uint32_t>(text.size()));
-    return p;
 }
 
 }  // namespace vitrine::text

@@ -25,8 +25,10 @@ struct Points {
     std::vector<char32_t> code_point;
     std::vector<uint8_t> bits;
     size_t size() const { return code_point.size(); }
+    size_t held_bytes() const { return at.capacity() * 4 + code_point.capacity() * 4 + bits.capacity(); }
 };
-// `text` is valid UTF-8 shorter than 2^32 bytes.
+// `text` is valid UTF-8 shorter than 2^32 bytes. The second form fills arrays that are kept.
 Points points_of(std::string_view text);
+void points_of(std::string_view text, Points& p);
 
 }  // namespace vitrine::text

@@ -11,10 +11,10 @@ namespace vitrine::test {
 struct TextClass {
     const char* name;
     std::vector<std::string> pieces;  // drawn in random order, or repeated when there is one
-    std::string make(size_t n_bytes) const {
+    std::string make(size_t n_bytes, uint64_t seed = 7) const {
         std::string s;
         s.reserve(n_bytes + 8);
-        const CounterRng rng(7, fnv1a64(name));
+        const CounterRng rng(seed, fnv1a64(name));
         for (uint64_t k = 0; s.size() < n_bytes; ++k) s += pieces[rng.bits(k) % pieces.size()];
         s.resize(n_bytes);
         return s;

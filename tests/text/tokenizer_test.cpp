@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 
+#include <array>
 #include <map>
 #include <set>
+#include <thread>
 
+#include "engine/text/tokenizer_impl.h"
 #include "tests/text/sample_text.h"
 #include "tests/text/text_classes.h"
 
@@ -155,6 +158,45 @@ TEST(Complexity, WorkIsLinearOnAMebibyteOfAnyClass) {
             EXPECT_EQ(t->decode(ids), repaired_utf8(text)) << c.name;
         }
     });
+}
+
+// One call's buffers are the next one's: every class after every other, from several threads, as with buffers of its
+// own.
+TEST(KeptBuffers, LeaveNothingForTheNextText) {
+    const auto shared = Tokenizer::load(text_file("v4_tokenizer.json"));
+    std::vector<std::string> texts;
+    std::vector<std::vector<int32_t>> expected;
+    for (const auto& c : test::text_classes())
+        for (size_t n : {size_t{40}, size_t{3000}}) {
+            texts.push_back(c.make(n));
+            expected.push_back(Tokenizer::load(text_file("v4_tokenizer.json"))->encode(texts.back()));
+        }
+    std::vector<std::thread> threads;
+    std::array<int, 3> n_wrong{};
+    for (size_t k = 0; k < n_wrong.size(); ++k)
+        threads.emplace_back([&, k] {
+            for (size_t i = 0; i < 4 * texts.size(); ++i) {
+                const size_t at = (i * (2 * k + 7) + k) % texts.size();
+                const bool with_places = i % 2 == 1;
+                n_wrong[k] += expected[at] !=
+                              (with_places ? shared->encode_with_places(texts[at]).ids : shared->encode(texts[at]));
+            }
+        });
+    for (auto& t : threads) t.join();
+    EXPECT_EQ(n_wrong, (std::array<int, 3>{}));
+}
+
+TEST(KeptBuffers, AreGivenBackAboveTheirBound) {
+    KeptBuffers kept;
+    auto buffers = kept.take();
+    buffers->ids.reserve(1000);
+    kept.give_back(std::move(buffers));
+    buffers = kept.take();
+    EXPECT_GE(buffers->held_bytes(), 4000u);
+    EXPECT_LT(kept.take()->held_bytes(), 4000u);  // a call at the same time
+    buffers->begin.reserve(KeptBuffers::kMaxBytes / sizeof(size_t) + 1);
+    kept.give_back(std::move(buffers));
+    EXPECT_LT(kept.take()->held_bytes(), 4000u);
 }
 
 std::string refusal(const Json& file) {
