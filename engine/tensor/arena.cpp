@@ -13,12 +13,14 @@ Tensor Arena::make(DType t, Shape s) {
     return {bytes((static_cast<size_t>(s.count()) * dtype_bits(t) + 7) / 8), t, s};
 }
 
+// The host gives pages when they are touched, so blocks may grow with what is held: tensors whose sizes differ from step to step
+// leave few gaps then, and steps touch the same pages.
 void* Arena::bytes(size_t n) {
     constexpr size_t kBlock = size_t{4} << 20;
     n = (n + align_ - 1) / align_ * align_;
     while (block_ < blocks_.size() && used_ + n > blocks_[block_].size) ++block_, used_ = 0;
     if (block_ == blocks_.size()) {
-        const size_t size = std::max(n, kBlock);
+        const size_t size = std::max({n, kBlock, &memory_ == &host_memory() ? allocated_bytes() : 0});
         blocks_.reserve(blocks_.size() + 1);
         blocks_.push_back({static_cast<std::byte*>(memory_.take(size)), size});
         used_ = 0;
