@@ -93,6 +93,7 @@ void make_pictures(Gallery& g) {
     driver.key("Escape");
     // 61 layers of 384 experts, a million tokens, of which the last are recorded.
     g.shell->snapshot() = fake::snapshot(fake::huge());
+    g.shell->snapshot().timeline_version = 2;  // another text than before
     for (const char* name : {"Overview", "Routing", "Attention", "Streams", "Cache"}) {
         w.show_panel(name);
         g.shot(std::string("huge-") + name);

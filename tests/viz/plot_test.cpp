@@ -14,6 +14,8 @@
 #include "viz/imgui_compat.h"
 #include "viz/theme.h"
 #include "viz/widgets/axis.h"
+#include "viz/widgets/bars.h"
+#include "viz/widgets/basic.h"
 #include "viz/widgets/export.h"
 #include "viz/widgets/heatmap.h"
 #include "viz/widgets/line_plot.h"
@@ -73,9 +75,12 @@ class Plot : public ::testing::Test {
     }
     ImVec2 middle() { return ui::find_widget("test/plot/area")->center(); }
     std::string exported(ui::ExportFormat f) {
+        return exported(f, [&] { result = plot.draw(spec); });
+    }
+    std::string exported(ui::ExportFormat f, const std::function<void()>& draw) {
         const std::string path = folder_.path() + "/out." + ui::export_extension(f);
         ui::request_export("test/plot", f, path);
-        draw(1);
+        frame(draw);
         ui::wait_for_exports();
         const auto results = ui::take_export_results();
         EXPECT_EQ(results.size(), 1u);
@@ -176,6 +181,29 @@ TEST_F(Plot, a_gap_and_a_value_that_a_logarithm_lacks_break_the_curve) {
     size_t n = 0;
     for (size_t at = 0; (at = svg.find("data-series=\"a\"", at)) != std::string::npos; ++at) ++n;
     EXPECT_EQ(n, 3u);
+}
+
+TEST_F(Plot, labels_below_bars_never_touch) {
+    ui::BarsSpec bars;
+    bars.id = "test/plot";
+    const std::vector<float> values(128, 1.0f);
+    bars.values = values, bars.height = 200;
+    bars.label = [](int i) { return std::to_string(234'567 + 7 * i); };
+    float label_width = 0;
+    for (bars.width = 120; bars.width < 780; bars.width += 9) {
+        const std::string svg = exported(ui::ExportFormat::svg, [&] {
+            ui::vertical_bars(bars);
+            const ui::FontScope mono(Font::mono_small);
+            label_width = ImGui::CalcTextSize("234567").x;
+        });
+        std::vector<float> begins;
+        for (size_t at = 0; (at = svg.find("<text x=\"", at + 1)) != std::string::npos;)
+            if (svg.compare(svg.find('>', at) + 1, 3, "234") == 0 || svg.compare(svg.find('>', at) + 1, 3, "235") == 0)
+                begins.push_back(std::stof(svg.substr(at + 9)));
+        ASSERT_FALSE(begins.empty());
+        for (size_t i = 1; i < begins.size(); ++i)
+            EXPECT_GE(begins[i] - begins[i - 1], label_width + 4.9f) << bars.width;
+    }
 }
 
 TEST_F(Plot, a_million_points_keep_their_peaks_and_grow) {

@@ -518,6 +518,10 @@ TEST_F(Window, what_was_done_to_a_conversation_can_be_undone) {
     desk().post(NewConversation{""});
     ImGui::ClearActiveID();
     driver_->frames(2);
+    EXPECT_TRUE(ui::find_widget("undo/what"));
+    desk().panel += 1;  // in the next view the offer would cover a corner
+    driver_->frames(2);
+    EXPECT_FALSE(ui::find_widget("undo/what"));
     key("Ctrl+Z");
     ASSERT_TRUE(sink_.last<OpenConversation>());
     EXPECT_EQ(sink_.last<OpenConversation>()->id, desk().s.conversation->id);

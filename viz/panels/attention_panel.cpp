@@ -392,7 +392,11 @@ void AttentionPanel::draw_index_scores(View& view) {
     } else if (r.has_cut) {
         line = "all " + ui::format_count(r.n_entries) + " fit: nothing was left out";
     }
-    ui::text_dim(line, "attention/cut/line");
+    {
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped(line, "attention/cut/line");
+    }
     if (r.has_cut) ui::value("attention/cut", r.cut);
     if (r.has_cut && r.left_some_out) ui::value("attention/left_out", r.highest_left_out);
     std::vector<float> scores;
@@ -513,8 +517,10 @@ void AttentionPanel::draw_pooling(const Snapshot& s, const View& view, const Ent
     const auto completer = s.trace ? s.trace->get(view.cursor.token.branch, source.completed_at()) : nullptr;
     const std::vector<float> weights = pooling_weights(completer.get(), layer_);
     if (weights.empty()) {
-        ui::text_dim("Its inner weights fell out of the trace with token " + std::to_string(source.completed_at()) +
-                     ".");
+        ui::FontScope small(Font::small);
+        ui::Color dim(theme().text_dim);
+        ui::text_wrapped("Its inner weights fell out of the trace with token " + std::to_string(source.completed_at()) +
+                         ".");
         return;
     }
     ui::text_dim("inner weights, mean over channels");

@@ -70,7 +70,7 @@ bool Desk::post(Command c) {
         const bool is_shown = s.conversation && s.conversation->id == x->id;
         if (is_shown && !sink.send(NewConversation{s.conversation->system})) return false;
         deleted = x->id;
-        undo_steps.push_back({"Deleted \xE2\x80\x9C" + title + "\xE2\x80\x9D", {}, s.time});
+        undo_steps.push_back({"Deleted \xE2\x80\x9C" + title + "\xE2\x80\x9D", {}, s.time, panel});
         return true;
     }
     UndoStep back = inverse_of(c, s);
@@ -81,6 +81,7 @@ bool Desk::post(Command c) {
         // From now on, not only once the engine begins: a second click must not send twice. Idle ends it.
         s.is_generating = s.is_generating || generates;
         s.is_comparing = s.is_comparing || compares;
+        back.panel = panel;
         if (!back.commands.empty()) undo_steps.push_back(std::move(back));
         if (undo_steps.size() > kMaxUndo) undo_steps.erase(undo_steps.begin());
         return true;

@@ -19,6 +19,7 @@ struct UndoStep {
     std::string what;
     std::vector<Command> commands;  // empty: a deletion that was held back
     double time = 0;                // [s] when the step forward was made
+    int panel = 0;                  // the view it was made at: in the next one the offer would be in the way
 };
 
 struct Desk {

@@ -420,7 +420,8 @@ void Workspace::draw_toasts() {
     const Snapshot& s = desk_.s;
     if (s.is_loading) return draw_loading();
     if (desk_.is_gpu_lost()) return draw_gpu_lost();
-    const double undo_time = desk_.undo_steps.empty() ? -1e9 : desk_.undo_steps.back().time;
+    const bool offers_undo = !desk_.undo_steps.empty() && desk_.undo_steps.back().panel == desk_.panel;
+    const double undo_time = offers_undo ? desk_.undo_steps.back().time : -1e9;
     if (s.time - undo_time < Desk::kUndoSeconds && (s.notices.empty() || s.notices.back().time <= undo_time)) return draw_undo();
     if (s.notices.empty()) return;
     const NoticeLine& n = s.notices.back();

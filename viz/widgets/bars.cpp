@@ -144,6 +144,8 @@ BarsResult vertical_bars(const BarsSpec& s) {
     Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
     draw_axis(s, canvas, f, top);
     const int every = s.label ? label_step(s, step) : 1;
+    float labelled_to =
+        p.x - px(5);  // a label that an end of the axis pushed may reach to where the next one would begin
     for (int i = 0; i < n; ++i) {
         const float x0 = p.x + step * static_cast<float>(i), v = s.values[static_cast<size_t>(i)];
         const ImVec2 a{x0 + gap / 2, std::min(y_of(v), y_of(foot))},
@@ -155,8 +157,10 @@ BarsResult vertical_bars(const BarsSpec& s) {
         if (s.label && i % every == 0) {
             const std::string label = s.label(i);
             const float w = ImGui::CalcTextSize(label.c_str()).x;
-            canvas.text({std::clamp(x0 + (step - w) / 2, p.x, std::max(p.x, p.x + width - w)), base + px(3)},
-                        theme().text_dim, label);
+            const float x = std::clamp(x0 + (step - w) / 2, p.x, std::max(p.x, p.x + width - w));
+            if (x < labelled_to + px(5)) continue;
+            canvas.text({x, base + px(3)}, theme().text_dim, label);
+            labelled_to = x + w;
         }
     }
     canvas.line({p.x, y_of(foot)}, {p.x + width, y_of(foot)}, theme().border_strong);
