@@ -151,9 +151,11 @@ struct Pieces {
     }
 };
 
-void scores_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t n_heads, float scale,
-                 const Pieces& at) {
+void scores_bf16(const Layout& l, const Tables& t, const void* const* rows, int64_t n, int64_t row_bytes,
+                 int64_t n_heads, float scale, const Pieces& at) {
+    prefetch_rows(rows, 0, kRowsAhead, n, row_bytes);
     for (int64_t j = 0; j < n; j += kTile) {
+        prefetch_rows(rows, j + kRowsAhead, j + kRowsAhead + kTile, n, row_bytes);
         const int64_t n_keys = n - j < kTile ? n - j : kTile;
         for (int64_t r = 0; r < kTile; ++r)
             unpack_pairs(t, l, rows[j + (r < n_keys ? r : n_keys - 1)], at.rows + r * l.n_vectors);
@@ -236,7 +238,7 @@ void attend_bf16(const EntryFormat& format, const void* const* rows, int64_t n, 
         return avx512_kernels().attend(format, rows, n, q, h0, h1, scale, sinks, p_bf16, out, probs, sink_probs,
                                        scratch);
     const Tables& t = tables();
-    scores_bf16(l, t, rows, n, n_heads, scale, at);
+    scores_bf16(l, t, rows, n, format.row_bytes(), n_heads, scale, at);
     for (int64_t i = 0; i < n_heads; ++i) {
         const int64_t h = h0 + i;
         finish_softmax(n, h, sinks ? sinks[h] : 0.0f, sinks != nullptr, probs, sink_probs ? sink_probs + h : nullptr,

@@ -34,6 +34,16 @@ inline void unpack_row(const Tables& t, const EntryFormat& format, const void* p
     unpack_bf16(p + n, format.rope, row + n);
 }
 
+// Chosen entries lie anywhere in memory, where no stream of addresses tells the processor what comes next: scores ask
+// for the rows of later tiles while they work on one. 640 rows of 584 bytes, none of them in a cache, 8 heads: 238 us
+// without, 190 with 8 or 24 rows ahead into the first level, 150 with 24 to 48 ahead into the second.
+constexpr int64_t kRowsAhead = 32;
+inline void prefetch_rows(const void* const* rows, int64_t begin, int64_t end, int64_t n, int64_t row_bytes) {
+    for (int64_t j = begin; j < end && j < n; ++j)
+        for (int64_t at = 0; at < row_bytes; at += 64)
+            _mm_prefetch(static_cast<const char*>(rows[j]) + at, _MM_HINT_T1);
+}
+
 template <class C>
 int64_t attend_scratch_floats(int64_t n, int64_t c, int64_t n_heads) {
     const int64_t packed_q = n_heads * packed_vectors<C>(c) * C::kBytes / 4;
@@ -48,7 +58,9 @@ void attend_scores(const EntryFormat& format, const void* const* rows, int64_t n
     const PackedMatrix none;
     const Source from{none, tables()};
     const int64_t c = format.c, n_vectors = packed_vectors<C>(c);
+    prefetch_rows(rows, 0, kRowsAhead, n, format.row_bytes());
     for (int64_t j = 0; j < n; j += kTile) {
+        prefetch_rows(rows, j + kRowsAhead, j + kRowsAhead + kTile, n, format.row_bytes());
         Row keys[kTile];
         const int64_t n_keys = n - j < kTile ? n - j : kTile;
         for (int64_t r = 0; r < kTile; ++r) {

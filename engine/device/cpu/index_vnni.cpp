@@ -90,20 +90,27 @@ struct QueryWords {
     float unit[4];
 };
 
-inline __m512 head_dot(const KeyTile& keys, const QueryWords& q) {
-    __m512 sum = _mm512_setzero_ps();
+// Dot products of kHeads heads: a word of the tile is loaded once for all of them.
+template <int kHeads>
+inline void head_dots(const KeyTile& keys, const QueryWords* q, __m512* sum) {
+#pragma GCC unroll 4
+    for (int h = 0; h < kHeads; ++h) sum[h] = _mm512_setzero_ps();
 #pragma GCC unroll 4
     for (int b = 0; b < 4; ++b) {
-        __m512i a = _mm512_set1_epi32(q.offset[b]), c = _mm512_setzero_si512();
+        __m512i exact[kHeads];
+#pragma GCC unroll 4
+        for (int h = 0; h < kHeads; ++h) exact[h] = _mm512_set1_epi32(q[h].offset[b]);
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; i += 2) {
-            a = _mm512_dpbusd_epi32(a, keys.word[8 * b + i], _mm512_set1_epi32(q.word[8 * b + i]));
-            c = _mm512_dpbusd_epi32(c, keys.word[8 * b + i + 1], _mm512_set1_epi32(q.word[8 * b + i + 1]));
+        for (int i = 8 * b; i < 8 * b + 8; ++i) {
+#pragma GCC unroll 4
+            for (int h = 0; h < kHeads; ++h)
+                exact[h] = _mm512_dpbusd_epi32(exact[h], keys.word[i], _mm512_set1_epi32(q[h].word[i]));
         }
-        const __m512 exact = _mm512_cvtepi32_ps(_mm512_add_epi32(a, c));
-        sum = _mm512_fmadd_ps(exact, _mm512_mul_ps(keys.scale[b], _mm512_set1_ps(q.unit[b])), sum);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHeads; ++h)
+            sum[h] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact[h]),
+                                     _mm512_mul_ps(keys.scale[b], _mm512_set1_ps(q[h].unit[b])), sum[h]);
     }
-    return sum;
 }
 
 // Packed keys of 128 dims against FP4 queries: a block's sum is an exact integer, four of them are added in FP32.
@@ -112,30 +119,49 @@ void index_scores_fp4(const uint8_t* keys, int64_t n, const QueryWords* q, const
     const Tables& t = tables();
     for (int64_t first = 0; first < n; first += 16) {
         const int64_t n_keys = n - first < 16 ? n - first : 16;
+        for (int64_t at = 0; at < 16 * 68; at += 64)  // two tiles ahead
+            _mm_prefetch(reinterpret_cast<const char*>(keys + (first + 32) * 68 + at), _MM_HINT_T0);
         KeyTile tile;
         load_keys(keys + first * 68, n_keys, t, tile);
         __m512 sum = _mm512_setzero_ps();
-        for (int64_t h = 0; h < n_heads; ++h) {
-            __m512 s = head_dot(tile, q[h]);
+        const auto add = [&](__m512 s, float weight) {
             if (bf16_scores) s = Avx512::round_bf16(s);
-            s = Avx512::mul(Avx512::set1(w[h]), Avx512::max(Avx512::zero(), s));
+            s = Avx512::mul(Avx512::set1(weight), Avx512::max(Avx512::zero(), s));
             sum = Avx512::add(sum, bf16_scores ? Avx512::round_bf16(s) : s);
+        };
+        int64_t h = 0;
+        for (__m512 s[4]; h + 4 <= n_heads; h += 4) {
+            head_dots<4>(tile, q + h, s);
+            for (int i = 0; i < 4; ++i) add(s[i], w[h + i]);
+        }
+        for (__m512 s; h < n_heads; ++h) {
+            head_dots<1>(tile, q + h, &s);
+            add(s, w[h]);
         }
         if (bf16_scores) sum = Avx512::round_bf16(sum);
         Avx512::store_n(scores + first, sum, n_keys);
     }
 }
 
-}  // namespace
-
-void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
-                       int64_t n_heads, bool bf16_scores, float* scores) {
-    bool is_exact = format.is_packed && format.d == 128;
-    auto* words = static_cast<QueryWords*>(thread_scratch(kSlotX, static_cast<size_t>(n_heads) * sizeof(QueryWords)));
-    for (int64_t h = 0; h < n_heads && is_exact; ++h) {
+// The heads' words, false if q is not what the FP4 simulation leaves. A token's keys come in many blocks, one call for
+// each, so a thread keeps the words of its last query: comparing costs a tenth of converting, which cost two thirds of
+// a block's scores.
+bool words_of(const float* q, int64_t n_heads, const QueryWords*& out) {
+    thread_local struct {
+        int64_t n_heads = 0;
+        bool is_exact = false;
+    } last;
+    const size_t q_bytes = static_cast<size_t>(n_heads) * 128 * sizeof(float);
+    char* kept = static_cast<char*>(
+        thread_scratch(kSlotIndexQuery, q_bytes + static_cast<size_t>(n_heads) * sizeof(QueryWords)));
+    auto* words = reinterpret_cast<QueryWords*>(kept + q_bytes);
+    out = words;
+    if (last.n_heads == n_heads && __builtin_memcmp(kept, q, q_bytes) == 0) return last.is_exact;
+    __builtin_memcpy(kept, q, q_bytes);
+    last = {n_heads, false};
+    for (int64_t h = 0; h < n_heads; ++h) {
         alignas(64) int8_t v[128];
-        is_exact = query_as_integers(q + h * 128, 4, v, words[h].unit);
-        if (!is_exact) break;
+        if (!query_as_integers(q + h * 128, 4, v, words[h].unit)) return false;
         int8_t* to = reinterpret_cast<int8_t*>(words[h].word);
         for (int i = 0; i < 128; ++i) to[i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = v[i];
         for (int b = 0; b < 4; ++b) {
@@ -143,7 +169,16 @@ void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n
             for (int i = 0; i < 32; ++i) words[h].offset[b] -= 12 * v[b * 32 + i];
         }
     }
-    if (!is_exact) return avx512_kernels().index_scores(format, keys, n, q, w, n_heads, bf16_scores, scores);
+    return last.is_exact = true;
+}
+
+}  // namespace
+
+void index_scores_vnni(const IndexKeyFormat& format, const void* keys, int64_t n, const float* q, const float* w,
+                       int64_t n_heads, bool bf16_scores, float* scores) {
+    const QueryWords* words = nullptr;
+    if (!format.is_packed || format.d != 128 || !words_of(q, n_heads, words))
+        return avx512_kernels().index_scores(format, keys, n, q, w, n_heads, bf16_scores, scores);
     index_scores_fp4(static_cast<const uint8_t*>(keys), n, words, w, n_heads, bf16_scores, scores);
 }
 

@@ -29,6 +29,6 @@ float exp_any(float x);  // std::exp, for files compiled with special instructio
 // At least `bytes` of memory, aligned to 64, owned by the calling thread until its next call with the same slot. Grows
 // only.
 void* thread_scratch(int slot, size_t bytes);
-constexpr int kSlotX = 0, kSlotW = 1, kSlotOther = 2, kNSlots = 3;
+constexpr int kSlotX = 0, kSlotW = 1, kSlotOther = 2, kSlotIndexQuery = 3, kNSlots = 4;
 
 }  // namespace vitrine::cpu
