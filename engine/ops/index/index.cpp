@@ -56,40 +56,61 @@ void publish_choice(Ctx& ctx, int token, const float* scores, const std::vector<
     if (ctx.wants(kIndexScores)) ctx.probes->put(token, kIndexScores, ctx.layer, scores, 1, static_cast<int>(n));
 }
 
+// order_key as a signed integer, which every instruction set compares many of at a time.
+int32_t signed_key(float score) {
+    return static_cast<int32_t>(order_key(score) ^ 0x80000000u);
+}
+
+// A bound from below on the key of the k + 1 best: the lowest of the best k + 1 among the maxima of 3/2 (k + 1) groups
+// of scores.
+int32_t key_of_more_than(const float* scores, int64_t n, int64_t k) {
+    const int64_t n_groups = (k + 1) * 3 / 2;
+    if (n < 2 * n_groups) return INT32_MIN;
+    std::vector<int32_t> best(static_cast<size_t>(n_groups), INT32_MIN);
+    for (int64_t i = 0; i + n_groups <= n; i += n_groups)
+        for (int64_t g = 0; g < n_groups; ++g) best[g] = std::max(best[g], signed_key(scores[i + g]));
+    std::nth_element(best.begin(), best.begin() + k, best.end(), std::greater<>());
+    return best[k];
+}
+
 }  // namespace
 
 void choose_top(const float* scores, int64_t n, int64_t k, std::vector<int32_t>& chosen, std::vector<int32_t>* ranked,
                 float* left_out, std::vector<int32_t>* places) {
-    const auto better = [scores](int32_t a, int32_t b) {
-        const uint32_t ka = order_key(scores[a]), kb = order_key(scores[b]);
-        return ka != kb ? ka > kb : a < b;
-    };
     chosen.clear();
     if (left_out) *left_out = -INFINITY;
     if (k >= n) {
         chosen.resize(static_cast<size_t>(n));
         std::iota(chosen.begin(), chosen.end(), 0);
     } else {
-        // Counts by the keys' upper bits find the bucket that the cut runs through; only that bucket is sorted.
-        constexpr int kShift = 20, kBuckets = 1 << (32 - kShift);
-        std::vector<int32_t> counts(kBuckets, 0), border;
-        for (int64_t i = 0; i < n; ++i) ++counts[order_key(scores[i]) >> kShift];
-        int bucket = kBuckets - 1;
-        int64_t above = 0;
-        while (above + counts[bucket] <= k) above += counts[bucket--];
-        chosen.reserve(static_cast<size_t>(k));
-        for (int64_t i = 0; i < n; ++i) {
-            const auto of = static_cast<int>(order_key(scores[i]) >> kShift);
-            if (of > bucket) chosen.push_back(static_cast<int32_t>(i));
-            else if (of == bucket) border.push_back(static_cast<int32_t>(i));
+        // Those that reach the bound, hardly more than k, without a branch that nobody could foresee.
+        constexpr int64_t kChunk = 1024;
+        const int32_t bound = key_of_more_than(scores, n, k);
+        std::vector<int32_t> candidates;
+        size_t n_candidates = 0;
+        for (int64_t from = 0; from < n; from += kChunk) {
+            const int64_t to = std::min(n, from + kChunk);
+            candidates.resize(n_candidates + kChunk);
+            for (int64_t i = from; i < to; ++i) {
+                candidates[n_candidates] = static_cast<int32_t>(i);
+                n_candidates += signed_key(scores[i]) >= bound;
+            }
         }
-        std::nth_element(border.begin(), border.begin() + (k - above), border.end(), better);
-        if (left_out) *left_out = scores[border[k - above]];  // the best one left out
-        chosen.insert(chosen.end(), border.begin(), border.begin() + (k - above));
-        std::sort(chosen.begin(), chosen.end());
+        // One word each: the score's key, below it the index turned round so that ties go to the lowest.
+        const auto word = [scores](int32_t i) {
+            return uint64_t{order_key(scores[i])} << 32 | (UINT32_MAX - static_cast<uint32_t>(i));
+        };
+        std::vector<uint64_t> words(n_candidates);
+        for (size_t j = 0; j < n_candidates; ++j) words[j] = word(candidates[j]);
+        std::nth_element(words.begin(), words.begin() + k, words.end(), std::greater<>());
+        const uint64_t best_left_out = words[static_cast<size_t>(k)];
+        if (left_out) *left_out = scores[UINT32_MAX - static_cast<uint32_t>(best_left_out)];
+        chosen.reserve(static_cast<size_t>(k));
+        for (size_t j = 0; j < n_candidates; ++j)
+            if (word(candidates[j]) > best_left_out) chosen.push_back(candidates[j]);
     }
     if (!ranked) return;
-    // One word each: the score's key, below it the place in `chosen`, turned round so that ties go to the first.
+    // The same with the place in `chosen` instead of the index.
     std::vector<uint64_t> words(chosen.size());
     for (size_t i = 0; i < words.size(); ++i)
         words[i] = uint64_t{order_key(scores[chosen[i]])} << 32 | (UINT32_MAX - i);
