@@ -310,7 +310,8 @@ StepReport Trainer::step_here(std::stop_token stop) {
     }();
     if (ranks_) check_agreement(sums);
     remember(pass.delayed);
-    const bool moves_bias = config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence;
+    const bool moves_bias = (config_.balance == BalanceKind::bias || config_.balance == BalanceKind::bias_and_sequence) &&
+                            indexer_phase(config_, step_) != IndexerPhase::warm_up;
     if (moves_bias) move_router_biases(masters_, pass.asked.loads, model_.n_layers(), config_.bias_speed);
     const int n_shrunk = config_.qk_clip > 0
                              ? clip_query_projections(masters_, pass.asked.head_logits, model_.n_layers(), config_.qk_clip)

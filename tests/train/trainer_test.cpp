@@ -104,7 +104,7 @@ TEST(Trainer, the_indexer_learns_when_asked_and_alone_in_its_warm_up) {
     auto snapshot = [&](bool of_indexer) {
         std::vector<float> all;
         for (const Leaf& l : t->masters().leaves())
-            if ((l.name.find("attn.indexer.") != std::string::npos) == of_indexer && l.role != ParamRole::router_bias)
+            if ((l.name.find("attn.indexer.") != std::string::npos) == of_indexer)
                 all.insert(all.end(), l.param->master.f32(), l.param->master.f32() + l.param->master.count());
         return all;
     };
