@@ -86,7 +86,7 @@ ModelConfig pro_slice() {  // the first four layers of Pro: HCA, HCA, CSA, HCA
 ModelConfig nano() {
     ModelConfig c = base(10, 2);
     attention(c, 256, 8, 64, 16, 128, 2, 128);
-    indexer(c, 8, 32, 32);
+    indexer(c, 16, 64, 32);
     experts(c, 24, 4, 128, 2048);
     c.sliding_window = 64;
     for (LayerConfig& l : c.layers)

@@ -9,11 +9,11 @@ namespace vitrine::curriculum {
 
 const std::vector<DomainInfo>& domains() {
     static const std::vector<DomainInfo> all = {
-        {"arithmetic", "sums, differences, products, quotients, comparisons, remainders", 25, arithmetic_skills},
+        {"arithmetic", "sums, differences, products, quotients, comparisons, remainders", 22, arithmetic_skills},
         {"serial", "states that change step by step: chains, swaps, squaring, circuits, automata", 15, serial_skills},
         {"lookup", "finding what stands in the text: pairs, pointers, families, counting, far back", 15, lookup_skills},
         {"strings", "letters and lists turned, copied, sorted, counted, checked", 10, string_skills},
-        {"search", "easy to check, hard to find: countdown, Latin squares, subset sums, paths", 13, search_skills},
+        {"search", "easy to check, hard to find: countdown, Latin squares, subset sums, paths", 16, search_skills},
         {"chat", "greetings, what Vitrine is, its own numbers, a glossary, what it can't know", 17, chat_skills},
         {"facts", "invented people, to be known by heart", 5, fact_skills},
     };

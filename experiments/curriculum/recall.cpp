@@ -127,12 +127,13 @@ Item make_frequency(Wish& w) {
     int n = 0;
     for (int i = 0; i < n_notes; ++i) {
         const std::string_view pet = w.draw.chance(0.4) ? pets[0] : w.draw.pick(pets);
-        notes.push_back(fill(w.draw.pick(kind.say.of(w.language)), {names[static_cast<size_t>(i)], pet}));
+        const std::string number = text(i + 1);
+        notes.push_back((w.is_chinese() ? "笔记" + number + "：" : "Note " + number + ": ") +
+                        fill(w.draw.pick(kind.say.of(w.language)), {names[static_cast<size_t>(i)], pet}));
         problem += notes.back();
-        if (pet != pets[0]) continue;
-        ++n;
-        working.step(text(n) + ":" + std::string(names[static_cast<size_t>(i)]),
-                     text(n + 1) + ":" + std::string(names[static_cast<size_t>(i)]));
+        const std::string read = number + ":" + std::string(pet);
+        if (pet == pets[0]) ++n;
+        working.step(pet == pets[0] ? read + "=" + text(n) : read, pet == pets[0] ? read + "=" + text(n + 1) : "");
     }
     working.step(words(w.language).so + std::string(w.is_chinese() ? "" : " ") + text(n));
     working.check(text(n) + "<=" + text(n_notes));
@@ -141,7 +142,8 @@ Item make_frequency(Wish& w) {
     std::sort(places.begin(), places.end());
     for (size_t i = notes.size(); i-- > 0;) lines.insert(lines.begin() + static_cast<long>(places[i]), notes[i]);
     Item item;
-    item.prompt = joined(lines, "\n") + "\n" + ask(w, questions, {pets[0]});
+    item.prompt = joined(lines, "\n") + "\n" + ask(w, questions, {pets[0]}) +
+                  (w.is_chinese() ? "（共" + text(n_notes) + "条）" : " (" + text(n_notes) + " notes)");
     item.reply = text(n);
     item.high = working.high(), item.max = working.max();
     item.accepts = exactly(item.reply);
@@ -178,7 +180,7 @@ Item make_most_frequent(Wish& w) {
     };
     Working working(w);
     working.plan("put them in order.", "按多少排列。");
-    working.step(n_second >= n_rest - n_second ? order(0, 1, 2) : order(0, 2, 1), order(1, 0, 2));
+    working.step(n_second >= n_rest - n_second ? order(0, 1, 2) : order(0, 2, 1));
     working.check((w.is_chinese() ? "种类 " : "kinds ") + std::string("3"));
     Item item;
     item.prompt = all + "\n" + ask(w, questions, {});

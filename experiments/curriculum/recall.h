@@ -9,7 +9,7 @@ namespace vitrine::curriculum {
 // One long prompt. Level: about how many tokens stand between what is said and the question. Between them lie exercises
 // of other domains with their answers, and a few things of the same kind about others.
 Item make_recall(Wish& w);
-// The same, asking how often something was said: notes of one kind strewn between other lines.
+// The same, asking how often something was said: numbered notes of one kind strewn between other lines.
 Item make_frequency(Wish& w);
 // Notes from the first line to the last, some of each of three kinds: which kind is the most frequent? A few of the
 // notes don't tell.

@@ -132,6 +132,85 @@ Square drawn_square(Draws& draw) {
     return s;
 }
 
+// Its rows, then its columns: "1234 2143 3412 4321 | 1234 …".
+std::string lines_of(const Square& s) {
+    std::string rows, columns;
+    for (size_t i = 0; i < 4; ++i) {
+        if (i) rows += " ", columns += " ";
+        for (size_t j = 0; j < 4; ++j) rows += text(s[i * 4 + j]), columns += text(s[j * 4 + i]);
+    }
+    return rows + " | " + columns;
+}
+// With a digit or two in the wrong place, as somebody fills in who doesn't look twice.
+Square spoilt(Square s, const std::vector<size_t>& blanks, Draws& draw) {
+    const Square right = s;
+    while (is_latin(s)) {
+        s = right;
+        for (int n = draw.between(1, 2); n > 0; --n) {
+            const size_t at = draw.pick(blanks), other = draw.pick(blanks);
+            if (at / 4 == other / 4 && at != other) std::swap(s[at], s[other]);
+            else s[at] = s[at] % 4 + 1;
+        }
+    }
+    return s;
+}
+// What row and column of a place lack.
+int missing(const Square& s, size_t first, size_t stride) {
+    int taken = 0;
+    for (size_t i = 0; i < 4; ++i) taken |= 1 << s[first + i * stride];
+    return ~taken & 0b11110;
+}
+std::string place_of(size_t at) {
+    return text(static_cast<int64_t>(at / 4) + 1) + "," + text(static_cast<int64_t>(at % 4) + 1);
+}
+
+// Where filling fails, Think Max takes the blanks in order, again and again. A line a place: what its row lacks & what its column lacks = what
+// both allow. One digit is filled in, several wait; when a whole round fills nothing, the first of the fewest is tried,
+// and a place that allows nothing leads back to the last try.
+struct LatinSearch {
+    struct Step {
+        std::string text;
+        bool begins_line;
+    };
+    std::vector<Step> steps;
+
+    bool solve(Square& s) {
+        for (bool has_filled = true; has_filled;) {
+            has_filled = false;
+            bool begins_line = true;
+            for (size_t at = 0; at < 16; ++at) {
+                if (s[at]) continue;
+                const int row = missing(s, at / 4 * 4, 1), column = missing(s, at % 4, 4), both = row & column;
+                steps.push_back({place_of(at) + ":" + digits_of(row) + "&" + digits_of(column) + "=" +
+                                     (both ? digits_of(both) : "-"),
+                                 begins_line});
+                begins_line = false;
+                if (!both) return false;
+                if (__builtin_popcount(static_cast<unsigned>(both)) > 1) continue;
+                s[at] = __builtin_ctz(static_cast<unsigned>(both));
+                has_filled = true;
+            }
+        }
+        size_t best = 16;
+        const auto choices = [&s](size_t at) { return __builtin_popcount(static_cast<unsigned>(candidates(s, at))); };
+        for (size_t at = 0; at < 16; ++at)
+            if (!s[at] && (best == 16 || choices(at) < choices(best))) best = at;
+        if (best == 16) return true;
+        const int bits = candidates(s, best);
+        for (int d = 1; d <= 4; ++d) {
+            if (!(bits >> d & 1)) continue;
+            steps.push_back({place_of(best) + "=" + text(d), true});
+            Square tried = s;
+            tried[best] = d;
+            if (solve(tried)) return s = tried, true;
+            steps.push_back({kBack, false});
+        }
+        return false;
+    }
+};
+
+constexpr int kMostBlanks = 10;
+
 Item make_latin(Wish& w) {
     static const Wordings questions = {
         {"Fill the Latin square: {a}", "Complete so that each row and column has 1 to 4: {a}",
@@ -140,32 +219,43 @@ Item make_latin(Wish& w) {
          "Which numbers are missing? {a}", "Complete the 4x4 square: {a}"},
         {"填完拉丁方：{a}", "补全，使每行每列都有1到4：{a}", "请完成拉丁方：{a}", "填空：{a}",
          "{a} 填入1到4，行列不重复。", "解拉丁方{a}", "缺哪些数？{a}", "完成4x4方阵：{a}"}};
-    Square full = drawn_square(w.draw), s = full;
+    const Square full = drawn_square(w.draw);
+    constexpr size_t kMostSteps = 19;  // what Think Max has room for
+    Square puzzle{}, found{};
+    LatinSearch searched;
     std::vector<size_t> places(16);
     for (size_t i = 0; i < 16; ++i) places[i] = i;
-    w.draw.shuffle(places);
-    for (int i = 0; i < w.level; ++i) s[places[static_cast<size_t>(i)]] = 0;
-    const Square puzzle = s;
+    do {
+        puzzle = full, searched = {};
+        w.draw.shuffle(places);
+        for (int i = 0; i < w.level; ++i) puzzle[places[static_cast<size_t>(i)]] = 0;
+        found = puzzle;
+        searched.solve(found);
+    } while (searched.steps.size() > kMostSteps && w.level <= kMostBlanks);
     Working working(w);
-    working.plan("fill places that leave one choice.", "先填只有一种可能的格子。");
+    // Think High fills the place with the fewest candidates first, and shows no choice.
+    Square s = puzzle;
     for (int left = w.level; left > 0; --left) {
-        // The place with the fewest candidates; when there are two, the wrong one is tried first in some workings.
         size_t best = 16;
         for (size_t i = 0; i < 16; ++i)
             if (s[i] == 0 && (best == 16 || __builtin_popcount(static_cast<unsigned>(candidates(s, i))) <
                                                 __builtin_popcount(static_cast<unsigned>(candidates(s, best)))))
                 best = i;
-        const int bits = candidates(s, best);
-        const std::string place =
-            text(static_cast<int64_t>(best / 4) + 1) + "," + text(static_cast<int64_t>(best % 4) + 1);
-        const std::string right = text(full[best]);
-        std::string wrong = digits_of(bits & ~(1 << full[best]));
-        if (wrong.empty()) wrong = text(full[best] % 4 + 1);
-        working.high_step(place + "=" + right);
-        working.max_step(place + ":" + digits_of(bits) + "→" + right,
-                         place + ":" + digits_of(bits) + "→" + wrong.substr(0, 1));
-        s[best] = full[best];
+        s[best] = found[best];
+        working.high_step(place_of(best) + "=" + text(s[best]));
     }
+    // Think Max fills at sight and looks at the columns; where that was wrong it goes place by place.
+    working.plan("fill it, check rows and columns; if wrong, place by place.", "先填，查行与列；不对就逐格看。");
+    places.resize(static_cast<size_t>(w.level));
+    if (w.draw.chance(w.slip_rate)) {
+        working.max_step(lines_of(spoilt(found, places, w.draw)) + " x " + kBack);
+        for (const LatinSearch::Step& step : searched.steps) {
+            if (step.begins_line) working.new_line();
+            working.max_step(step.text);
+        }
+        working.new_line();
+    }
+    working.max_step(lines_of(found));
     working.check(w.is_chinese() ? "每行每列都是1到4" : "rows and columns have 1 to 4");
     const auto accepts = [puzzle](std::string_view given) {
         Square got{};
@@ -181,7 +271,7 @@ Item make_latin(Wish& w) {
             if (puzzle[i] && puzzle[i] != got[i]) return false;
         return is_latin(got);
     };
-    return finish(ask(w, questions, {shown(puzzle)}), shown(full), working, "latin" + shown(puzzle), accepts);
+    return finish(ask(w, questions, {shown(puzzle)}), shown(found), working, "latin" + shown(puzzle), accepts);
 }
 
 // ---- subset sums; level = how many numbers
@@ -318,7 +408,7 @@ Item make_path(Wish& w) {
 const std::vector<Skill>& search_skills() {
     static const std::vector<Skill> all = {
         {"countdown", 40, 3, 4, make_countdown},
-        {"latin", 22, 3, 8, make_latin},
+        {"latin", 26, 3, kMostBlanks, make_latin},
         {"subset", 20, 4, 8, make_subset},
         {"path", 18, 5, 10, make_path},
     };

@@ -86,7 +86,7 @@ std::string listed(const std::vector<int>& x) {
     return joined(s, " ");
 }
 
-// By tens, as they come; Max then takes the smallest that is left, one after the other.
+// By tens, as they come; Max then puts each ten in order.
 Item make_sort(Wish& w) {
     static const Wordings questions = {
         {"Sort: {a}", "Sort these numbers: {a}", "Put in order: {a}", "Arrange from small to large: {a}",
@@ -97,20 +97,26 @@ Item make_sort(Wish& w) {
     const std::vector<int> x = drawn_list(w);
     std::vector<int> sorted = x;
     std::sort(sorted.begin(), sorted.end());
-    std::string tens;
+    std::vector<std::string> tens, in_order, sizes;
     for (int ten = 0; ten < 10; ++ten) {
         std::vector<int> group;
         for (int v : x)
             if (v / 10 == ten) group.push_back(v);
-        if (!group.empty()) tens += (tens.empty() ? "" : " | ") + listed(group);
+        if (group.empty()) continue;
+        tens.push_back(listed(group));
+        std::sort(group.begin(), group.end());
+        in_order.push_back(listed(group));
+        sizes.push_back(text(static_cast<int64_t>(group.size())));
     }
     Working working(w);
-    working.plan("group by tens, then take the smallest again and again.", "先按十位分组，再依次取最小的。");
-    working.step(tens);
+    working.plan("group by tens, then order each ten.", "先按十位分组，再给每组排序。");
+    working.step(joined(tens, " | "));
     working.new_line();
-    for (size_t i = 0; i < sorted.size(); ++i)
-        working.max_step(text(sorted[i]), text(sorted[std::min(i + 1, sorted.size() - 1)]));
-    working.check((w.is_chinese() ? "个数 " : "numbers ") + text(w.level));
+    for (size_t i = 0; i < in_order.size(); ++i) {
+        const std::string bar = i ? "| " : "";
+        working.max_step(bar + in_order[i], tens[i] == in_order[i] ? "" : bar + tens[i]);
+    }
+    working.check(joined(sizes, "+") + "=" + text(w.level));
     return finish(ask(w, questions, {listed(x)}), listed(sorted), working, "sort" + listed(x));
 }
 

@@ -30,6 +30,7 @@ const std::vector<SuiteRow>& nano_suite() {
         {"countdown 3", "search", "countdown", 3, macro},
         {"countdown 4", "search", "countdown", 4, macro},
         {"latin, 6 blanks", "search", "latin", 6, macro},
+        {"latin, 10 blanks", "search", "latin", 10, macro},
         {"recall 1K", "lookup", "recall", 1000, control},
         {"recall 2K", "lookup", "recall", 2000, control},
         {"recall 8K", "lookup", "recall", 8000, control},
