@@ -164,9 +164,9 @@ std::string place_of(size_t at) {
     return text(static_cast<int64_t>(at / 4) + 1) + "," + text(static_cast<int64_t>(at % 4) + 1);
 }
 
-// Where filling fails, Think Max takes the blanks in order, again and again. A line a place: what its row lacks & what its column lacks = what
-// both allow. One digit is filled in, several wait; when a whole round fills nothing, the first of the fewest is tried,
-// and a place that allows nothing leads back to the last try.
+// Where filling at sight fails, Think Max takes the blanks in order, again and again. A line a place: what its row lacks
+// & what its column lacks = what both allow. One digit is filled in, several wait; when a whole round fills nothing, the
+// first of the fewest is tried, and a place that allows nothing leads back to the last try.
 struct LatinSearch {
     struct Step {
         std::string text;
