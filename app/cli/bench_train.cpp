@@ -41,9 +41,14 @@ double measure_peak(int n_threads) {
     return best;
 }
 
-double run_steps(Trainer& trainer, int64_t n, std::stop_token stop) {
+// Seconds. n_tokens: of the batches, which are packed with whole samples and hold fewer than batch times
+// sequence_length.
+double run_steps(Trainer& trainer, int64_t n, std::stop_token stop, int64_t* n_tokens = nullptr) {
     const auto start = Clock::now();
-    for (int64_t i = 0; i < n; ++i) trainer.step(stop);
+    for (int64_t i = 0; i < n; ++i) {
+        const StepReport r = trainer.step(stop);
+        if (n_tokens) *n_tokens += r.n_tokens;
+    }
     return seconds_since(start);
 }
 
@@ -114,12 +119,11 @@ void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_thre
     }
     const double peak = measure_peak(threads);
     run_steps(trainer, 3, stop);  // memory is there, the scratch has grown
-    const auto n_tokens = static_cast<double>(config.batch * config.sequence_length);
-
+    int64_t n_tokens = 0;
     trainer.time_ops(true);
-    const double seconds = run_steps(trainer, n_steps, stop);
+    const double seconds = run_steps(trainer, n_steps, stop, &n_tokens);
     trainer.time_ops(false);
-    const double tokens_per_s = n_tokens * static_cast<double>(n_steps) / seconds;
+    const double tokens_per_s = static_cast<double>(n_tokens) / seconds;
     const ParamCount params = count_params(preset.model);
     const double gflops = 6e-9 * static_cast<double>(params.active) * tokens_per_s;
 
@@ -159,7 +163,8 @@ void bench_train(const std::string& preset_name, int64_t n_steps, int64_t n_thre
                 static_cast<double>(params.total) * 1e-6, static_cast<double>(params.active) * 1e-6, cpu::kernels().name,
                 threads);
     std::printf("speed      %8.0f tokens/s, %.1f ms a step of %.0f tokens, %lld steps\n", tokens_per_s,
-                seconds / static_cast<double>(n_steps) * 1e3, n_tokens, static_cast<long long>(n_steps));
+                seconds / static_cast<double>(n_steps) * 1e3,
+                static_cast<double>(n_tokens) / static_cast<double>(n_steps), static_cast<long long>(n_steps));
     std::printf("products   %8.1f GFLOP/s counting 6 per active parameter and token: %.1f %% of the FP32 peak of %.0f\n", gflops,
                 100 * gflops / peak, peak);
     std::printf("watching   %8.2f %% with scalars by layer and internals every %lld steps, median of %d alternating runs\n",

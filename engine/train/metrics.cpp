@@ -2,6 +2,7 @@
 #include "engine/train/metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "engine/ops/linear/matmul.h"
@@ -103,11 +104,33 @@ void add_streams_used(const TrainingStep& s, bool by_layer, ScalarList& out) {
     if (read.n > 0) out.add("hyper.read.most", read.mean()), out.add("hyper.write.most", written.mean());
 }
 
+// Exponents e of block scales 2^e: least, median (the lower one), most, and the share of blocks at each in between.
+void add_block_scales(const std::string& name, const std::array<int64_t, 256>& blocks, ScalarList& out) {
+    constexpr int kBias = 127;
+    int64_t n = 0, below = 0;
+    int least = -1, most = 0, median = -1;
+    for (int code = 0; code < 256; ++code) {
+        if (blocks[static_cast<size_t>(code)] == 0) continue;
+        n += blocks[static_cast<size_t>(code)], most = code;
+        if (least < 0) least = code;
+    }
+    if (n == 0) return;
+    for (int code = least; code <= most; ++code) {
+        const int64_t here = blocks[static_cast<size_t>(code)];
+        below += here;
+        if (median < 0 && 2 * below >= n) median = code;
+        out.add(name + ".at." + std::to_string(code - kBias), static_cast<double>(here) / static_cast<double>(n));
+    }
+    out.add(name + ".least", least - kBias), out.add(name + ".median", median - kBias),
+        out.add(name + ".most", most - kBias);
+}
+
 void add_rounding(const RoundingCounts& counts, ScalarList& out) {
     const auto share = [&](const std::string& format, const char* name, const cpu::RoundingCount& c) {
         if (c.n == 0) return;
         out.add(format + ".saturated." + name, static_cast<double>(c.saturated) / static_cast<double>(c.n));
         out.add(format + ".underflow." + name, static_cast<double>(c.flushed) / static_cast<double>(c.n));
+        add_block_scales(format + ".scale." + name, c.scales, out);
     };
     share("fp8", "weights", counts.weights), share("fp8", "activations", counts.activations);
     share("fp8", "cache", counts.cache);

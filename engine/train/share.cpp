@@ -44,4 +44,8 @@ TrainBatch share_of(const TrainBatch& batch, int rank, int size) {
     return mine;
 }
 
+int64_t n_counted(std::span<const int32_t> targets) {
+    return std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
+}
+
 }  // namespace vitrine

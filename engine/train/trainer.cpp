@@ -13,8 +13,10 @@
 #include "engine/ops/squares/squares.h"
 #include "engine/train/internals.h"
 #include "engine/train/metrics.h"
+#include "engine/train/noise_scale.h"
 #include "engine/train/pass.h"
 #include "engine/train/schedule.h"
+#include "engine/train/share.h"
 #include "engine/train/snapshot.h"
 #include "engine/train/update_shapes.h"
 
@@ -97,24 +99,23 @@ void Trainer::check_fit() const {
         issues.push_back({"", "qk_clip", "", "expected a model without the query norm (vitrine.q_norm false): with it "
                           "the size of the query projection changes no logit", ""});
     add_rank_issues(config_, issues);
-    if (place_.gpu()) check_gpu_fit();
-    else if (config_.products == ProductInputs::bf16)
+    add_gpu_issues(config_, issues);
+    if (!place_.gpu() && config_.products == ProductInputs::bf16)
         issues.push_back({"", "products", "bf16", "expected f32 on the CPU; bf16 needs --device cuda", ""});
     throw_if_any(issues);
 }
 
 // What has no twin there.
-void Trainer::check_gpu_fit() const {
-    std::vector<Issue> issues;
+void Trainer::add_gpu_issues(const TrainConfig& c, std::vector<Issue>& issues) const {
+    if (!place_.gpu()) return;
     const auto need = [&](bool is_met, const char* key, const char* expected) {
         if (!is_met) issues.push_back({"", key, "", std::string("expected ") + expected + " when training on a GPU", ""});
     };
-    need(config_.anticipatory == AnticipatoryMode::off, "anticipatory", "off");
-    need(config_.metrics == MetricsLevel::few, "metrics", "few");
-    need(config_.qk_clip == 0, "qk_clip", "0");
-    need(config_.fp8_activation_scale == ActivationScale::row, "fp8_activation_scale", "row");
+    need(c.anticipatory == AnticipatoryMode::off, "anticipatory", "off");
+    need(c.metrics != MetricsLevel::all, "metrics", "few or layers");
+    need(c.qk_clip == 0, "qk_clip", "0");
+    need(c.fp8_activation_scale == ActivationScale::row, "fp8_activation_scale", "row");
     need(model_.variants.router != RouterKind::top_p, "vitrine.router", "another router than top_p");
-    throw_if_any(issues);
 }
 
 bool Trainer::is_replaced(int64_t step) const {
@@ -185,8 +186,7 @@ void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, P
     const Batch b{batch.tokens, p.segments, forced};
     const Tensor x_TND = trunk(ctx, model_, *weights_, b);
     const auto share = [&](std::span<const int32_t> targets, int64_t n_whole) {  // of the batch's mean
-        const auto n = std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
-        return p.whole && n_whole > 0 ? static_cast<double>(n) / static_cast<double>(n_whole) : 1.0;
+        return p.whole && n_whole > 0 ? static_cast<double>(n_counted(targets)) / static_cast<double>(n_whole) : 1.0;
     };
     const double next_share = share(batch.targets, p.whole ? p.whole->n_next : 0);
     p.next =
@@ -270,7 +270,13 @@ StepReport Trainer::step_here(std::stop_token stop) {
                                      mix64(static_cast<uint64_t>(config_.seed)) + static_cast<uint64_t>(step_));
         forced = (control.by_layer.empty() ? chosen->second : control).forced(n_layers);
     }
-    const bool is_measured = config_.metrics != MetricsLevel::few && step_ % config_.metrics_every == 0;
+    // A GPU leaves what comes back at every step: no internals.
+    const bool is_measured =
+        config_.metrics != MetricsLevel::few && !place_.gpu() && step_ % config_.metrics_every == 0;
+    const bool measures_all = is_measured && config_.metrics == MetricsLevel::all;
+    const bool measures_noise =
+        measures_all && config_.anticipatory == AnticipatoryMode::off && batch.samples.size() > 1;
+    const PartGradient half = measures_noise ? half_gradient(batch) : PartGradient{};
     InternalsSink internals(r.n_tokens);
     Watch watch;
     watch.set(internals.wanted());
@@ -281,8 +287,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     pass.whole = ranks_ ? &whole : nullptr;
     pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
     pass.asked.wants_compressor_stats = pass.asked.wants_hyper_stats = is_measured;
-    pass.asked.wants_indexer_recall = pass.asked.wants_expert_outputs = pass.asked.wants_reconstruction =
-        is_measured && config_.metrics == MetricsLevel::all;
+    pass.asked.wants_indexer_recall = pass.asked.wants_expert_outputs = pass.asked.wants_reconstruction = measures_all;
     forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
     ctx.watch = nullptr;
     r.loss = pass.total;
@@ -304,6 +309,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const auto is_moved = [&](size_t leaf) { return is_active(leaf); };
     const auto cosines =
         is_measured ? momentum_cosines(masters_, optimizer_, is_moved) : std::map<std::string, double>{};
+    const double distance = measures_noise ? squared_distance(ctx, masters_, half) : NAN;
     const auto sums = [&] {
         const OpTimer timer(ctx, OpKind::optimize);
         return optimizer_.step(ctx, config_, r.lr, scale, is_moved);
@@ -340,7 +346,11 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const bool has_domains = data_->domains().size() > 1 && !is_noise(step_);
     if (is_measured) internals.add(model_.n_layers(), by_layer, out);
     if (is_measured) internals.add_routing(model_, batch, has_domains, by_layer, out);
-    if (is_measured && config_.metrics == MetricsLevel::all) {
+    if (std::isfinite(distance)) {
+        const GradientNoise now = gradient_noise(distance, sum, half.n_counted, n_counted(batch.targets));
+        noise_scale_.add(now), noise_scale_.report(now, out);
+    }
+    if (measures_all) {
         add_spectral(ctx, masters_, out);
         add_update_shapes(ctx, config_, scale, masters_, optimizer_, is_moved, out);
         if (const double share = churn_since_last(ctx); share >= 0) out.add("router.churn", share);
@@ -350,6 +360,16 @@ StepReport Trainer::step_here(std::stop_token stop) {
     if (saw_spike(r, batch, {squares, sums})) return r;
     ++step_;
     return r;
+}
+
+// Of the first half of the sequences, by the weights of now.
+PartGradient Trainer::half_gradient(const TrainBatch& batch) {
+    const TrainBatch half = share_of(batch, 0, 2);
+    gradients(half);
+    PartGradient part = copy_gradients(
+        masters_, [&](size_t leaf) { return is_active(leaf); }, n_counted(half.targets));
+    forget_values();
+    return part;
 }
 
 Trainer::Bytes Trainer::bytes() const {
@@ -490,6 +510,7 @@ void Trainer::change(const std::string& key, const Json& value) {
         throw_if_any({{"", key, value.dump(), "expected a field that may change in the middle of a run", ""}});
     std::vector<Issue> issues = validate(changed, "");
     add_rank_issues(changed, issues);
+    add_gpu_issues(changed, issues);
     throw_if_any(issues);
     if (ranks_ && ranks_->rank() == 0) announce("change", key, value);
     config_ = changed;

@@ -16,6 +16,7 @@
 #include "engine/telemetry/probes.h"
 #include "engine/train/anticipation.h"
 #include "engine/train/data/data.h"
+#include "engine/train/noise_scale.h"
 #include "engine/train/optimizer.h"
 
 namespace vitrine {
@@ -129,6 +130,7 @@ class Trainer {
     std::vector<Scalar> evaluate_here(std::stop_token stop);
     Means held_out_losses(int64_t i, std::stop_token stop);
     std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
+    PartGradient half_gradient(const TrainBatch& batch);
     bool is_active(size_t leaf) const;
     void bind_active();
     void ask(TrainingStep& s) const;
@@ -147,7 +149,7 @@ class Trainer {
     void check_data(const Json& rest, const std::string& file) const;
     void restore_counters(const Json& j, const std::string& file);
     void check_fit() const;
-    void check_gpu_fit() const;
+    void add_gpu_issues(const TrainConfig& c, std::vector<Issue>& issues) const;
     // trainer_ranks.cpp
     void add_rank_issues(const TrainConfig& c, std::vector<Issue>& issues) const;
     void announce(const std::string& what, const std::string& key = "", const Json& value = {});
@@ -177,6 +179,7 @@ class Trainer {
     std::vector<double> recent_losses_;   // the last spike_window
     std::vector<int64_t> recent_clips_;   // of the last kClipWindow steps: 1 where the gradient was clipped
     std::map<std::string, std::vector<double>> recent_largest_;  // by weight: magnitude of its inputs in the last steps
+    NoiseScale noise_scale_;
     ExpertChoices probe_choices_;         // for a held-out batch, when metrics=all last looked
     std::map<int64_t, ExpertChoices> anticipated_;  // by step
     std::vector<Snapshot> snapshots_;     // at most two, for rolling back

@@ -18,10 +18,6 @@ namespace {
 
 constexpr size_t kMaxMessage = 64 << 20;
 
-int64_t count_of(const std::vector<int32_t>& targets) {
-    return std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
-}
-
 Json received(Communicator& ranks) {
     std::string text;
     ranks.broadcast(text);
@@ -60,7 +56,7 @@ Trainer::Whole Trainer::take_share(TrainBatch& batch) const {
     Whole w;
     w.batch.ranks = ranks_, w.batch.n_tokens = static_cast<int64_t>(batch.tokens.size());
     for (const TrainBatch::Sample& s : batch.samples) w.batch.lengths.push_back(s.end - s.begin);
-    w.n_next = count_of(batch.targets), w.n_second = count_of(batch.second_targets());
+    w.n_next = n_counted(batch.targets), w.n_second = n_counted(batch.second_targets());
     batch = share_of(batch, ranks_->rank(), ranks_->size());
     return w;
 }

@@ -48,6 +48,8 @@ Json Trainer::counters() const {
     Json largest = Json::object();
     for (const auto& [name, values] : recent_largest_) largest.set(name, list_of(values));
     if (!recent_largest_.empty()) j.set("recent_largest", std::move(largest));
+    if (const GradientNoise& noise = noise_scale_.means; noise.trace != 0)
+        j.set("gradient_noise", list_of(std::vector<double>{noise.trace, noise.square}));
     j.set("updates", list_of(const_cast<Optimizer&>(optimizer_).updates()));
     return j;
 }
@@ -71,6 +73,11 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
                                                               ": expected magnitudes, numbers from 0 to 3.4e38");
                     recent_largest_[name].push_back(x);
                 }
+        noise_scale_ = {};
+        if (const Json* noise = j.find("gradient_noise")) {
+            if (noise->items().size() != 2) throw Error(ErrorKind::bad_input, "gradient_noise: expected two numbers");
+            noise_scale_.means = {noise->items()[0].as_double(), noise->items()[1].as_double()};
+        }
         const auto& updates = j.at("updates").items();
         if (updates.size() != optimizer_.updates().size())
             throw Error(ErrorKind::bad_input, "updates: expected " + std::to_string(optimizer_.updates().size()) + " numbers");

@@ -5,7 +5,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <map>
+#include <string>
 
+#include "engine/base/json.h"
 #include "engine/train/gradient_file.h"
 #include "tests/support/cuda_fixture.h"
 #include "tests/train/small_model.h"
@@ -146,13 +149,36 @@ TEST(CudaTrain, fake_quantisation_is_the_cpus) {
 TEST(CudaTrain, what_has_no_twin_is_refused) {
     if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
     TrainConfig c = test::small_training();
-    c.metrics = MetricsLevel::layers;
+    c.metrics = MetricsLevel::all;
     try {
         trainer_on(0, c, test::small_model());
         FAIL() << "expected an error";
     } catch (const Error& e) {
         EXPECT_NE(std::string(e.what()).find("metrics"), std::string::npos) << e.what();
     }
+    c.metrics = MetricsLevel::few;
+    const auto t = trainer_on(0, c, test::small_model());
+    EXPECT_THROW(t->change("metrics", Json("all")), Error) << "in the middle of a run neither";
+}
+
+// Loads, losses, gradient norms and updates by layer come back at every step.
+TEST(CudaTrain, scalars_by_layer_are_those_of_the_cpu) {
+    if (!test::CudaFixture::is_there()) GTEST_SKIP() << test::CudaFixture::why_not();
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::layers;
+    const StepReport ours = trainer_on(0, c, test::small_model())->step(),
+                     theirs = trainer_on(kCpu, c, test::small_model())->step();
+    std::map<std::string, double> host;
+    for (const Scalar& s : theirs.scalars) host[s.name] = s.value;
+    int n_layers = 0, n_loads = 0;
+    for (const Scalar& s : ours.scalars) {
+        if (!s.name.starts_with("layers.") && !s.name.starts_with("load.")) continue;
+        ASSERT_TRUE(host.contains(s.name)) << s.name;
+        EXPECT_NEAR(s.value, host[s.name], 1e-3 * std::max(1.0, std::abs(host[s.name]))) << s.name;
+        (s.name.starts_with("layers.") ? n_layers : n_loads) += 1;
+    }
+    EXPECT_GT(n_layers, 9);
+    EXPECT_GT(n_loads, 3);
 }
 
 }  // namespace

@@ -13,7 +13,9 @@
 #include "engine/base/rng.h"
 #include "engine/telemetry/run_folder.h"
 #include "engine/train/alarms.h"
+#include "engine/train/noise_scale.h"
 #include "engine/train/routing_stats.h"
+#include "engine/train/share.h"
 #include "tests/support/temp_folder.h"
 #include "tests/train/small_model.h"
 
@@ -126,6 +128,30 @@ TEST(Churn, is_between_two_looks_at_one_held_out_batch) {
         largest = std::max(largest, churned);
     }
     EXPECT_GT(largest, 0);
+}
+
+// A step's noise against gradients of the first half and of all of its batch, taken one after the other.
+TEST(GradientNoise, of_a_step_is_that_of_its_batch) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::all, c.metrics_every = 2, c.batch = 4;
+    const auto t = test::small_trainer(c), other = test::small_trainer(c);
+    const TrainBatch batch = other->data().batch(0), half = share_of(batch, 0, 2);
+    const auto all_gradients = [&](const TrainBatch& b) {
+        other->gradients(b);
+        std::vector<double> all;
+        for (const Leaf& l : other->masters().leaves())
+            if (!l.gradient.empty()) all.insert(all.end(), l.gradient.f32(), l.gradient.f32() + l.gradient.count());
+        return all;
+    };
+    const std::vector<double> g = all_gradients(batch), part = all_gradients(half);
+    double whole = 0, difference = 0;
+    for (size_t i = 0; i < g.size(); ++i) whole += g[i] * g[i], difference += (g[i] - part[i]) * (g[i] - part[i]);
+    const GradientNoise want = gradient_noise(difference, whole, n_counted(half.targets), n_counted(batch.targets));
+    const StepReport first = t->step(), second = t->step();
+    EXPECT_GT(want.trace, 0);
+    EXPECT_NEAR(scalar(first, "gradient_noise.trace") / want.trace, 1, 1e-9);
+    EXPECT_NEAR(scalar(first, "gradient_noise.square") / want.square, 1, 1e-6);
+    EXPECT_TRUE(std::isnan(scalar(second, "gradient_noise.trace"))) << "every second step";
 }
 
 TEST(RandomControl, exchanges_as_many_experts_as_the_old_choices_do) {

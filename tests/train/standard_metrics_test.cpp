@@ -9,6 +9,7 @@
 #include "engine/telemetry/derive_streams.h"
 #include "engine/train/internals.h"
 #include "engine/train/metrics.h"
+#include "engine/train/noise_scale.h"
 #include "engine/train/representation.h"
 #include "engine/train/routing_stats.h"
 #include "tests/train/small_model.h"
@@ -66,6 +67,7 @@ TEST(StandardMetrics, of_loads_and_of_rounding_are_named) {
     step.loads.resize(2);  // layer 0 has no experts
     step.loads[1] = {{6, 2}, {1, 3}};
     step.rounding.weights = {8, 1, 2};
+    step.rounding.weights.scales[127 - 9] = 1, step.rounding.weights.scales[127 - 7] = 3;
     std::vector<Scalar> scalars;
     ScalarList list(scalars);
     add_training_step(step, true, list);
@@ -77,9 +79,50 @@ TEST(StandardMetrics, of_loads_and_of_rounding_are_named) {
     EXPECT_DOUBLE_EQ(s.at("fp8.saturated.weights"), 0.125);
     EXPECT_DOUBLE_EQ(s.at("fp8.underflow.weights"), 0.25);
     EXPECT_FALSE(s.contains("fp8.underflow.cache"));
+    EXPECT_EQ(s.at("fp8.scale.weights.least"), -9);
+    EXPECT_EQ(s.at("fp8.scale.weights.median"), -7);
+    EXPECT_EQ(s.at("fp8.scale.weights.most"), -7);
+    EXPECT_DOUBLE_EQ(s.at("fp8.scale.weights.at.-9"), 0.25);
+    EXPECT_DOUBLE_EQ(s.at("fp8.scale.weights.at.-8"), 0);
+    EXPECT_DOUBLE_EQ(s.at("fp8.scale.weights.at.-7"), 0.75);
+    EXPECT_FALSE(s.contains("fp8.scale.cache.least"));
     scalars.clear();
     add_training_step(step, false, list);
     EXPECT_FALSE(by_name(scalars).contains("overflow.1")) << "few stay few";
+}
+
+// ---- gradient noise
+// Samples with a known variance: the means of both estimates over many batches are the variance and the squared mean.
+TEST(GradientNoise, is_unbiased) {
+    const CounterRng rng(3, 4);
+    constexpr int kBatches = 20000, kAll = 8, kPart = 3;
+    constexpr double kMean = 0.5, kDeviation = 2;
+    GradientNoise sum;
+    for (uint64_t b = 0; b < kBatches; ++b) {
+        double all = 0, part = 0;
+        for (uint64_t i = 0; i < kAll; ++i) {
+            const double g = kMean + kDeviation * rng.normal(kAll * b + i);
+            all += g / kAll, part += i < kPart ? g / kPart : 0;
+        }
+        const GradientNoise n = gradient_noise((part - all) * (part - all), all * all, kPart, kAll);
+        sum.trace += n.trace / kBatches, sum.square += n.square / kBatches;
+    }
+    EXPECT_NEAR(sum.trace, kDeviation * kDeviation, 0.15);
+    EXPECT_NEAR(sum.square, kMean * kMean, 0.04);
+}
+
+TEST(NoiseScale, is_the_ratio_of_means_and_not_told_without_a_gradient) {
+    NoiseScale noise;
+    std::vector<Scalar> scalars;
+    ScalarList list(scalars);
+    noise.add({30, -1}), noise.report({30, -1}, list);
+    EXPECT_FALSE(by_name(scalars).contains("gradient_noise.scale"));
+    scalars.clear();
+    noise.add({50, 2}), noise.report({50, 2}, list);
+    const auto s = by_name(scalars);
+    EXPECT_DOUBLE_EQ(s.at("gradient_noise.trace"), 50);
+    EXPECT_DOUBLE_EQ(s.at("gradient_noise.square"), 2);
+    EXPECT_NEAR(s.at("gradient_noise.scale"), (0.9 * 30 + 50) / (0.9 * -1 + 2), 1e-9);
 }
 
 // ---- hyper-connections

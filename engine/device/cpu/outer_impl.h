@@ -75,7 +75,11 @@ void outer_product(const OuterProduct& p) {
             tile.b += k * p.ldb + j, tile.accumulate = p.accumulate || k > 0;
             if (packs) {
                 for (int64_t i = 0; i < n_k; ++i)
-                    __builtin_memcpy(panel + i * kColumns, tile.b + i * p.ldb, static_cast<size_t>(n) * sizeof(float));
+                    for (int64_t l = 0; l < n; l += kLanes) {
+                        const float* from = tile.b + i * p.ldb + l;
+                        Isa::store(panel + i * kColumns + l,
+                                   n - l >= kLanes ? Isa::load(from) : Isa::load_n(from, n - l));
+                    }
                 tile.b = panel, tile.ldb = kColumns;
             }
             for (int64_t i = 0; i < p.m; i += kRows) {

@@ -24,6 +24,11 @@ void count_fp4(float before, uint8_t code, RoundingCount& c) {
 
 }  // namespace
 
+void RoundingCount::add(const RoundingCount& o) {
+    n += o.n, saturated += o.saturated, flushed += o.flushed;
+    for (size_t code = 0; code < scales.size(); ++code) scales[code] += o.scales[code];
+}
+
 float block_amax(const float* w, int64_t rows, int64_t cols, int64_t ld, float floor) {
     float amax = floor;
     for (int64_t r = 0; r < rows; ++r)
@@ -45,7 +50,9 @@ RoundingCount fp8_round_weight(float* w, int64_t cols, int64_t r0, int64_t r1) {
     for (int64_t r = r0; r < r1; r += kFp8WeightBlock)
         for (int64_t c = 0; c < cols; c += kFp8WeightBlock) {
             const int64_t rows = std::min(kFp8WeightBlock, r1 - r), n = std::min(kFp8WeightBlock, cols - c);
-            const float s = e8m0_to_f32(fp8_block_scale(w + r * cols + c, rows, n, cols));
+            const uint8_t scale = fp8_block_scale(w + r * cols + c, rows, n, cols);
+            const float s = e8m0_to_f32(scale);
+            ++counted.scales[scale];
             for (int64_t i = 0; i < rows; ++i)
                 for (float* v = w + (r + i) * cols + c; v < w + (r + i) * cols + c + n; ++v) {
                     const uint8_t code = fp8_encode(*v / s);
@@ -64,14 +71,16 @@ RoundingCount count_fp8_rounding(const float* x, int64_t cols, int64_t block) {
     RoundingCount counted;
     for (int64_t c = 0; c < cols; c += block) {
         const int64_t n = std::min(block, cols - c);
-        counted.add(count_fp8_rounding_by(e8m0_to_f32(fp8_block_scale(x + c, 1, n, n)), x + c, n));
+        counted.add(count_fp8_rounding_by(fp8_block_scale(x + c, 1, n, n), x + c, n));
     }
     return counted;
 }
 
-RoundingCount count_fp8_rounding_by(float scale, const float* x, int64_t n) {
+RoundingCount count_fp8_rounding_by(uint8_t scale, const float* x, int64_t n) {
     RoundingCount counted;
-    for (int64_t i = 0; i < n; ++i) count_fp8(x[i], fp8_encode(x[i] / scale), counted);
+    const float s = e8m0_to_f32(scale);
+    ++counted.scales[scale];
+    for (int64_t i = 0; i < n; ++i) count_fp8(x[i], fp8_encode(x[i] / s), counted);
     return counted;
 }
 
@@ -79,7 +88,9 @@ RoundingCount count_fp4_rounding(const float* x, int64_t cols, int64_t block) {
     RoundingCount counted;
     for (int64_t c = 0; c < cols; c += block) {
         const int64_t n = std::min(block, cols - c);
-        const float s = e8m0_to_f32(fp4_block_scale(x + c, n));
+        const uint8_t scale = fp4_block_scale(x + c, n);
+        const float s = e8m0_to_f32(scale);
+        ++counted.scales[scale];
         for (int64_t i = c; i < c + n; ++i) count_fp4(x[i], fp4_encode(x[i] / s), counted);
     }
     return counted;

@@ -1,15 +1,17 @@
 // Scales of packed weight matrices, and what survives packing: shared by the checkpoint writer and by training.
 #pragma once
+#include <array>
 #include <cstdint>
 
 namespace vitrine::cpu {
 
 constexpr int64_t kFp8WeightBlock = 128, kFp4WeightBlock = 32;
 
-// What happened to values that were rounded.
+// What happened to values that were rounded, and by which scales.
 struct RoundingCount {
     int64_t n = 0, saturated = 0, flushed = 0;  // saturated: at the format's largest magnitude; flushed: not 0 before, 0 after
-    void add(const RoundingCount& o) { n += o.n, saturated += o.saturated, flushed += o.flushed; }
+    std::array<int64_t, 256> scales{};          // blocks by E8M0 code: a scale of 2^(code - 127)
+    void add(const RoundingCount& o);
 };
 
 // Largest magnitude of rows x cols values that lie `ld` apart, at least `floor`; NaN if there is one.
@@ -25,7 +27,7 @@ void fp4_round_weight(float* w, int64_t cols, int64_t r0, int64_t r1);
 
 // Counts for values x in blocks of `block` along each row of `cols`, before fp8_simulate and fp4_simulate.
 RoundingCount count_fp8_rounding(const float* x, int64_t cols, int64_t block);
-RoundingCount count_fp8_rounding_by(float scale, const float* x, int64_t n);
+RoundingCount count_fp8_rounding_by(uint8_t scale, const float* x, int64_t n);  // one block, scale: E8M0
 RoundingCount count_fp4_rounding(const float* x, int64_t cols, int64_t block);
 
 }  // namespace vitrine::cpu

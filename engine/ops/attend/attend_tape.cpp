@@ -434,6 +434,7 @@ TapeAttention attend_on_tape(Ctx& ctx, const Tensor& q_THC, const TapeKeys& keys
             const auto grad = [&](const Tensor& x) { return x.empty() ? Tensor{} : c.tape->grad(x); };
             op->backward(c, c.tape->grad(op->o), grad(op->q), grad(op->keys.keys_TGC),
                          op->is_shared ? Tensor{} : grad(op->keys.values_TGV), grad(op->keys.entries_SC), grad(master));
+            c.tape->done(op->o);
         });
     });
     return out;

@@ -143,6 +143,7 @@ void record_hyper_site(Ctx& ctx, const HyperValues& v, const HyperWeights& w) {
             if (!base.empty()) add_sums<T>(op.sums, 0, tape.grad(base));
             if (!scale.empty()) add_sums<T>(op.sums, v.form.n_rows(), tape.grad(scale));
         });
+        for (const Tensor& made : {s.u_TD, s.pre_TN, s.post_TN, s.comb_TNN}) tape.done(made);
     });
 }
 
@@ -176,6 +177,7 @@ Tensor hyper_mix_on_tape(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, c
                 for (int64_t i = t0 * n * n; i < t1 * n * n; ++i)
                     dcomb.template as<T>()[i] += new_comb.template as<T>()[i];
             });
+            c.tape->done(y_TND);
         });
     });
     return y_TND;

@@ -26,10 +26,12 @@ struct Grouped {
         for (int64_t g = 0; g < groups; ++g)
             matmul_nt(ctx, x_of(x, g), w_of(g), y.as<T>() + g * out, groups * out, false);
     }
-    void backward(Ctx& ctx, const Tensor& dy, const Tensor& dx, const Tensor& dw) const {
+    void backward(Ctx& ctx, const Tensor& dy, const Tape::Flow& dx, const Tape::Flow& dw) const {
         for (int64_t g = 0; g < groups; ++g) {
-            if (!dx.empty()) matmul_nn(ctx, y_of(dy, g), w_of(g), dx.as<T>() + g * in, groups * in, true);
-            if (!dw.empty()) matmul_tn(ctx, y_of(dy, g), x_of(x, g), dw.as<T>() + g * out * in, in, true);
+            if (const Tensor& to = dx.gradient; !to.empty())
+                matmul_nn(ctx, y_of(dy, g), w_of(g), to.as<T>() + g * in, groups * in, dx.accumulates);
+            if (const Tensor& to = dw.gradient; !to.empty())
+                matmul_tn(ctx, y_of(dy, g), x_of(x, g), to.as<T>() + g * out * in, in, dw.accumulates);
         }
     }
 };
@@ -51,8 +53,9 @@ Tensor grouped_linear_on_tape(Ctx& ctx, const Tensor& x, const Param& w, int gro
         const Tensor master = is_trained(ctx, w) ? w.master : Tensor{};
         ctx.tape->record([=](Ctx& c) {
             if (!c.tape->has_grad(op.y)) return;
-            op.backward(c, c.tape->grad(op.y), options.is_input_detached ? Tensor{} : c.tape->grad(x),
-                        master.empty() ? Tensor{} : c.tape->grad(master));
+            op.backward(c, c.tape->grad(op.y), options.is_input_detached ? Tape::Flow{} : c.tape->flow(x),
+                        master.empty() ? Tape::Flow{} : c.tape->flow(master));
+            c.tape->done(op.y);
         });
     });
     return y;

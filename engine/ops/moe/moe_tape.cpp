@@ -350,6 +350,7 @@ Tensor moe_on_tape(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const M
         ctx.tape->record([op](Ctx& b) {
             if (!b.tape->has_grad(op.y)) return;
             op.backward(b, b.tape->grad(op.y), b.tape->grad(op.x), b.tape->grad(op.weights));
+            b.tape->done(op.y);
         });
     });
     return y_TD;

@@ -93,9 +93,9 @@ void count_rows(const Ctx& ctx, const Tensor& x, int64_t ld, int64_t n, int64_t 
 }
 
 // Of a tensor with one scale.
-float scale_of(float own, const DelayedScales* delayed, const void* site) {
+uint8_t scale_of(float own, const DelayedScales* delayed, const void* site) {
     const bool is_known = delayed && delayed->before.contains(site);
-    return cpu::e8m0_to_f32(cpu::fp8_scale(is_known ? std::max(delayed->before.at(site), cpu::kFp8MinAmax) : own));
+    return cpu::fp8_scale(is_known ? std::max(delayed->before.at(site), cpu::kFp8MinAmax) : own);
 }
 
 void count_index_rows(const Ctx& ctx, const Tensor& x, int64_t n) {
@@ -149,7 +149,8 @@ void round_fp8_row(double* x, int64_t n, int64_t block) {
 }
 
 float round_fp8_tensor(float* x, int64_t n, const DelayedScales* delayed, const void* site) {
-    const float own = cpu::block_amax(x, 1, n, n, cpu::kFp8MinAmax), scale = scale_of(own, delayed, site);
+    const float own = cpu::block_amax(x, 1, n, n, cpu::kFp8MinAmax);
+    const float scale = cpu::e8m0_to_f32(scale_of(own, delayed, site));
     for (int64_t i = 0; i < n; ++i) x[i] = cpu::fp8_decode(cpu::fp8_encode(x[i] / scale)) * scale;
     return own;
 }

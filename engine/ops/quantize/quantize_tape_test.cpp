@@ -1,6 +1,9 @@
 // Fake quantisation: the packed formats' own values bit for bit, gradients straight through, weights rounded once.
 #include "engine/ops/quantize/quantize_tape.h"
 
+#include <array>
+#include <numeric>
+
 #include "engine/device/cpu/formats.h"
 #include "engine/ops/linear/linear.h"
 #include "engine/ops/quantize/quantize.h"
@@ -131,6 +134,11 @@ TEST(QuantizeTape, a_linear_multiplies_rounded_values) {
     EXPECT_EQ(f.step.rounding.weights.n, 420);
     EXPECT_EQ(f.step.rounding.activations.n, 560);  // twice: the linear, and this test
     EXPECT_EQ(f.step.rounding.weights.flushed, 1);
+    const auto n_blocks = [](const cpu::RoundingCount& c) {
+        return std::accumulate(c.scales.begin(), c.scales.end(), int64_t{0});
+    };
+    EXPECT_EQ(n_blocks(f.step.rounding.weights), 2);
+    EXPECT_EQ(n_blocks(f.step.rounding.activations), 8) << "twice two rows of 128 and 12";
     EXPECT_EQ(f.step.rounding.activations.saturated, 2);
 }
 
@@ -152,6 +160,7 @@ TEST(QuantizeTape, fp4_underflow_is_counted) {
             float top = 0;
             for (int64_t j = block; j < end; ++j) top = std::max(top, std::abs(before[static_cast<size_t>(j)]));
             const double scale = std::exp2(std::ceil(std::log2(static_cast<double>(top) / 6)));
+            if (i == block) ++c.scales[static_cast<size_t>(127 + std::lround(std::log2(scale)))];
             ++c.n, c.flushed += before[static_cast<size_t>(i)] != 0 && after[i] == 0;
             c.saturated += std::abs(after[i]) == 6 * scale;
         }
@@ -166,6 +175,7 @@ TEST(QuantizeTape, fp4_underflow_is_counted) {
         EXPECT_EQ(got.n, want.n);
         EXPECT_EQ(got.flushed, want.flushed);
         EXPECT_EQ(got.saturated, want.saturated);
+        EXPECT_EQ(got.scales, want.scales);
         EXPECT_GT(want.flushed, 0);
         EXPECT_GT(want.saturated, 0);
     }
@@ -226,6 +236,9 @@ TEST(QuantizeTape, delayed_scales_are_those_of_steps_before) {
     EXPECT_EQ(fresh.f32()[6], -96) << "no history: the scale 2^-2, steps of 32 above 256: 100 / 0.25 = 400 to 384";
     EXPECT_EQ(scales.now.at(&site), 100) << "for the next step";
     EXPECT_EQ(f.step.rounding.activations.saturated, 3);
+    std::array<int64_t, 256> blocks{};
+    blocks[127 - 6] = blocks[127 - 2] = 1;
+    EXPECT_EQ(f.step.rounding.activations.scales, blocks) << "one scale for a tensor";
 }
 
 }  // namespace

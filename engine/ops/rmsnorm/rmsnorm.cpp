@@ -65,6 +65,7 @@ Tensor norm_on_tape(Ctx& ctx, const Tensor& x, const Param* weight, int64_t d, d
             if (!c.tape->has_grad(y)) return;
             op.backward(c, factors.as<T>(), c.tape->grad(y).template as<T>(), c.tape->grad(x).template as<T>(),
                         master.empty() ? nullptr : c.tape->grad(master).template as<T>());
+            c.tape->done(y);
         });
     });
     return y;

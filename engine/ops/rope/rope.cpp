@@ -90,6 +90,7 @@ Tensor rope_on_tape(Ctx& ctx, const Tensor& x, const RopeAngles& angles, int sig
                               dx[i + 1] += s * dy[i] * *si + dy[i + 1] * *co;
                           }
                       });
+            c.tape->done(y);
         });
     });
     return y;
