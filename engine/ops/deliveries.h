@@ -23,9 +23,11 @@ struct Jobs {
 };
 
 struct WaitingMix;
+struct Mixing;
 
 struct Deliveries {
     std::shared_ptr<WaitingMix> waiting_mix;  // of streams that are still to be made (cuda::hyper_mix)
+    std::shared_ptr<Mixing> mixing;  // of the newest site, until a kernel before its mix makes them (take_mixing)
     struct Item {
         Tensor source;     // valid until `gather` was queued
         Deliver put;

@@ -2,9 +2,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/ops/kernel.cuh"
 #include "engine/ops/attend/attend.cuh"
 #include "engine/ops/attend/attend.h"
+#include "engine/ops/hyper/coefficients.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/rope/rotate.cuh"
 
 namespace vitrine::cuda {
@@ -114,9 +115,14 @@ __global__ void attend_split(const Attention a, const T* q, T* out) {
     if (warp < n_heads) write_output(a, t, head0 + warp, rows + warp * c, out, lane, kWarp, [] { __syncwarp(); });
 }
 
-// One block per head (x) and token (y): the splits' sums to one, in their order. Shared memory: c floats.
+// One block per head (x) and token (y): the splits' sums to one, in their order; another makes the token's mixing
+// matrix. Shared memory: c floats.
 template <class T>
-__global__ void combine(const Attention a, T* out) {
+__global__ void combine(const Attention a, const __grid_constant__ Mixing mixing, T* out) {
+    if (static_cast<int>(blockIdx.x) == a.n_heads) {
+        mixing.make(a.t0 + blockIdx.y);
+        return after_previous();
+    }
     extern __shared__ float row[];
     __shared__ float weights[kMaxSplits], total;
     constexpr int kAtOnce = 16;  // loads of a thread on their way
@@ -194,8 +200,9 @@ void run(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* out) {
     if (!is_done) run_split(ctx, a, n_tokens, q, out);
     if (a.n_splits == 1) return;
     const int threads = std::min((a.keys.format.c + 31) / 32 * 32, 512);
-    combine<<<dim3(a.n_heads, static_cast<unsigned>(n_tokens)), threads, a.keys.format.c * sizeof(float),
-              ctx.cuda->stream()>>>(a, out);
+    const Mixing mixing = n_tokens == ctx.cuda->step.n_tokens ? take_mixing(ctx) : Mixing{};
+    const dim3 grid(a.n_heads + (mixing.mixing != nullptr), static_cast<unsigned>(n_tokens));
+    combine<<<grid, threads, a.keys.format.c * sizeof(float), ctx.cuda->stream()>>>(a, mixing, out);
     check_launch(ctx, "attend: combine");
 }
 
@@ -234,7 +241,7 @@ Tensor attend(Ctx& ctx, const Tensor& q_THC, const Param& sinks_H, const ModelCo
     if (back) a.cosines = back->cos.f32(), a.sines = back->sin.f32(), a.half = static_cast<int>(back->cos.dim(1));
     VITRINE_ASSERT(!is_raw || (back && attend_norms_queries(ctx, q_THC, config)));
     if (is_raw) a.q_eps = static_cast<float>(config.rms_norm_eps);
-    a.chunk = has_tensor_kernel(a) ? kTensorChunk : kChunk;
+    a.chunk = !has_tensor_kernel(a) ? kChunk : is_few ? kFewTensorChunk : kTensorChunk;
     a.n_splits = is_few ? static_cast<int>(std::min<int64_t>((n_keys + a.chunk - 1) / a.chunk, kMaxSplits)) : 1;
     a.n_columns = n_keys;
     MassProbes probes;

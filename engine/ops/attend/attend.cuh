@@ -78,7 +78,8 @@ struct Attention {
 
 // The kernel of `reference` numerics: products on tensor cores. For packed rows of up to 512 columns.
 bool has_tensor_kernel(const Attention& a);
-constexpr int kTensorChunk = 64;
+constexpr int kTensorChunk = 64,
+              kFewTensorChunk = 32;  // keys that a block holds at a time; of few tokens more blocks work
 void attend_by_tensor_cores(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out);
 
 // What is watched of one call; tensors outlive the call. Rows of entries begin with their count.

@@ -9,15 +9,21 @@
 namespace vitrine::cuda {
 namespace {
 
-constexpr int kKeys = kTensorChunk, kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 constexpr int kTile = 16;           // heads of one product
 constexpr int kPad = 8;             // of a row in shared memory: eight rows' 16-byte pieces then lie in different banks
+
+// A block holds kKeys keys at a time. Scores: kParts warps share the columns of 16 keys.
+template <int kKeys>
+constexpr int kParts = kWarps / (kKeys / 16);
+template <int kKeys>
 constexpr int kScores = kKeys + 4;  // floats of a row of scores
 
 // Where the pieces lie in shared memory; n_heads = kTile * kM.
+template <int kKeys>
 struct Pieces {
     bf16 *keys, *q, *p;       // [kKeys, c + kPad], [heads, c + kPad], [heads, kKeys + kPad]
-    float *scores, *factors;  // [2, heads, kScores]: each half of the columns; [heads]
+    float *scores, *factors;  // [kParts, heads, kScores]; [heads]
     const std::byte** rows;   // [2, kKeys]
     size_t bytes;
     __host__ __device__ Pieces(std::byte* at, int c, int n_heads) {
@@ -30,7 +36,7 @@ struct Pieces {
         keys = reinterpret_cast<bf16*>(take(kKeys * (c + kPad) * sizeof(bf16)));
         q = reinterpret_cast<bf16*>(take(n_heads * (c + kPad) * sizeof(bf16)));
         p = reinterpret_cast<bf16*>(take(n_heads * (kKeys + kPad) * sizeof(bf16)));
-        scores = reinterpret_cast<float*>(take(2 * n_heads * kScores * sizeof(float)));
+        scores = reinterpret_cast<float*>(take(kParts<kKeys> * n_heads * kScores<kKeys> * sizeof(float)));
         factors = reinterpret_cast<float*>(take(n_heads * sizeof(float)));
         rows = reinterpret_cast<const std::byte**>(take(2 * kKeys * sizeof(std::byte*)));
         bytes = static_cast<size_t>(next - at);
@@ -53,42 +59,55 @@ __device__ inline bf16 block_scale(uint8_t code) {
     return __ushort_as_bfloat16(code == 255 ? 0x7fc0 : code == 0 ? 0x0040 : static_cast<unsigned short>(code << 7));
 }
 
-// The chunk's rows as BF16; rows that are not there: zeros. A warp unpacks kKeys / kWarps rows, words of 8 bytes.
+// The chunk's rows as BF16; rows that are not there: zeros. A warp unpacks kKeys / kWarps rows, words of 8 bytes; what
+// a lane reads of few rows is on its way all at once.
+template <int kKeys>
 __device__ void stage_keys(const RowFormat& f, const std::byte* const* rows, bf16* keys) {
-    constexpr int kRows = kKeys / kWarps;
+    constexpr int kRows = kKeys / kWarps, kAtOnce = kRows <= 4 ? 3 : 1;
     const int lane = threadIdx.x % kWarp, first = threadIdx.x / kWarp * kRows, ld = f.c + kPad;
     const int n_fp8 = (f.c - f.rope) / 8, n_words = n_fp8 + f.rope / 4, scales = f.c + f.rope;
-    for (int i = lane; i < n_words; i += kWarp) {
-        uint2 word[kRows];
-        uint8_t code[kRows];
+    for (int i0 = lane; i0 < n_words; i0 += kAtOnce * kWarp) {
+        uint2 word[kAtOnce][kRows];
+        uint8_t code[kAtOnce][kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            const std::byte* row = rows[first + r];
-            word[r] = row ? *reinterpret_cast<const uint2*>(row + 8 * i) : uint2{0, 0};
-            code[r] = row && i < n_fp8 ? static_cast<uint8_t>(row[scales + i / 8]) : uint8_t{0};
+        for (int s = 0; s < kAtOnce; ++s) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                const int i = i0 + s * kWarp;
+                const std::byte* row = i < n_words ? rows[first + r] : nullptr;
+                word[s][r] = row ? *reinterpret_cast<const uint2*>(row + 8 * i) : uint2{0, 0};
+                code[s][r] = row && i < n_fp8 ? static_cast<uint8_t>(row[scales + i / 8]) : uint8_t{0};
+            }
         }
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            bf16* to = keys + (first + r) * ld;
-            if (i >= n_fp8) {
-                *reinterpret_cast<uint2*>(to + 8 * n_fp8 + 4 * (i - n_fp8)) = word[r];
-                continue;
+        for (int s = 0; s < kAtOnce; ++s) {
+            const int i = i0 + s * kWarp;
+            if (i >= n_words) break;
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                bf16* to = keys + (first + r) * ld;
+                const uint2 w = word[s][r];
+                if (i >= n_fp8) {
+                    *reinterpret_cast<uint2*>(to + 8 * n_fp8 + 4 * (i - n_fp8)) = w;
+                    continue;
+                }
+                const bf16 scale = block_scale(code[s][r]);
+                *reinterpret_cast<uint4*>(to + 8 * i) = {
+                    widen_fp8(__byte_perm(w.x, 0, 0x1404), scale), widen_fp8(__byte_perm(w.x, 0, 0x3424), scale),
+                    widen_fp8(__byte_perm(w.y, 0, 0x1404), scale), widen_fp8(__byte_perm(w.y, 0, 0x3424), scale)};
             }
-            const bf16 scale = block_scale(code[r]);
-            *reinterpret_cast<uint4*>(to + 8 * i) = {widen_fp8(__byte_perm(word[r].x, 0, 0x1404), scale),
-                                                     widen_fp8(__byte_perm(word[r].x, 0, 0x3424), scale),
-                                                     widen_fp8(__byte_perm(word[r].y, 0, 0x1404), scale),
-                                                     widen_fp8(__byte_perm(word[r].y, 0, 0x3424), scale)};
         }
     }
 }
 
-// Products q . key of 16 keys by each of four warps, over half of the columns each: warps 4 to 7 take the second half.
-template <int kM>
-__device__ void score_keys(const Pieces& at, int c) {
-    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, ld = c + kPad, key0 = warp % 4 * 16,
-              half = warp / 4;
-    const int n_steps = c / 16, begin = half * ((n_steps + 1) / 2), end = half ? n_steps : (n_steps + 1) / 2;
+// Products q . key of 16 keys by each warp, over a part of the columns.
+template <int kM, int kKeys>
+__device__ void score_keys(const Pieces<kKeys>& at, int c) {
+    constexpr int kGroups = kKeys / 16;
+    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, ld = c + kPad, key0 = warp % kGroups * 16,
+              part = warp / kGroups;
+    const int n_steps = c / 16, of_part = (n_steps + kParts<kKeys> - 1) / kParts<kKeys>, begin = part * of_part,
+              end = min(begin + of_part, n_steps);
     float sum[kM][2][4] = {};
     const bf16* q = at.q + lane % 16 * ld + lane / 16 * 8;
     const bf16* key = at.keys + (key0 + lane / 16 * 8 + lane % 8) * ld + lane / 8 % 2 * 8;
@@ -104,47 +123,55 @@ __device__ void score_keys(const Pieces& at, int c) {
             mma(sum[m][1], a, b[2], b[3]);
         }
     }
-    float* to = at.scores + half * kTile * kM * kScores + key0 + lane % 4 * 2;
+    float* to = at.scores + part * kTile * kM * kScores<kKeys> + key0 + lane % 4 * 2;
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            float* row = to + (m * kTile + lane / 4) * kScores + i * 8;
+            float* row = to + (m * kTile + lane / 4) * kScores<kKeys> + i * 8;
             *reinterpret_cast<float2*>(row) = {sum[m][i][0], sum[m][i][1]};
-            *reinterpret_cast<float2*>(row + 8 * kScores) = {sum[m][i][2], sum[m][i][3]};
+            *reinterpret_cast<float2*>(row + 8 * kScores<kKeys>) = {sum[m][i][2], sum[m][i][3]};
         }
     }
 }
 
 // Scores of the chunk to p, online: warp w holds heads w, w + 8, ..; factors get what the sums so far are worth.
-template <int kM>
-__device__ void soften(const Pieces& at, const std::byte* const* rows, float scale, float (&top)[2 * kM],
+template <int kM, int kKeys>
+__device__ void soften(const Pieces<kKeys>& at, const std::byte* const* rows, float scale, float (&top)[2 * kM],
                        float (&z)[2 * kM], float* kept, int64_t n_columns, int n_heads, int n_kept) {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 #pragma unroll
     for (int i = 0; i < 2 * kM; ++i) {
         const int head = warp + i * kWarps;
-        const float *s = at.scores + head * kScores, *other = s + kTile * kM * kScores;
-        float score[2];
+        const float* s = at.scores + head * kScores<kKeys>;
+        float score[kKeys / kWarp], higher = -INFINITY, sum = 0;
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
+        for (int k = 0; k < kKeys / kWarp; ++k) {
             const int j = lane + k * kWarp;
-            score[k] = rows[j] ? (s[j] + other[j]) * scale : -INFINITY;
+            float all = s[j];
+#pragma unroll
+            for (int part = 1; part < kParts<kKeys>; ++part) all += s[part * kTile * kM * kScores<kKeys> + j];
+            score[k] = rows[j] ? all * scale : -INFINITY;
             if (kept && head < n_heads && j < n_kept) kept[head * n_columns + j] = score[k];
+            higher = fmaxf(higher, score[k]);
         }
-        const float higher = fmaxf(top[i], warp_max(fmaxf(score[0], score[1])));
-        const float factor = expf(top[i] - higher), p0 = expf(score[0] - higher), p1 = expf(score[1] - higher);
-        z[i] = z[i] * factor + warp_sum(p0 + p1);
+        higher = fmaxf(top[i], warp_max(higher));
+        const float factor = expf(top[i] - higher);
+#pragma unroll
+        for (int k = 0; k < kKeys / kWarp; ++k) {
+            const float p = expf(score[k] - higher);
+            sum += p;
+            at.p[head * (kKeys + kPad) + lane + k * kWarp] = __float2bfloat16_rn(p);
+        }
+        z[i] = z[i] * factor + warp_sum(sum);
         top[i] = higher;
-        at.p[head * (kKeys + kPad) + lane] = __float2bfloat16_rn(p0);
-        at.p[head * (kKeys + kPad) + lane + kWarp] = __float2bfloat16_rn(p1);
         if (lane == 0) at.factors[head] = factor;
     }
 }
 
 // sums = sums * factors + p . keys: a warp has kTiles tiles of 8 columns.
-template <int kM, int kTiles>
-__device__ void add_values(const Pieces& at, int c, float (&sum)[kM][kTiles][4]) {
+template <int kM, int kTiles, int kKeys>
+__device__ void add_values(const Pieces<kKeys>& at, int c, float (&sum)[kM][kTiles][4]) {
     const int lane = threadIdx.x % kWarp, ld = c + kPad, column0 = threadIdx.x / kWarp * kTiles * 8;
     if (column0 >= c) return;
 #pragma unroll
@@ -220,11 +247,11 @@ __device__ inline void write_pair(const Attention& a, int64_t t, int column, flo
 }
 
 // One block per split of a token's keys (x), group of kTile * kM heads (y) and token (z).
-template <int kM, int kTiles>
+template <int kM, int kTiles, int kKeys>
 __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const Attention a, const bf16* q, bf16* out) {
     extern __shared__ __align__(16) std::byte shared[];
     const int c = a.keys.format.c, head0 = blockIdx.y * kTile * kM, n_heads = min(kTile * kM, a.n_heads - head0);
-    const Pieces at(shared, c, kTile * kM);
+    const Pieces<kKeys> at(shared, c, kTile * kM);
     const int64_t t = a.t0 + blockIdx.z;
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     const TokenKeys keys(a.keys, t);
@@ -254,18 +281,18 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
     int side = 0;
     for (int j0 = begin; j0 < end && at.rows[side * kKeys]; j0 += kKeys, side ^= 1) {
         const std::byte* const* rows = at.rows + side * kKeys;
-        stage_keys(a.keys.format, rows, at.keys);
+        stage_keys<kKeys>(a.keys.format, rows, at.keys);
         if (threadIdx.x < kKeys) {  // the next chunk's
             const int j = j0 + kKeys + threadIdx.x;
             at.rows[(side ^ 1) * kKeys + threadIdx.x] = j < end ? keys.row(j, a.keys.format.bytes) : nullptr;
         }
         __syncthreads();
-        score_keys<kM>(at, c);
+        score_keys<kM, kKeys>(at, c);
         __syncthreads();
-        soften<kM>(at, rows, a.scale, top, z, kept ? kept + j0 : nullptr, a.n_columns, n_heads,
-                   static_cast<int>(min(int64_t{kKeys}, a.n_columns - j0)));
+        soften<kM, kKeys>(at, rows, a.scale, top, z, kept ? kept + j0 : nullptr, a.n_columns, n_heads,
+                          static_cast<int>(min(int64_t{kKeys}, a.n_columns - j0)));
         __syncthreads();
-        add_values<kM, kTiles>(at, c, sum);
+        add_values<kM, kTiles, kKeys>(at, c, sum);
         __syncthreads();
     }
 
@@ -305,10 +332,10 @@ __global__ void __launch_bounds__(kThreads, kM == 1 ? 2 : 1) attend_heads(const 
     }
 }
 
-template <int kM, int kTiles>
+template <int kM, int kTiles, int kKeys>
 void launch(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
-    const size_t bytes = Pieces(nullptr, a.keys.format.c, kTile * kM).bytes;
-    const auto kernel = attend_heads<kM, kTiles>;
+    const size_t bytes = Pieces<kKeys>(nullptr, a.keys.format.c, kTile * kM).bytes;
+    const auto kernel = attend_heads<kM, kTiles, kKeys>;
     ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
                     "attend");
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kTile * kM), static_cast<unsigned>(n_tokens));
@@ -319,12 +346,14 @@ void launch(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16*
 template <int kTiles>
 void launch_heads(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
     // Few tokens: more blocks. Many: the keys are unpacked for as many heads as registers hold.
-    if (a.n_heads <= kTile || n_tokens <= kFewTokens)
-        launch<1, kTiles>(ctx, a, n_tokens, q, out);
+    if (a.chunk == kFewTensorChunk)
+        launch<1, kTiles, kFewTensorChunk>(ctx, a, n_tokens, q, out);
+    else if (a.n_heads <= kTile)
+        launch<1, kTiles, kTensorChunk>(ctx, a, n_tokens, q, out);
     else if (a.n_heads <= 2 * kTile)
-        launch<2, kTiles>(ctx, a, n_tokens, q, out);
+        launch<2, kTiles, kTensorChunk>(ctx, a, n_tokens, q, out);
     else
-        launch<4, kTiles>(ctx, a, n_tokens, q, out);
+        launch<4, kTiles, kTensorChunk>(ctx, a, n_tokens, q, out);
 }
 
 }  // namespace

@@ -2,10 +2,11 @@
 #include <algorithm>
 #include <array>
 
-#include "engine/ops/kernel.cuh"
 #include "engine/ops/compress/compress.h"
 #include "engine/ops/compress/window_rows.cuh"
+#include "engine/ops/kernel.cuh"
 #include "engine/ops/linear/linear.h"
+#include "engine/ops/linear/packed.cuh"
 #include "engine/ops/quantize/rows.cuh"
 #include "engine/ops/rope/rotate.cuh"
 
@@ -43,6 +44,44 @@ __device__ inline float score(const Compression& c, const Slot& slot, int i, int
     return slot.s[channel] + element(c.ape, slot.ape_row, (c.n_slots > c.ratio && i >= c.ratio ? c.d : 0) + channel);
 }
 
+// One channel of the slots of a short block, in registers: thread i holds channel i.
+constexpr int kHeldSlots = 8;
+struct Channel {
+    float k[kHeldSlots], s[kHeldSlots];
+};
+__device__ inline bool holds_channels(const Compression& c) {
+    return c.n_slots == kHeldSlots && c.d <= static_cast<int>(blockDim.x);
+}
+// Those of slots that this step makes, or those of the others, which are there before it.
+__device__ void fetch(const Compression& c, int64_t t, TokenAt at, const float* ring, int64_t capacity, int first,
+                      bool is_new, Channel& to) {
+    const auto channel = static_cast<int>(threadIdx.x);
+#pragma unroll
+    for (int i = 0; i < kHeldSlots; ++i) {
+        const int64_t row = t - (kHeldSlots - 1 - i);
+        if (i < first || channel >= c.d || (row >= 0 && c.tokens[row].sequence == at.sequence) != is_new) continue;
+        const Slot slot = slot_at(c, t, at, ring, capacity, i);
+        to.k[i] = slot.k[channel], to.s[i] = score(c, slot, i, channel);
+    }
+}
+// As `pool`, bit for bit.
+__device__ void pool(const Compression& c, const Channel& of, int first, float* row, float* tops, float* sums) {
+    const auto channel = static_cast<int>(threadIdx.x);
+    if (channel >= c.d) return;
+    float top = -INFINITY, sum = 0, value = 0, e[kHeldSlots];
+#pragma unroll
+    for (int i = 0; i < kHeldSlots; ++i)
+        if (i >= first) top = fmaxf(top, of.s[i]);
+#pragma unroll
+    for (int i = 0; i < kHeldSlots; ++i)
+        if (i >= first) sum += e[i] = expf(of.s[i] - top);
+#pragma unroll
+    for (int i = 0; i < kHeldSlots; ++i)
+        if (i >= first) value = __fadd_rn(value, __fmul_rn(e[i] / sum, of.k[i]));
+    row[channel] = c.is_rounded ? round_bf16(value) : value;
+    tops[channel] = top, sums[channel] = sum;
+}
+
 // Channel by channel: softmax over the slots' scores, weighted sum of their values. tops, sums [d]: for the mean
 // weights.
 __device__ void pool(const Compression& c, const Slot* slots, int first, float* row, float* tops, float* sums) {
@@ -72,7 +111,8 @@ __device__ void mean_weights(const Compression& c, int64_t t, const Slot* slots,
     }
 }
 
-__device__ void norm_and_rotate(const Compression& c, int64_t start, float* row) {
+// cosine, sine: of thread i's pair i.
+__device__ void norm_and_rotate(const Compression& c, float cosine, float sine, float* row) {
     __shared__ float scratch[kWarp];
     if (c.norm.data) {
         float sum = 0;
@@ -86,9 +126,8 @@ __device__ void norm_and_rotate(const Compression& c, int64_t start, float* row)
         __syncthreads();
     }
     float* last = row + c.d - 2 * c.frequencies.n;
-    for (int i = threadIdx.x; i < c.frequencies.n; i += blockDim.x) {
-        float cosine, sine, a = last[2 * i], b = last[2 * i + 1];
-        cos_sin(start, c.frequencies.at[i], cosine, sine);
+    if (const auto i = static_cast<int>(threadIdx.x); i < c.frequencies.n) {
+        float a = last[2 * i], b = last[2 * i + 1];
         rotate_pair(a, b, cosine, sine);
         last[2 * i] = c.is_rounded ? round_bf16(a) : a;
         last[2 * i + 1] = c.is_rounded ? round_bf16(b) : b;
@@ -103,24 +142,44 @@ __device__ void compress_token(const Compression& c, int64_t t, std::byte* share
     const TokenAt at = c.tokens[t];
     const LayerView& view = c.views[at.sequence];
     float* ring = c.is_key ? view.index_compressor : view.compressor;
-    const int64_t capacity = c.is_key ? view.index_compressor_capacity : view.compressor_capacity;
+    const int64_t capacity = c.is_key ? view.index_compressor_capacity : view.compressor_capacity,
+                  index = at.position / c.ratio;
+    const int first = c.n_slots > c.ratio && index == 0 ? c.ratio : 0;  // entry 0 has no previous block
+    const bool is_complete = (at.position + 1) % c.ratio == 0, is_held = holds_channels(c);
+
+    // What depends on no kernel of this step: rows of tokens before it, angles, small weights.
+    Channel held;
+    float cosine = 0, sine = 0;
+    prefetch_row(c.ape, at.position % c.ratio);
+    if (is_complete) {
+        if (c.norm.data) prefetch_row(c.norm, 0);
+        if (is_held) fetch(c, t, at, ring, capacity, first, false, held);
+        if (static_cast<int>(threadIdx.x) < c.frequencies.n)
+            cos_sin(index * c.ratio, c.frequencies.at[threadIdx.x], cosine, sine);
+    }
+    after_previous();
 
     float* stored = ring + at.position % capacity * 2 * c.width;
     for (int i = threadIdx.x; i < c.width; i += blockDim.x) {
         stored[i] = c.k[t * c.width + i];
         stored[c.width + i] = c.s[t * c.width + i] + element(c.ape, at.position % c.ratio, i);
     }
-    if ((at.position + 1) % c.ratio != 0) return;
+    if (!is_complete) return;
 
-    const int64_t index = at.position / c.ratio;
-    const int first = c.n_slots > c.ratio && index == 0 ? c.ratio : 0;  // entry 0 has no previous block
     float *tops = row + c.d, *sums = tops + c.d;
-    for (int i = first + threadIdx.x; i < c.n_slots; i += blockDim.x) slots[i] = slot_at(c, t, at, ring, capacity, i);
-    __syncthreads();
-    pool(c, slots, first, row, tops, sums);
+    if (is_held) fetch(c, t, at, ring, capacity, first, true, held);
+    if (!is_held || c.weights) {
+        for (int i = first + threadIdx.x; i < c.n_slots; i += blockDim.x)
+            slots[i] = slot_at(c, t, at, ring, capacity, i);
+        __syncthreads();
+    }
+    if (is_held)
+        pool(c, held, first, row, tops, sums);
+    else
+        pool(c, slots, first, row, tops, sums);
     __syncthreads();
     if (c.weights) mean_weights(c, t, slots, first, tops, sums);
-    norm_and_rotate(c, index * c.ratio, row);
+    norm_and_rotate(c, cosine, sine, row);
     for (int i = threadIdx.x; i < c.d && c.entries; i += blockDim.x) c.entries[t * c.d + i] = row[i];
     if (c.is_key) {
         if (c.is_rounded) hadamard(row, c.d, threadIdx.x, blockDim.x, [] { __syncthreads(); });
@@ -141,10 +200,11 @@ struct KeySide {
 // A block per token (x) and compressor, or the window after them (y).
 template <class T>
 __global__ void append_rows(const __grid_constant__ KeySide<T> a) {
-    after_previous();
     extern __shared__ __align__(16) std::byte shared[];
-    if (static_cast<int>(blockIdx.y) < a.n) compress_token(a.compressors[blockIdx.y], blockIdx.x, shared);
-    else store_window_row(a.window, blockIdx.x, reinterpret_cast<float*>(shared));
+    if (static_cast<int>(blockIdx.y) < a.n) return compress_token(a.compressors[blockIdx.y], blockIdx.x, shared);
+    if (a.window.norm.data) prefetch_row(a.window.norm, 0);
+    after_previous();
+    store_window_row(a.window, blockIdx.x, reinterpret_cast<float*>(shared));
 }
 
 // Rows of x [T, width] of the tokens that completed an entry.

@@ -8,6 +8,7 @@
 namespace vitrine::cuda {
 
 constexpr int kMaxStreams = 16, kMaxRows = 2 * kMaxStreams + kMaxStreams * kMaxStreams;
+constexpr int kMaxMixing = 16;  // of sites of few tokens
 
 // What HyperForm holds, and the permutations of mHC-lite.
 struct Form {
@@ -134,6 +135,27 @@ __device__ inline void write_coefficients(const Form& form, float* z, float* mix
     for (int i = threadIdx.x; i < n; i += kWarp) post[t * n + i] = z[n + i];
 }
 
+// Mixing matrices comb [T, n, n] that a site of few tokens leaves to be made from `mixing` [T, n_mixing]: 20 iterations
+// of one warp a token. A kernel before the mix does that in blocks of its own, beside the kernel before it; else the
+// mix does.
+struct Mixing {
+    Form form;
+    const float* mixing = nullptr;
+    float* comb = nullptr;
+    // Token t, by the first warp of a block, in a kernel behind at least one other after the site: before
+    // after_previous().
+    __device__ void make(int64_t t) const {
+        __shared__ float scratch[2 * kMaxMixing];
+        if (threadIdx.x >= kWarp) return;
+        for (int i = threadIdx.x; i < form.n_mixing; i += kWarp) scratch[i] = __ldcg(mixing + t * form.n_mixing + i);
+        __syncwarp();
+        const float* c = mixing_matrix(form, scratch, scratch + kMaxMixing);
+        for (int i = threadIdx.x; i < form.n * form.n; i += kWarp) comb[t * form.n * form.n + i] = c[i];
+    }
+};
+// Of the site queued last, if nobody took them: whoever does makes them.
+Mixing take_mixing(const Ctx& ctx);
+
 // Few tokens: projections, coefficients, collapse and the norm after it in one launch (hyper_few.cu).
 bool fits_few(const Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form);
 HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const HyperForm& form, double rms_norm_eps,
@@ -143,6 +165,7 @@ HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const 
 struct WaitingMix {
     Tensor x_TND, f_TD, y_TND;
     HyperSite site;
+    bool has_matrix;  // comb is there, else it is made from the site's mixing_TM
 };
 // The mix that makes x, for a site of this form to make along; null: x is there, now at the latest.
 std::shared_ptr<WaitingMix> take_mix(Ctx& ctx, const Tensor& x_TND, const HyperForm& form);

@@ -130,12 +130,12 @@ __global__ void mix(const A* x, const A* f, const float* post, const float* comb
 // The same for few tokens, whose mixing matrix is still to be made. Its projections are older than the kernel before this one, so
 // that it is made while that one runs.
 template <class A>
-__global__ void mix_few(const A* x, const A* f, const float* post, const float* mixing, const __grid_constant__ Form form, int d,
-                        float* comb, A* y) {
+__global__ void mix_few(const A* x, const A* f, const float* post, const float* mixing,
+                        const __grid_constant__ Form form, int d, float* comb, bool has_matrix, A* y) {
     __shared__ float z[kMaxStreams * kMaxStreams], mixed[kMaxStreams * kMaxStreams], made[kMaxStreams * kMaxStreams];
     const int64_t t = blockIdx.y;
     const int n = form.n;
-    if (threadIdx.x < kWarp) {
+    if (threadIdx.x < kWarp && !has_matrix) {
         for (int i = threadIdx.x; i < form.n_mixing; i += kWarp) z[i] = __ldcg(mixing + t * form.n_mixing + i);
         __syncwarp();
         const float* c = mixing_matrix(form, z, mixed);
@@ -144,8 +144,9 @@ __global__ void mix_few(const A* x, const A* f, const float* post, const float* 
             if (blockIdx.x == 0) comb[t * n * n + i] = c[i];
         }
     }
-    __syncthreads();
     after_previous();
+    if (has_matrix && static_cast<int>(threadIdx.x) < n * n) made[threadIdx.x] = comb[t * n * n + threadIdx.x];
+    __syncthreads();
     const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= d) return;
     const float into = widen(f[t * d + i]);
@@ -268,10 +269,16 @@ void finish_mix(Ctx& ctx) {
     with_activation(mix->x_TND.dtype, [&](auto a) {
         using A = decltype(a);
         mix_few<<<dim3(ceil_div(d, 128), static_cast<unsigned>(n_tokens)), 128, 0, ctx.cuda->stream()>>>(
-            static_cast<const A*>(mix->x_TND.data), static_cast<const A*>(mix->f_TD.data), site.post_TN.f32(), site.mixing_TM.f32(),
-            as_form(site.form), static_cast<int>(d), site.comb_TNN.f32(), static_cast<A*>(mix->y_TND.data));
+            static_cast<const A*>(mix->x_TND.data), static_cast<const A*>(mix->f_TD.data), site.post_TN.f32(),
+            site.mixing_TM.f32(), as_form(site.form), static_cast<int>(d), site.comb_TNN.f32(), mix->has_matrix,
+            static_cast<A*>(mix->y_TND.data));
     });
     check_launch(ctx, "hyper_mix");
+}
+
+Mixing take_mixing(const Ctx& ctx) {
+    const std::shared_ptr<Mixing> mixing = std::exchange(ctx.cuda->deliveries().mixing, nullptr);
+    return mixing ? *mixing : Mixing{};
 }
 
 std::shared_ptr<WaitingMix> take_mix(Ctx& ctx, const Tensor& x_TND, const HyperForm& form) {
@@ -289,7 +296,10 @@ Tensor hyper_mix(Ctx& ctx, const Tensor& x_TND, const HyperSite& site, const Ten
     VITRINE_ASSERT(f_TD.dtype == x_TND.dtype && y_TND.dtype == x_TND.dtype);
     finish_mix(ctx);
     if (!site.mixing_TM.empty()) {
-        ctx.cuda->deliveries().waiting_mix = std::make_shared<WaitingMix>(WaitingMix{x_TND, f_TD, y_TND, site});
+        Deliveries& d = ctx.cuda->deliveries();
+        const bool has_matrix = !d.mixing || d.mixing->mixing != site.mixing_TM.f32();
+        d.mixing = nullptr;
+        d.waiting_mix = std::make_shared<WaitingMix>(WaitingMix{x_TND, f_TD, y_TND, site, has_matrix});
         return y_TND;
     }
     with_activation(x_TND.dtype, [&](auto a) {

@@ -1,16 +1,16 @@
-// Products of few rows on tensor cores: decoding is bound by reading weights, and these kernels widen them with the least work.
-#include "engine/ops/linear/few_rows.h"
-
+// Products of few rows on tensor cores: decoding is bound by reading weights, and these kernels widen them with the
+// least work.
 #include <algorithm>
 
 #include "engine/ops/linear/convert.h"
-#include "engine/ops/linear/tensor.cuh"
+#include "engine/ops/linear/copied_rows.cuh"
+#include "engine/ops/linear/few_rows.h"
 
 namespace vitrine::cuda {
 namespace {
 
 constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 8, kPrefetched = 8, kMaxStaged = 2;
-constexpr int64_t kMaxStagedBytes = 32 << 10, kMaxNormed = 2048;  // columns that every warp norms
+constexpr int64_t kMaxStagedBytes = 32 << 10;
 
 struct Product {
     cpu::PackedMatrix w;
@@ -84,27 +84,8 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, kIsBf16 ? 3 : 2) multiply_fe
     if constexpr (kIsBf16) {
         RowsAhead<DType::bf16> rows(p.w, row0, warp, p.n_warps, is_at_work, a.is_once);
         if (is_at_work) prefetch_rows(p.w, row0, warp + p.n_warps, p.n_warps, kPrefetched, a.is_once);
-        if (!a.norm.data) {
-            after_previous();
-            if (is_at_work) rows.multiply(row_of_x(), sum);
-        } else {  // x is older than the kernel before; the next one may start beside both, and waits for the end of this one
-            let_next_start();
-            const int width = static_cast<int>(p.w.in);
-            const float factor = norm_factors(p.x + m0 * a.ldx, a.ldx, min(kColumns, a.n_rows - m0), width, a.eps);
-            const auto* norm = static_cast<const uint4*>(a.norm.data);
-            const auto* row = reinterpret_cast<const uint4*>(row_of_x());
-            const auto normed = [&](int chunk, int) -> uint4 {
-                if (!row || chunk * 8 >= width) return {0, 0, 0, 0};
-                const uint4 v = __ldcg(row + chunk), w = __ldg(norm + chunk);
-                const auto pair = [&](uint32_t values, uint32_t weights) {
-                    const float2 u = bf16_pair(values), by = bf16_pair(weights);
-                    return pair_bits(__floats2bfloat162_rn(u.x * factor * by.x, u.y * factor * by.y));
-                };
-                return {pair(v.x, w.x), pair(v.y, w.y), pair(v.z, w.z), pair(v.w, w.w)};
-            };
-            if (is_at_work) rows.multiply_by(normed, sum);
-            wait_for_previous();  // the end of this kernel is the end of that one too
-        }
+        after_previous();
+        if (is_at_work) rows.multiply(row_of_x(), sum);
     } else {
         if (is_at_work) prefetch_rows(p.w, row0, warp, p.n_warps, kPrefetched, a.is_once);
         after_previous();
@@ -126,6 +107,60 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, kIsBf16 ? 3 : 2) multiply_fe
     }
 }
 
+// The same for BF16 weights whose rows shared memory holds: all of a block's are on their way before the kernel before
+// is done.
+template <bool kIsNormed>
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 3) multiply_by_copies(const __grid_constant__ Products a) {
+    extern __shared__ __align__(128) std::byte copied[];
+    __shared__ float sums[kMaxWarps][kColumns * kTileOut];
+    __shared__ Arrival arrival;
+    int which = 0;
+    while (which + 1 < a.n && blockIdx.x >= a.product[which + 1].first_block) ++which;
+    const Product& p = a.product[which];
+    const unsigned tile = blockIdx.x - p.first_block, group = tile / p.blocks_per_group;
+    const int64_t row0 = group * p.group_out + static_cast<int64_t>(tile % p.blocks_per_group) * kTileOut;
+    const int warp = threadIdx.x / kWarp, m0 = static_cast<int>(blockIdx.y) * kColumns,
+              m = m0 + threadIdx.x % kWarp / 4;
+    const int width = static_cast<int>(p.w.in);
+    if (threadIdx.x == 0) copy_rows(p.w, row0, kTileOut, copied, arrival, a.is_once);
+    const auto* row = reinterpret_cast<const uint4*>(m < a.n_rows ? p.x + m * a.ldx + group * p.w.in : nullptr);
+    uint4 held[kHeld];
+    if constexpr (!kIsNormed) {
+        after_previous();
+        hold_columns(width, warp, held_warps(width), held, [&](int chunk) {
+            return row ? __ldcg(row + chunk) : uint4{0, 0, 0, 0};
+        });
+    } else {
+        let_next_start();
+        const float factor = norm_factors(p.x + m0 * a.ldx, a.ldx, min(kColumns, a.n_rows - m0), width, a.eps);
+        const auto* norm = static_cast<const uint4*>(a.norm.data);
+        hold_columns(width, warp, held_warps(width), held, [&](int chunk) -> uint4 {
+            if (!row) return {0, 0, 0, 0};
+            const uint4 v = __ldcg(row + chunk), w = __ldg(norm + chunk);
+            const auto pair = [&](uint32_t values, uint32_t weights) {
+                const float2 u = bf16_pair(values), by = bf16_pair(weights);
+                return pair_bits(__floats2bfloat162_rn(u.x * factor * by.x, u.y * factor * by.y));
+            };
+            return {pair(v.x, w.x), pair(v.y, w.y), pair(v.z, w.z), pair(v.w, w.w)};
+        });
+    }
+    __syncthreads();  // the count of arrivals has begun
+    arrival.wait();
+    multiply_held(copied, width, warp, held, sums);
+    if constexpr (kIsNormed) wait_for_previous();  // the end of this kernel is the end of that one too
+    __syncthreads();
+    for (int i = threadIdx.x; i < kColumns * kTileOut; i += blockDim.x) {
+        const int64_t col = m0 + i / kTileOut, to = row0 + i % kTileOut;
+        if (col >= a.n_rows || to >= (group + 1) * p.group_out) continue;
+        float total = 0;
+        for (int w = 0; w < sums_of_held(width); ++w) total += sums[w][i];
+        if (p.is_bf16)
+            static_cast<bf16*>(p.y)[col * p.w.out + to] = narrow<bf16>(total);
+        else
+            static_cast<float*>(p.y)[col * p.w.out + to] = total;
+    }
+}
+
 }  // namespace
 
 // Rows of a tile lie in one group: a row beyond the group would only be read, and the matrix's last tile is cut.
@@ -135,7 +170,7 @@ bool takes_few_rows(const cpu::PackedMatrix& w, int groups) {
 
 bool takes_normed_rows(std::span<const FewRows> products) {
     return std::all_of(products.begin(), products.end(), [](const FewRows& f) {
-        return takes_few_rows(f.w, f.groups) && f.w.dtype == DType::bf16 && f.groups == 1 && f.w.in <= kMaxNormed;
+        return takes_few_rows(f.w, f.groups) && f.w.dtype == DType::bf16 && f.groups == 1 && can_hold(f.w.in);
     });
 }
 
@@ -152,7 +187,7 @@ void multiply(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double e
     Tensor quantised;
     unsigned n_blocks = 0;
     int n_warps = 1;
-    bool needs_staging = false, is_bf16 = true;
+    bool needs_staging = false, is_bf16 = true, is_of_one_width = true;
     for (int i = 0; i < a.n; ++i) {
         const FewRows& f = products[static_cast<size_t>(i)];
         Product& p = a.product[i];
@@ -170,8 +205,19 @@ void multiply(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double e
         n_blocks += p.blocks_per_group * static_cast<unsigned>(f.groups);
         n_warps = std::max(n_warps, p.n_warps);
         needs_staging |= p.is_staged, is_bf16 &= f.w.dtype == DType::bf16;
+        is_of_one_width &= f.w.in == first.w.in;
     }
     const dim3 grid(n_blocks, ceil_div(a.n_rows, kColumns));
+    if (is_bf16 && is_of_one_width && can_hold(first.w.in)) {
+        const auto copying = norm.data ? multiply_by_copies<true> : multiply_by_copies<false>;
+        const auto bytes = static_cast<size_t>(kTileOut * first.w.in) * sizeof(bf16);
+        ctx.cuda->check(
+            cudaFuncSetAttribute(copying, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+            "asking for shared memory");
+        copying<<<grid, held_warps(first.w.in) * kWarp, bytes, ctx.cuda->stream()>>>(a);
+        return check_launch(ctx, "linear layers of few rows");
+    }
+    VITRINE_ASSERT(!norm.data);
     const auto kernel = is_bf16 ? multiply_few<true> : multiply_few<false>;
     kernel<<<grid, n_warps * kWarp, needs_staging ? staged_bytes : 0, ctx.cuda->stream()>>>(a);
     check_launch(ctx, "linear layers of few rows");

@@ -60,6 +60,13 @@ __device__ inline uint4 load_chunk(const cpu::PackedMatrix& w, int64_t row, int6
 
 // To the second-level cache.
 __device__ inline void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+// A row of a small matrix, of any type but packed ones, by all threads of the block.
+__device__ inline void prefetch_row(const cpu::PackedMatrix& w, int64_t row) {
+    const int64_t bytes = w.in * (w.dtype == DType::i64 ? 8 : w.dtype == DType::f32 || w.dtype == DType::i32 ? 4 : 2);
+    if (w.scale) return;
+    for (int64_t i = threadIdx.x * 128; i < bytes; i += blockDim.x * 128)
+        prefetch(static_cast<const std::byte*>(w.data) + row * bytes + i);
+}
 
 // The scale of element (row, col); 1 for formats without.
 template <DType D>

@@ -1,16 +1,18 @@
 // Few rows of the mixture of experts on tensor cores, in two launches: up with SwiGLU, and down with each token's sum.
 #include <algorithm>
 
+#include "engine/ops/hyper/coefficients.cuh"
 #include "engine/ops/linear/convert.h"
-#include "engine/ops/linear/tensor.cuh"
+#include "engine/ops/linear/copied_rows.cuh"
 #include "engine/ops/moe/experts.cuh"
 
 namespace vitrine::cuda {
 namespace {
 
 constexpr int kColumns = 8, kTileOut = 16, kMaxWarps = 16, kMaxStaged = 2, kMaxPerToken = 16, kPrefetched = 8;
-constexpr int kTileUp = 8, kUpWarps = 8;  // of `up`
+constexpr int kTileUp = 8, kUpWarps = 8, kCopyWarps = 8;  // of `up`; of `down` by copies
 constexpr int64_t kMaxStagedBytes = 96 << 10;
+constexpr size_t kMostCopied = (227 << 10) - 1024;  // dynamic shared memory beside what kernels declare
 
 struct Stage {
     Kind routed, shared;
@@ -74,16 +76,22 @@ struct None {
     __device__ None(const A&...) {}
 };
 
-// 16 output columns of one token: `share` warps for each of its slots, which are added up in ascending order of experts, the
-// shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's columns too.
+// 16 output columns of one token, or its mixing matrix: `share` warps for each of its slots, which are added up in
+// ascending order of experts, the shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's
+// columns too.
 template <bool kIsBf16>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
-    down(const __grid_constant__ Stage a, const bf16* h, bf16* y, float* rows, int share) {
+    down(const __grid_constant__ Stage a, const __grid_constant__ Mixing mixing, const bf16* h, bf16* y, float* rows,
+         int share) {
     extern __shared__ __align__(16) bf16 staged[];
     __shared__ float sums[kMaxWarps][kColumns * kTileOut];
     __shared__ int order[kMaxPerToken];
     const int64_t t = blockIdx.y, row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = a.routed.w2.first.out,
                   pitch = a.width + 8;
+    if (row0 >= d) {
+        mixing.make(t);
+        return after_previous();
+    }
     const int32_t* chosen = a.routed.chosen + t * a.k;
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared, j = warp / share;
     const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
@@ -124,6 +132,71 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
         const int slot = order[o];
         float v = 0;
         for (int w = 0; w < share; ++w) v += sums[slot * share + w][i];
+        v = round_bf16(v);
+        total = o == 0 ? v : total + v;
+        if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
+    }
+    y[t * d + row0 + i] = narrow<bf16>(total);
+}
+
+// The same for BF16 weights whose rows of all slots shared memory holds. Warps go from slot to slot in groups of
+// n_shares.
+__global__ void __launch_bounds__(kCopyWarps* kWarp, 1)
+    down_by_copies(const __grid_constant__ Stage a, const __grid_constant__ Mixing mixing, const bf16* h, bf16* y,
+                   float* rows, int n_shares) {
+    extern __shared__ __align__(128) std::byte copied[];
+    __shared__ Arrival arrivals[kMaxPerToken];
+    __shared__ int order[kMaxPerToken];
+    const int64_t t = blockIdx.y, row0 = static_cast<int64_t>(blockIdx.x) * kTileOut, d = a.routed.w2.first.out,
+                  slab = kTileOut * a.width * 2;
+    if (row0 >= d) {
+        mixing.make(t);
+        return after_previous();
+    }
+    const int32_t* chosen = a.routed.chosen + t * a.k;
+    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n_all = a.k + a.has_shared;
+    auto* sums = reinterpret_cast<float*>(copied + n_all * slab);  // [slots][shares][16]
+    const auto is_there = [&](int i) { return i == a.k || chosen[i] >= 0; };
+    const auto kind_of = [&](int i) -> const Kind& { return i == a.k ? a.shared : a.routed; };
+    // The router is done: the kernel before this one waited for it. Weights depend on no kernel.
+    if (static_cast<int>(threadIdx.x) < n_all && is_there(threadIdx.x)) {
+        const int i = threadIdx.x;
+        const cpu::PackedMatrix w = kind_of(i).w2.at(i == a.k ? 0 : chosen[i]);
+        copy_rows(w, row0, kTileOut, copied + i * slab, arrivals[i], a.is_once);
+        int rank = 0;
+        for (int o = 0; o < a.k; ++o)
+            if (o != i && chosen[o] >= 0)
+                rank += i == a.k || chosen[o] < chosen[i] || (chosen[o] == chosen[i] && o < i);
+        order[rank] = i;
+    }
+    after_previous();
+    __syncthreads();
+    const int share = warp % n_shares, n_groups = static_cast<int>(blockDim.x) / kWarp / n_shares;
+    for (int i = warp / n_shares; i < n_all; i += n_groups) {
+        if (!is_there(i)) continue;
+        const int64_t in = kind_of(i).w2.first.in;
+        const auto* row = reinterpret_cast<const uint4*>(h + (i == a.k ? a.shared.slot0 + t : t * a.k + i) * a.width);
+        uint4 held[kHeld];
+        hold_columns(in, share, n_shares, held, [&](int chunk) { return lane < 4 ? row[chunk] : uint4{0, 0, 0, 0}; });
+        arrivals[i].wait();
+        float sum[4] = {};
+        multiply_group(copied + i * slab, in, share, held, sum);
+        multiply_group(copied + i * slab, in, share + n_shares, held + kAhead, sum);
+        if (lane % 4 == 0) {  // the one column
+            float* to = sums + (i * n_shares + share) * kTileOut + lane / 4;
+            to[0] = sum[0], to[8] = sum[2];
+        }
+    }
+    __syncthreads();
+    const int i = threadIdx.x;
+    if (i >= kTileOut || row0 + i >= d) return;
+    int n_there = a.has_shared;
+    for (int o = 0; o < a.k; ++o) n_there += chosen[o] >= 0;
+    float total = 0;
+    for (int o = 0; o < n_there; ++o) {
+        const int slot = order[o];
+        float v = 0;
+        for (int w = 0; w < n_shares; ++w) v += sums[(slot * n_shares + w) * kTileOut + i];
         v = round_bf16(v);
         total = o == 0 ? v : total + v;
         if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
@@ -182,14 +255,25 @@ void few_rows_on_tensor_cores(const Job& job, float* rows, const Tensor& y) {
     check_launch(ctx, "experts of few rows, up");
 
     const int n_all = a.k + has_shared, share = kMaxWarps / n_all;
+    const Mixing mixing = take_mixing(ctx);
+    const dim3 down_grid(ceil_div(d, kTileOut) + (mixing.mixing != nullptr), static_cast<unsigned>(n_tokens));
+    const int n_shares = held_warps(job.width);
+    const size_t down_bytes =
+        static_cast<size_t>(n_all * kTileOut) * (job.width * sizeof(bf16) + n_shares * sizeof(float));
+    if (is_bf16 && can_hold(job.width) && down_bytes <= kMostCopied) {
+        allow_shared(ctx, down_by_copies, down_bytes);
+        const int threads = kCopyWarps / n_shares * n_shares * kWarp;
+        down_by_copies<<<down_grid, threads, down_bytes, ctx.cuda->stream()>>>(
+            a, mixing, static_cast<const bf16*>(h.data), static_cast<bf16*>(y.data), rows, n_shares);
+        return check_launch(ctx, "experts of few rows, down");
+    }
     bytes = static_cast<size_t>(n_all * (job.width + 8)) * sizeof(bf16);
     const bool are_both_packed = is_packed(routed.w2.first) && is_packed(shared.w2.first);
     a.is_staged = are_both_packed && static_cast<int64_t>(bytes) <= kMaxStagedBytes;
     if (!a.is_staged) bytes = 0, quantise_hidden(job, h);
     allow_shared(ctx, down_kernel, bytes);
-    const dim3 down_grid(ceil_div(d, kTileOut), static_cast<unsigned>(n_tokens));
-    down_kernel<<<down_grid, n_all * share * kWarp, bytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(h.data),
-                                                                                 static_cast<bf16*>(y.data), rows, share);
+    down_kernel<<<down_grid, n_all * share * kWarp, bytes, ctx.cuda->stream()>>>(
+        a, mixing, static_cast<const bf16*>(h.data), static_cast<bf16*>(y.data), rows, share);
     check_launch(ctx, "experts of few rows, down");
 }
 

@@ -100,6 +100,8 @@ __global__ void __cluster_dims__(kRouteBlocks, 1, 1) __launch_bounds__(kRouteThr
 #pragma unroll
     for (int p = 0; p < kPieces; ++p)
         if (const int i = p * kStep + lane * 8; first < end && i < d) ahead[p] = piece_of(first, i);
+    if (blockIdx.x == 0 && a.bias.data) prefetch_row(a.bias, 0);
+    if (blockIdx.x == 0 && a.table.data) prefetch_row(a.table, a.tokens[t].id);
     after_previous();
     cluster.barrier_wait();
     const bf16* row = x + t * d;
