@@ -14,7 +14,7 @@ if(VITRINE_CUDA)
   if(nvcc_version VERSION_GREATER_EQUAL 12.0)
     set(VITRINE_HAS_CUDA ON)
   elseif(VITRINE_CUDA STREQUAL "AUTO")
-    set(VITRINE_WHY_NO_CUDA "nvcc 12.0 or newer was not found when it was configured")
+    set(VITRINE_WHY_NO_CUDA "nvcc 12.0 or newer was not found when it was configured: cmake build/release, then ./run, looks again")
   else()
     message(FATAL_ERROR "VITRINE_CUDA is ${VITRINE_CUDA}, but nvcc 12.0 or newer was not found (version: ${nvcc_version}). "
                         "Give its path with -DVITRINE_NVCC=..., or use -DVITRINE_CUDA=OFF")
@@ -45,8 +45,10 @@ foreach(arch IN LISTS archs)
 endforeach()
 
 # Compiling the kernels takes longer than all the rest: nobody waits for them who can't run them, but the tests.
-if(VITRINE_HAS_CUDA AND VITRINE_CUDA STREQUAL "AUTO" AND NOT gpus AND NOT VITRINE_CUDA_ARCHS AND NOT VITRINE_TESTS)
-  set(VITRINE_WHY_NO_CUDA "no NVIDIA GPU was there when it was configured: cmake --preset release -DVITRINE_CUDA=ON adds them")
+if(VITRINE_HAS_CUDA AND VITRINE_CUDA STREQUAL "AUTO" AND NOT gpus AND NOT VITRINE_CUDA_ARCHS AND NOT VITRINE_TESTS
+   AND NOT VITRINE_HAD_KERNELS)
+  set(VITRINE_WHY_NO_CUDA
+      "no NVIDIA GPU was there when it was configured: cmake build/release -DVITRINE_CUDA=ON, then ./run, adds them")
   set(VITRINE_HAS_CUDA OFF)
 endif()
 
@@ -56,6 +58,7 @@ if(NOT VITRINE_HAS_CUDA)
   return()
 endif()
 
+set(VITRINE_HAD_KERNELS ON CACHE INTERNAL "a tree that has them keeps them")
 set(CMAKE_CUDA_ARCHITECTURES ${archs})
 list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^90$" "90a")  # for products of warpgroups (engine/ops/moe/warpgroup.cuh)
 set(CMAKE_CUDA_COMPILER ${VITRINE_NVCC})

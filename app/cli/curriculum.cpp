@@ -43,10 +43,19 @@ void print_item(const cur::Item& i) {
 }
 
 void print_samples(const CurriculumArgs& a, const ModelConfig& model) {
+    const auto refuse = [&a](const std::string& expected) {
+        throw UsageError("--level " + std::to_string(a.level) + ": expected " + expected);
+    };
+    bool has_any = false;
     for (size_t d = 0; d < cur::domains().size(); ++d) {
         if (!a.domain.empty() && cur::domain_index(a.domain) != static_cast<int>(d)) continue;
         for (const cur::Skill& s : cur::domains()[d].skills()) {
             if (!a.skill.empty() && &cur::find_skill(a.skill) != &s) continue;
+            if (a.level >= 0 && (a.level < s.lowest || a.level > s.highest)) {
+                if (a.skill.empty()) continue;
+                refuse(std::to_string(s.lowest) + " to " + std::to_string(s.highest) + " for " + s.name);
+            }
+            has_any = true;
             cur::Selection what{
                 .domain = static_cast<int>(d), .skill = &s, .level = static_cast<int>(a.level), .model = &model};
             if (!a.language.empty())
@@ -57,6 +66,7 @@ void print_samples(const CurriculumArgs& a, const ModelConfig& model) {
                                           static_cast<uint64_t>(i)));
         }
     }
+    if (!has_any && a.level >= 0) refuse("a level of one of these skills; --list names them");
 }
 
 void write_tokenizer(const CurriculumArgs& a, const ModelConfig& model) {

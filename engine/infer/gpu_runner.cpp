@@ -176,8 +176,8 @@ void GpuRunner::hand_out(const Ctx& ctx) {
 
 Tensor GpuRunner::run_once(Ctx& ctx, const ModelConfig& c, const Batch& batch, LogitRows rows, Pass pass) {
     arena_->clear();
-    device_->deliveries().waiting_mix = nullptr,
-    device_->deliveries().mixing = nullptr;  // of a pass that was cancelled
+    device_->deliveries().waiting_mix = nullptr;  // of a pass that was cancelled
+    device_->deliveries().mixing = nullptr;
     if (pass == Pass::forward) return forward(ctx, c, weights_, batch, rows);
     if (pass != Pass::draft_keys) return draft(ctx, c, weights_, batch, pass == Pass::draft_going_on);
     draft_keys(ctx, c, weights_, batch);

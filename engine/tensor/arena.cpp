@@ -20,9 +20,17 @@ void* Arena::bytes(size_t n) {
     n = (n + align_ - 1) / align_ * align_;
     while (block_ < blocks_.size() && used_ + n > blocks_[block_].size) ++block_, used_ = 0;
     if (block_ == blocks_.size()) {
-        const size_t size = std::max({n, kBlock, &memory_ == &host_memory() ? allocated_bytes() : 0});
+        const size_t least = std::max(n, kBlock);
+        size_t size = &memory_ == &host_memory() ? std::max(least, allocated_bytes()) : least;
+        void* base = nullptr;
         blocks_.reserve(blocks_.size() + 1);
-        blocks_.push_back({static_cast<std::byte*>(memory_.take(size)), size});
+        try {
+            base = memory_.take(size);
+        } catch (const Error&) {
+            if (size == least) throw;
+            base = memory_.take(size = least);
+        }
+        blocks_.push_back({static_cast<std::byte*>(base), size});
         used_ = 0;
     }
     void* p = blocks_[block_].base + used_;

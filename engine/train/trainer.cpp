@@ -309,7 +309,8 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const auto is_moved = [&](size_t leaf) { return is_active(leaf); };
     const auto cosines =
         is_measured ? momentum_cosines(masters_, optimizer_, is_moved) : std::map<std::string, double>{};
-    const double distance = measures_noise ? squared_distance(ctx, masters_, half) : NAN;
+    const bool has_noise = half.n_counted > 0 && half.n_counted < n_counted(batch.targets);
+    const double distance = has_noise ? squared_distance(ctx, masters_, half) : NAN;
     const auto sums = [&] {
         const OpTimer timer(ctx, OpKind::optimize);
         return optimizer_.step(ctx, config_, r.lr, scale, is_moved);

@@ -77,7 +77,8 @@ Result measure_drafting(Engine& engine, const Options& options, const Progress& 
         const Counts& s = sums[n];
         Mean a{0, kNone, {kNone, kNone}}, x = a;
         if (n) a = ratio_of_sums(s.n_accepted, s.n_drafted), x = ratio_of_sums(sums[0].ms, s.ms);
-        const double per_pass = s.n_passes ? double(s.n_tokens) / s.n_passes : kNone;
+        // An answer's first token comes with its prompt.
+        const double per_pass = s.n_passes ? double(s.n_tokens - n_answers) / s.n_passes : kNone;
         t.rows.push_back({std::to_string(n),
                           {double(n_answers), double(s.n_tokens), a.value, a.interval.lowest, a.interval.highest,
                            per_pass, x.value, x.interval.lowest, x.interval.highest}});

@@ -48,6 +48,8 @@ TEST_F(BadInput, a_word_is_never_ignored) {
     expect({"train", "--resume", "run", "--steps", "3"}, "--steps does not go with --resume");
     expect({"train", "--rewind", "a", "--step", "1", "--run", "b", "--seed", "3"}, "--seed does not go with --rewind");
     expect({"train", "--experiment", "X03", "--arm", "a", "--dtype", "f64"}, "--dtype does not go with --experiment");
+    expect({"curriculum", "--skill", "latin", "--level", "0"}, "--level 0: expected 3 to 10 for latin");
+    expect({"curriculum", "--domain", "search", "--level", "100"}, "--level 100: expected a level of one of these skills");
     expect({"chat", "-p", "x", "--device", "a\x1b[2J"}, "--device a\\x1B[2J: expected cpu");
 }
 

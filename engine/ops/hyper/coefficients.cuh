@@ -142,8 +142,8 @@ struct Mixing {
     Form form;
     const float* mixing = nullptr;
     float* comb = nullptr;
-    // Token t, by the first warp of a block, in a kernel behind at least one other after the site: before
-    // after_previous().
+    // Token t, by the first warp of a block, before after_previous(): in a kernel behind one that waited for one that came
+    // after the site.
     __device__ void make(int64_t t) const {
         __shared__ float scratch[2 * kMaxMixing];
         if (threadIdx.x >= kWarp) return;
