@@ -149,8 +149,8 @@ TEST(GradientNoise, of_a_step_is_that_of_its_batch) {
     const GradientNoise want = gradient_noise(difference, whole, n_counted(half.targets), n_counted(batch.targets));
     const StepReport first = t->step(), second = t->step();
     EXPECT_GT(want.trace, 0);
-    EXPECT_NEAR(scalar(first, "gradient_noise.trace") / want.trace, 1, 1e-9);
-    EXPECT_NEAR(scalar(first, "gradient_noise.square") / want.square, 1, 1e-6);
+    EXPECT_NEAR(scalar(first, "gradient_noise.trace") / want.trace, 1, 1e-13);
+    EXPECT_NEAR(scalar(first, "gradient_noise.square") / want.square, 1, 6e-11);
     EXPECT_TRUE(std::isnan(scalar(second, "gradient_noise.trace"))) << "every second step";
 }
 

@@ -108,7 +108,7 @@ TEST(GradientNoise, is_unbiased) {
         sum.trace += n.trace / kBatches, sum.square += n.square / kBatches;
     }
     EXPECT_NEAR(sum.trace, kDeviation * kDeviation, 0.15);
-    EXPECT_NEAR(sum.square, kMean * kMean, 0.04);
+    EXPECT_NEAR(sum.square, kMean * kMean, 0.03);
 }
 
 TEST(NoiseScale, is_the_ratio_of_means_and_not_told_without_a_gradient) {

@@ -91,11 +91,12 @@ TEST(HyperCuda, ASiteMakesTheMixBeforeIt) {
                 cuda::finish_mix(f.ctx);
                 const HyperSite a = cuda::hyper_site(f.ctx, apart, next, form, 1e-6, &norm);
                 const std::vector<float> comb = f.down(site.comb_TNN);
-                const Tensor along = cuda::hyper_mix(f.ctx, x, site, out);
+                const HyperSite again = cuda::hyper_site(f.ctx, x, w, form, 1e-6, &norm);  // its matrix is not made yet
+                const Tensor along = cuda::hyper_mix(f.ctx, x, again, out);
                 const HyperSite b = cuda::hyper_site(f.ctx, along, next, form, 1e-6, &norm);
                 EXPECT_EQ(f.device->deliveries().waiting_mix, nullptr);
                 EXPECT_EQ(f.down(apart), f.down(along));
-                EXPECT_EQ(f.down(site.comb_TNN), comb);
+                EXPECT_EQ(f.down(again.comb_TNN), comb);
                 for (const auto part : {&HyperSite::u_TD, &HyperSite::normed_TD, &HyperSite::pre_TN, &HyperSite::post_TN})
                     EXPECT_EQ(f.down(a.*part), f.down(b.*part));
             }
