@@ -16,7 +16,8 @@ namespace vitrine {
 namespace {
 
 constexpr int kSettleFrames = 3;  // hover, popups and layout need them after an input
-// On software OpenGL drawing takes the engine's processors: a seventh of the time, between 10 and 4 frames a second.
+// On software OpenGL drawing takes the engine's processors. While the engine works: a seventh of the time, between 10 and 4
+// frames a second, and 10 at most for input.
 constexpr double kSoftwareInterval = 0.1, kSoftwareMost = 0.25, kSoftwareShare = 7;
 constexpr double kHardwareInterval = 1 / 60.0, kIdleWait = 10.0, kWakeInterval = 0.1;
 
@@ -85,14 +86,16 @@ class WindowShell : public Shell {
         const double drawing = kSoftwareShare * 1e-3 * workspace().desk().frame_ms;
         const double interval = is_software_ ? std::clamp(drawing, kSoftwareInterval, kSoftwareMost) : kHardwareInterval;
         for (;;) {
-            if (settle_ > 0)
+            const double wanted = settle_ == 0 ? interval : is_software_ && is_animating ? kSoftwareInterval : 0;
+            const double left = drawn_at_ + wanted - elapsed();
+            if (settle_ > 0 && left <= 0)
                 glfwPollEvents();
             else
-                glfwWaitEventsTimeout(is_animating ? std::max(0.001, drawn_at_ + interval - elapsed()) : kIdleWait);
+                glfwWaitEventsTimeout(is_animating ? std::max(0.001, left) : kIdleWait);
             if (glfwWindowShouldClose(window_)) return false;
             if (has_input_) settle_ = kSettleFrames, has_input_ = false;
+            if (elapsed() - drawn_at_ < wanted) continue;
             if (settle_ > 0) break;
-            if (elapsed() - drawn_at_ < interval) continue;
             if (is_animating || has_reports_.exchange(false, std::memory_order_relaxed)) break;
         }
         if (settle_ > 0) --settle_;

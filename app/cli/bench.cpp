@@ -134,7 +134,7 @@ void measure_decode(Engine& engine, Session& session, int64_t context, int64_t n
                     BenchReport& r) {
     const int vocab = engine.config().vocab_size;
     session.append(seeded_tokens(vocab, context, 2), stop, [&](int64_t done) {
-        if (context > 8192)
+        if (done % 8192 == 0)
             log_info("prefilling for decode: " + std::to_string(done) + " of " + std::to_string(context));
     });
     session.keep_state();

@@ -173,7 +173,14 @@ uint64_t Session::Impl::states_bytes() const {
 
 void Session::Impl::keep_state() {
     if (cache.length == 0 || (!states.empty() && states.back().length == cache.length)) return;
-    states.push_back(cache.save());
+    try {
+        states.push_back(cache.save());
+    } catch (const Error& e) {
+        // Going back then reads more tokens again; what these hold is wanted elsewhere.
+        if (e.kind() != ErrorKind::out_of_memory) throw;
+        states.clear(), state_logits.clear();
+        return log_warning("states to go back to are not kept: " + std::string(e.what()));
+    }
     state_logits.push_back(logits);
     // Thinned: the state whose neighbours are closest goes first, the newest stays.
     while (states_bytes() > kStateBudget && states.size() > 1) {

@@ -23,39 +23,20 @@ void RowRing::own_gpu_memory() {
         if (gpu_) gpu_ = gpu_->clone(gpu_->bytes());
 }
 
-std::string RowRing::save(int64_t length) const {
-    std::string s;
-    if (row_bytes_ == 0) return s;
-    const int64_t first = std::max<int64_t>(0, length - needed_ - kRollbackSlack);
-    if constexpr (kHasCuda)
-        if (gpu_) {
-            s.resize(static_cast<size_t>((length - first) * row_bytes_));
-            for_each_run(first, length, [&](int64_t p, int64_t n) {
-                gpu_->device().download(s.data() + (p - first) * row_bytes_, gpu_->data() + p % capacity_ * row_bytes_,
-                                        static_cast<size_t>(n * row_bytes_));
-            });
-            gpu_->device().sync();
-            return s;
-        }
-    for (int64_t p = first; p < length; ++p)
-        s.append(reinterpret_cast<const char*>(row(p)), static_cast<size_t>(row_bytes_));
-    return s;
+void RowRing::save(int64_t length, std::byte* to) const {
+    for_each_stretch(length, [&](int64_t in_ring, int64_t in_saved, size_t bytes) {
+        if constexpr (kHasCuda)
+            if (gpu_) return gpu_->device().copy(to + in_saved, gpu_->data() + in_ring, bytes);
+        std::memcpy(to + in_saved, data_.data() + in_ring, bytes);
+    });
 }
 
-void RowRing::restore(int64_t length, const std::string& rows) {
-    if (row_bytes_ == 0) return;
-    const int64_t n = static_cast<int64_t>(rows.size()) / row_bytes_;
-    if constexpr (kHasCuda)
-        if (gpu_) {
-            for_each_run(length - n, length, [&](int64_t p, int64_t count) {
-                gpu_->device().upload(gpu_->data() + p % capacity_ * row_bytes_, rows.data() + (p - length + n) * row_bytes_,
-                                      static_cast<size_t>(count * row_bytes_));
-            });
-            gpu_->device().sync();
-            return;
-        }
-    for (int64_t i = 0; i < n; ++i)
-        std::memcpy(row(length - n + i), rows.data() + i * row_bytes_, static_cast<size_t>(row_bytes_));
+void RowRing::restore(int64_t length, const std::byte* from) {
+    for_each_stretch(length, [&](int64_t in_ring, int64_t in_saved, size_t bytes) {
+        if constexpr (kHasCuda)
+            if (gpu_) return gpu_->device().copy(gpu_->data() + in_ring, from + in_saved, bytes);
+        std::memcpy(data_.data() + in_ring, from + in_saved, bytes);
+    });
 }
 
 EntryStore::EntryStore(int64_t row_bytes, const std::shared_ptr<cuda::Device>& gpu) : row_bytes_(row_bytes) {
@@ -163,7 +144,7 @@ cuda::LayerView SequenceCache::view(size_t l) const {
 
 void SequenceCache::own_gpu_memory() {
     for (LayerCache& l : layers) {
-        for (RowRing* r : {&l.window, &l.compressor, &l.index_compressor, &l.streams}) r->own_gpu_memory();
+        for (RowRing* r : l.rings()) r->own_gpu_memory();
         for (EntryStore* e : {&l.entries, &l.index_keys}) e->own_gpu_memory();
     }
 }
@@ -179,17 +160,29 @@ void SequenceCache::store_index_key(const float* key, std::byte* row) const {
 }
 
 uint64_t SequenceCache::State::bytes() const {
-    uint64_t n = sizeof *this;
-    for (const auto& r : rings)
-        for (const auto& s : r) n += s.size();
+    uint64_t n = sizeof *this + rings.size();
+    if constexpr (kHasCuda)
+        if (gpu_rings) n += gpu_rings->bytes();
     return n;
 }
 
 SequenceCache::State SequenceCache::save() const {
-    State s{length, drafter_length, {}, {}};
+    State s{length, drafter_length, {}, {}, {}};
+    int64_t bytes = 0;
+    for (const LayerCache& l : layers)
+        for (const RowRing* r : l.rings()) bytes += r->saved_bytes(length);
+    std::byte* to = nullptr;
+    if constexpr (kHasCuda)
+        if (gpu_) {
+            s.gpu_rings = std::make_shared<cuda::Buffer>(gpu_, static_cast<size_t>(bytes));
+            to = s.gpu_rings->data();
+        }
+    if (!gpu_) {
+        s.rings.resize(static_cast<size_t>(bytes));
+        to = s.rings.data();
+    }
     for (const LayerCache& l : layers) {
-        s.rings.push_back({l.window.save(length), l.compressor.save(length), l.index_compressor.save(length),
-                           l.streams.save(length)});
+        for (const RowRing* r : l.rings()) r->save(length, to), to += r->saved_bytes(length);
         if (!gpu_) s.stores.push_back({l.entries, l.index_keys});
     }
     return s;
@@ -200,11 +193,11 @@ void SequenceCache::restore(const State& s) {
     ahead = 0;
     drafter_length = s.drafter_length;
     oldest_ = std::max<int64_t>(0, length - kRollbackSlack);
+    const std::byte* from = s.rings.data();
+    if constexpr (kHasCuda)
+        if (gpu_) from = s.gpu_rings->data();
     for (size_t i = 0; i < layers.size(); ++i) {
-        layers[i].window.restore(length, s.rings[i][0]);
-        layers[i].compressor.restore(length, s.rings[i][1]);
-        layers[i].index_compressor.restore(length, s.rings[i][2]);
-        layers[i].streams.restore(length, s.rings[i][3]);
+        for (RowRing* r : layers[i].rings()) r->restore(length, from), from += r->saved_bytes(length);
         if (gpu_) continue;
         layers[i].entries = s.stores[i][0];
         layers[i].index_keys = s.stores[i][1];

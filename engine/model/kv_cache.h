@@ -4,11 +4,11 @@
 // it is stale and is written again before it is read. Entries never change once complete; blocks are shared between forks and
 // copied when written while shared. Owner: the engine thread.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "engine/base/config/model_config.h"
@@ -38,17 +38,21 @@ class RowRing {
     uint64_t bytes() const { return static_cast<uint64_t>(row_bytes_ * capacity_); }
     std::byte* on_gpu() const { return gpu_ ? gpu_->data() : nullptr; }
     void own_gpu_memory();                             // a copy of what a copy of this shares
-    // The rows that a token at `length` may still need, oldest first; and back.
-    std::string save(int64_t length) const;
-    void restore(int64_t length, const std::string& rows);
+    // The rows that a token at `length` may still need, oldest first, to saved_bytes(length) bytes of the memory that holds
+    // the ring; and back. On a GPU queued, as all its work.
+    int64_t saved_bytes(int64_t length) const { return (length - oldest_saved(length)) * row_bytes_; }
+    void save(int64_t length, std::byte* to) const;
+    void restore(int64_t length, const std::byte* from);
 
   private:
-    // Calls f(position, rows) for the stretches of [first, end) that lie in one piece.
+    int64_t oldest_saved(int64_t length) const { return std::max<int64_t>(0, length - needed_ - kRollbackSlack); }
+    // Calls f(offset in the ring, offset in what is saved, bytes) for each stretch of the saved rows that lies in one piece.
     template <class F>
-    void for_each_run(int64_t first, int64_t end, F&& f) const {
-        for (int64_t p = first; p < end;) {
-            const int64_t left = capacity_ - p % capacity_, n = left < end - p ? left : end - p;
-            f(p, n);
+    void for_each_stretch(int64_t length, F&& f) const {
+        const int64_t first = oldest_saved(length);
+        for (int64_t p = first; p < length && row_bytes_ > 0;) {
+            const int64_t slot = p % capacity_, n = std::min(capacity_ - slot, length - p);
+            f(slot * row_bytes_, (p - first) * row_bytes_, static_cast<size_t>(n * row_bytes_));
             p += n;
         }
     }
@@ -88,6 +92,8 @@ struct LayerCache {
     EntryStore entries;      // EntryFormat
     EntryStore index_keys;   // IndexKeyFormat
     RowRing streams;         // of the drafter's layer: the trunk's streams [N, D] that it reads; on a GPU as the activations
+    std::array<RowRing*, 4> rings() { return {&window, &compressor, &index_compressor, &streams}; }
+    std::array<const RowRing*, 4> rings() const { return {&window, &compressor, &index_compressor, &streams}; }
 };
 
 class SequenceCache {
@@ -125,8 +131,9 @@ class SequenceCache {
     struct State {
         int64_t length = 0;
         int64_t drafter_length = 0;
-        std::vector<std::array<std::string, 4>> rings;
-        std::vector<std::array<EntryStore, 2>> stores;
+        std::vector<std::byte> rings;                       // what every ring saved, one behind the other
+        std::shared_ptr<cuda::Buffer> gpu_rings;            // the same in the GPU's memory: no copy through the host
+        std::vector<std::array<EntryStore, 2>> stores;      // on a GPU none: entries stay where they are
         uint64_t bytes() const;
     };
     State save() const;

@@ -16,6 +16,17 @@ constexpr int kWarp = 32;
 
 // Throws Error(device) if the launch before it was refused.
 inline void check_launch(const Ctx& ctx, const char* kernel) { ctx.cuda->check(cudaGetLastError(), kernel); }
+// Before a launch with this much dynamic shared memory. Never less than was asked for before: a captured step launches
+// a kernel again with the sizes of its own layers, and may be held to the limit that the kernel has by then.
+template <class Kernel>
+void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
+    cudaFuncAttributes now{};
+    ctx.cuda->check(cudaFuncGetAttributes(&now, kernel), "asking for shared memory");
+    const int wanted = static_cast<int>(bytes) > now.maxDynamicSharedSizeBytes ? static_cast<int>(bytes)
+                                                                               : now.maxDynamicSharedSizeBytes;
+    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, wanted),
+                    "asking for shared memory");
+}
 inline unsigned ceil_div(int64_t a, int64_t b) { return static_cast<unsigned>((a + b - 1) / b); }
 
 // In every kernel, before it reads what others wrote: waits until all that was queued before is done and seen. A captured step

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <optional>
+#include <string>
 
 #include "engine/base/error.h"
 #include "engine/device/cuda/device.h"
@@ -134,36 +137,51 @@ TEST(CudaModel, TheModuleGuessesWhatItGuessesOnTheCpu) {
     EXPECT_NEAR(static_cast<double>(accepted[1]), static_cast<double>(accepted[0]), 1);
 }
 
-TEST(CudaModel, SequencesSideBySideHaveTheBitsThatTheyHaveAlone) {
-    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
-    constexpr int kSequences = 37;
+// n_steps tokens of n sequences of different lengths, decoded together and each alone: the same bits. With dense products: a
+// logit differs by dense_bound at most.
+void sequences_have_the_bits_that_they_have_alone(const std::string& folder, Numerics numerics, int n, int n_steps,
+                                                  std::optional<double> dense_bound) {
     const auto ids = some_ids(300);
-    for (Numerics numerics : {Numerics::exact, Numerics::reference}) {
-        auto engine = Engine::load(test::golden_path("flashlike"), {.numerics = numerics, .gpu = 0});
-        std::vector<std::unique_ptr<Session>> alone, together;
-        std::vector<Session*> sessions;
-        for (int i = 0; i < kSequences; ++i)
-            for (auto* list : {&alone, &together}) {
-                list->push_back(engine->new_session());
-                list->back()->append(std::span(ids).subspan(i, 1 + i * 7));
-            }
-        for (auto& s : together) sessions.push_back(s.get());
-        for (int step = 0; step < 20; ++step) {
-            std::vector<int32_t> next;
-            for (int i = 0; i < kSequences; ++i) next.push_back(ids[(step * 17 + i * 5) % ids.size()]);
-            Session::append_each(sessions, next);
-            for (int i = 0; i < kSequences; ++i) {
-                alone[i]->append({&next[i], 1});
-                ASSERT_TRUE(std::ranges::equal(alone[i]->logits(), together[i]->logits())) << "sequence " << i << " at " << step;
-            }
+    auto engine = Engine::load(folder, {.numerics = numerics, .gpu = 0});
+    std::vector<std::unique_ptr<Session>> alone, together;
+    std::vector<Session*> sessions;
+    for (int i = 0; i < n; ++i)
+        for (auto* list : {&alone, &together}) {
+            list->push_back(engine->new_session());
+            list->back()->append(std::span(ids).subspan(i, 1 + i * 7));
         }
-        Session::append_each(sessions, std::vector<int32_t>(kSequences, 3), false);  // dense products: close, not equal
-        for (int i = 0; i < kSequences; ++i) {
-            const int32_t id = 3;
-            alone[i]->append({&id, 1});
-            EXPECT_LE(distance(alone[i]->logits(), together[i]->logits()), numerics == Numerics::exact ? 1e-3 : 1.0);
+    for (auto& s : together) sessions.push_back(s.get());
+    for (int step = 0; step < n_steps; ++step) {
+        std::vector<int32_t> next;
+        for (int i = 0; i < n; ++i) next.push_back(ids[(step * 17 + i * 5) % ids.size()]);
+        Session::append_each(sessions, next);
+        for (int i = 0; i < n; ++i) {
+            alone[i]->append({&next[i], 1});
+            ASSERT_TRUE(std::ranges::equal(alone[i]->logits(), together[i]->logits())) << "sequence " << i << " at " << step;
         }
     }
+    if (!dense_bound) return;
+    Session::append_each(sessions, std::vector<int32_t>(static_cast<size_t>(n), 3), false);
+    for (int i = 0; i < n; ++i) {
+        const int32_t id = 3;
+        alone[i]->append({&id, 1});
+        EXPECT_LE(distance(alone[i]->logits(), together[i]->logits()), *dense_bound);
+    }
+}
+
+TEST(CudaModel, SequencesSideBySideHaveTheBitsThatTheyHaveAlone) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    for (Numerics numerics : {Numerics::exact, Numerics::reference})
+        sequences_have_the_bits_that_they_have_alone(test::golden_path("flashlike"), numerics, 37, 20,
+                                                     numerics == Numerics::exact ? 1e-3 : 1.0);
+}
+
+// BF16 weights in `reference`, in captured steps: products by copies, normed products beside appended keys, matrices made
+// beside `down`. The vectors' checkpoints are F32 or packed and take other kernels.
+TEST(CudaModel, Bf16SequencesSideBySideHaveTheBitsThatTheyHaveAlone) {
+    if (!has_gpu()) GTEST_SKIP() << cuda::gpus().why_none;
+    sequences_have_the_bits_that_they_have_alone(std::string(VITRINE_SOURCE_DIR) + "/assets/models/seedling", Numerics::reference,
+                                                 16, 100, {});
 }
 
 TEST(CudaModel, WithoutAGpuTheRequestIsRefusedInOneLine) {

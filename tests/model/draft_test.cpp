@@ -129,6 +129,7 @@ TEST(Draft, GreedyAndDrawnTextAreThoseOfPlainDecoding) {
     };
     for (const Case& c : {Case{random_model(WeightsFormat::f32), Numerics::exact},
                           Case{random_model(WeightsFormat::official), Numerics::reference},
+                          Case{random_model(WeightsFormat::bf16), Numerics::reference},
                           Case{trained_model(), Numerics::exact}, Case{trained_model(), Numerics::reference}}) {
         auto engine = Engine::load(c.folder, test::on_test_device({.numerics = c.numerics}));
         const int vocab = engine->config().vocab_size;
@@ -281,6 +282,7 @@ TEST(SideBySide, EverySequenceHasTheBitsThatItHasAlone) {
     constexpr int kSequences = 19;
     for (const auto& [folder, numerics] : {std::pair{random_model(WeightsFormat::f32), Numerics::exact},
                                            std::pair{random_model(WeightsFormat::official), Numerics::reference},
+                                           std::pair{random_model(WeightsFormat::bf16), Numerics::reference},
                                            std::pair{test::golden_path("flashlike"), Numerics::reference}}) {
         auto engine = Engine::load(folder, test::on_test_device({.numerics = numerics}));
         const int vocab = engine->config().vocab_size;

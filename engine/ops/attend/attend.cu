@@ -186,8 +186,7 @@ void run_split(Ctx& ctx, const Attention& a, int64_t n_tokens, const T* q, T* ou
     const auto kernel = c <= kThreads       ? attend_split<T, 1>
                         : c <= 2 * kThreads ? attend_split<T, 2>
                                             : attend_split<T, 4>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                    "attend");
+    allow_shared(ctx, kernel, bytes);
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend");
 }

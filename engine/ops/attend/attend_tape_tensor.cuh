@@ -172,10 +172,5 @@ void with_tile(int c, F&& f) {
     else
         f(std::integral_constant<int, 512>{});
 }
-template <class Kernel>
-void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                    "attention");
-}
 
 }  // namespace vitrine::cuda

@@ -336,8 +336,7 @@ template <int kM, int kTiles, int kKeys>
 void launch(Ctx& ctx, const Attention& a, int64_t n_tokens, const bf16* q, bf16* out) {
     const size_t bytes = Pieces<kKeys>(nullptr, a.keys.format.c, kTile * kM).bytes;
     const auto kernel = attend_heads<kM, kTiles, kKeys>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                    "attend");
+    allow_shared(ctx, kernel, bytes);
     const dim3 grid(a.n_splits, ceil_div(a.n_heads, kTile * kM), static_cast<unsigned>(n_tokens));
     kernel<<<grid, kThreads, bytes, ctx.cuda->stream()>>>(a, q, out);
     check_launch(ctx, "attend on tensor cores");

@@ -326,10 +326,7 @@ HyperSite few_sites(Ctx& ctx, const Tensor& x_TND, const HyperWeights& w, const 
                    waiting->has_matrix,
                    static_cast<A*>(x_TND.data)};
         const auto kernel = (w.fn.view.dtype == DType::f32 ? kernel_for<A, float> : kernel_for<A, bf16>)(form.n_rows());
-        if (launch.dynamicSmemBytes > 32 << 10)
-            ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 static_cast<int>(launch.dynamicSmemBytes)),
-                            "asking for shared memory");
+        allow_shared(ctx, kernel, launch.dynamicSmemBytes);
         ctx.cuda->check(cudaLaunchKernelEx(&launch, kernel, static_cast<const A*>(x_TND.data), site, as_form(form), mix,
                                            static_cast<A*>(s.u_TD.data), static_cast<A*>(s.normed_TD.data)),
                         "a site of hyper-connections");

@@ -298,11 +298,6 @@ void with_rows(int n_rows, F&& f) {
     else f(std::integral_constant<int, 32>{});
 }
 
-template <class K>
-void allow_shared(Ctx& ctx, K* kernel, size_t bytes) {
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                    "asking for shared memory");
-}
 unsigned warps_for(int64_t n_tokens) { return ceil_div(n_tokens * kWarp, kThreads); }
 
 }  // namespace

@@ -135,9 +135,7 @@ void index_scores(Ctx& ctx, const IndexScores& s, int64_t n_tokens) {
     const int groups = s.format.is_packed && n_tokens <= kFewTokens ? kFewGroups : 1, n_keys = kTile / groups;
     const dim3 grid(ceil_div(s.n_columns, n_keys), static_cast<unsigned>(n_tokens));
     const auto launch = [&](auto kernel, size_t bytes) {
-        ctx.cuda->check(
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-            "index scores");
+        allow_shared(ctx, kernel, bytes);
         kernel<<<grid, kTile, bytes, ctx.cuda->stream()>>>(s);
         check_launch(ctx, "index scores");
     };

@@ -211,9 +211,7 @@ void multiply(Ctx& ctx, const Tensor& x, const cpu::PackedMatrix& norm, double e
     if (is_bf16 && is_of_one_width && can_hold(first.w.in)) {
         const auto copying = norm.data ? multiply_by_copies<true> : multiply_by_copies<false>;
         const auto bytes = static_cast<size_t>(kTileOut * first.w.in) * sizeof(bf16);
-        ctx.cuda->check(
-            cudaFuncSetAttribute(copying, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-            "asking for shared memory");
+        allow_shared(ctx, copying, bytes);
         copying<<<grid, held_warps(first.w.in) * kWarp, bytes, ctx.cuda->stream()>>>(a);
         return check_launch(ctx, "linear layers of few rows");
     }

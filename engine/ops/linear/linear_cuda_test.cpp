@@ -17,7 +17,7 @@ using test::CudaFixture;
 struct Size {
     int64_t in, out;
 };
-constexpr Size kSizes[] = {{2, 1}, {34, 17}, {96, 40}, {160, 33}, {384, 257}, {1024, 300}, {8192, 24}};
+constexpr Size kSizes[] = {{2, 1}, {34, 17}, {96, 40}, {160, 33}, {384, 257}, {1024, 300}, {1056, 33}, {2048, 40}, {8192, 24}};
 constexpr int64_t kRows[] = {1, 3, 16, 17, 257};
 
 // FP32 sums in another order, on tensor cores with less care for the last bits; one step of BF16, 2^-7, where outputs

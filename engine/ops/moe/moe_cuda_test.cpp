@@ -21,6 +21,8 @@ struct Case {
     int d, width, n_experts, k, n_shared;
 };
 constexpr Case kCases[] = {{34, 18, 3, 1, 1}, {96, 64, 9, 3, 2}, {384, 192, 32, 4, 1}, {256, 160, 5, 2, 0}};
+// What fills the shared memory of the kernels that have BF16 weights copied there: in `reference` only.
+constexpr Case kWideCases[] = {{256, 640, 5, 2, 1}, {64, 1024, 12, 6, 1}, {64, 2048, 4, 1, 1}};
 constexpr int64_t kRows[] = {1, 3, 16, 17, 257};
 
 ModelConfig config(const Case& s) {
@@ -93,8 +95,10 @@ TEST_P(MoeCuda, agrees_with_the_cpu) {
     // Hidden values pass two roundings in `reference`, and a code of FP8 may fall to its neighbour where sums differ in a last bit.
     const double bound = GetParam() == Numerics::exact ? 4e-6 : 0x1p-6;
     const WeightFormat &fp8 = test::kWeightFormats[3], &bf16 = test::kWeightFormats[1];
+    std::vector<Case> cases(std::begin(kCases), std::end(kCases));
+    if (GetParam() == Numerics::reference) cases.insert(cases.end(), std::begin(kWideCases), std::end(kWideCases));
     for (const WeightFormat& format : test::kWeightFormats)
-        for (const Case& s : kCases) {
+        for (const Case& s : cases) {
             const ModelWeights host = weights(s, format, format.dtype == DType::fp4_e2m1 ? fp8 : s.n_experts == 9 ? bf16 : format);
             const ModelWeights gpu = cuda::upload(host, f.device);
             for (int64_t rows : kRows) {

@@ -204,13 +204,6 @@ __global__ void __launch_bounds__(kCopyWarps* kWarp, 1)
     y[t * d + row0 + i] = narrow<bf16>(total);
 }
 
-template <class Kernel>
-void allow_shared(const Ctx& ctx, Kernel kernel, size_t bytes) {
-    if (bytes > 32 << 10)
-        ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                        "asking for shared memory");
-}
-
 }  // namespace
 
 bool takes_few_rows(const Job& job) {

@@ -221,7 +221,7 @@ template <DType D, int kRows, bool kIsUp>
 void launch(const Ctx& ctx, const Args& a, const Tensor& x, const Tensor& y) {
     constexpr int kBytes = kStages * kStageBytes<kRows>;
     const auto kernel = multiply_tiles<D, kRows, kIsUp>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "asking for shared memory");
+    allow_shared(ctx, kernel, kBytes);
     const dim3 grid(ceil_div(a.g.w.first.out, kIsUp ? kOut / 2 : kOut), a.g.tiles ? a.g.max_tiles : ceil_div(a.g.n_rows, kRows));
     kernel<<<grid, kThreads, kBytes, ctx.cuda->stream()>>>(a, static_cast<const bf16*>(x.data), static_cast<bf16*>(y.data));
     check_launch(ctx, "a product of experts on tensor cores");

@@ -391,8 +391,7 @@ template <Product P>
 void launch(Ctx& ctx, const RowsArgs& a) {
     constexpr int kBytes = Stages<kTileGroups>::kSharedBytes;
     const auto kernel = multiply_tiles<P>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-                    "asking for shared memory");
+    allow_shared(ctx, kernel, kBytes);
     const int n_out = P == Product::up || P == Product::down_backward ? a.job.width.largest() : a.job.d;
     const dim3 grid(ceil_div(n_out, P == Product::up ? kSide / 2 : kSide), a.job.plan.max_tiles);
     kernel<<<grid, kTileThreads, kBytes, ctx.cuda->stream()>>>(a);
@@ -404,8 +403,7 @@ void launch_gradients(Ctx& ctx, GradientArgs a) {
     constexpr int kBytes = Stages<1>::kSharedBytes;
     const Arena::Scope scratch(ctx.arena);
     const auto kernel = add_gradients<kIsUp>;
-    ctx.cuda->check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-                    "asking for shared memory");
+    allow_shared(ctx, kernel, kBytes);
     const TapePlan& plan = a.job.plan;
     if (plan.max_parts > 0) a.parts = ctx.arena.make(DType::f32, {plan.max_parts, a.m, a.n}).f32();
     a.m_tiles = static_cast<int>(ceil_div(a.m, kSide));
