@@ -76,6 +76,27 @@ struct None {
     __device__ None(const A&...) {}
 };
 
+// Thread i of a block, as its last: row0 + i of token t, the slots that are there added in the order of `order`, each the sum of
+// n_parts values of `sums` [slot, part, pitch]. rows: null, or where to leave each slot's value.
+__device__ void add_slots(const Stage& a, int64_t t, int64_t row0, const int* order, const float* sums, int n_parts, int pitch,
+                          bf16* y, float* rows) {
+    const int64_t d = a.routed.w2.first.out;
+    const int i = threadIdx.x;
+    if (i >= kTileOut || row0 + i >= d) return;
+    int n_there = a.has_shared;
+    for (int o = 0; o < a.k; ++o) n_there += a.routed.chosen[t * a.k + o] >= 0;
+    float total = 0;
+    for (int o = 0; o < n_there; ++o) {
+        const int slot = order[o];
+        float v = 0;
+        for (int part = 0; part < n_parts; ++part) v += sums[(slot * n_parts + part) * pitch + i];
+        v = round_bf16(v);
+        total = o == 0 ? v : total + v;
+        if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
+    }
+    y[t * d + row0 + i] = narrow<bf16>(total);
+}
+
 // 16 output columns of one token, or its mixing matrix: `share` warps for each of its slots, which are added up in
 // ascending order of experts, the shared one last. grid: (tiles, tokens). rows: null, or where to leave each slot's
 // columns too.
@@ -123,20 +144,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
         store_sums(sum, sums[warp]);
     }
     __syncthreads();
-    const int i = threadIdx.x;
-    if (i >= kTileOut || row0 + i >= d) return;
-    int n_there = a.has_shared;
-    for (int o = 0; o < a.k; ++o) n_there += chosen[o] >= 0;
-    float total = 0;
-    for (int o = 0; o < n_there; ++o) {
-        const int slot = order[o];
-        float v = 0;
-        for (int w = 0; w < share; ++w) v += sums[slot * share + w][i];
-        v = round_bf16(v);
-        total = o == 0 ? v : total + v;
-        if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
-    }
-    y[t * d + row0 + i] = narrow<bf16>(total);
+    add_slots(a, t, row0, order, &sums[0][0], share, kColumns * kTileOut, y, rows);
 }
 
 // The same for BF16 weights whose rows of all slots shared memory holds. Warps go from slot to slot in groups of
@@ -188,20 +196,7 @@ __global__ void __launch_bounds__(kCopyWarps* kWarp, 1)
         }
     }
     __syncthreads();
-    const int i = threadIdx.x;
-    if (i >= kTileOut || row0 + i >= d) return;
-    int n_there = a.has_shared;
-    for (int o = 0; o < a.k; ++o) n_there += chosen[o] >= 0;
-    float total = 0;
-    for (int o = 0; o < n_there; ++o) {
-        const int slot = order[o];
-        float v = 0;
-        for (int w = 0; w < n_shares; ++w) v += sums[(slot * n_shares + w) * kTileOut + i];
-        v = round_bf16(v);
-        total = o == 0 ? v : total + v;
-        if (rows) rows[(slot == a.k ? a.shared.slot0 + t : t * a.k + slot) * d + row0 + i] = v;
-    }
-    y[t * d + row0 + i] = narrow<bf16>(total);
+    add_slots(a, t, row0, order, sums, n_shares, kTileOut, y, rows);
 }
 
 }  // namespace
