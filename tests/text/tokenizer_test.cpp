@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "engine/text/tokenizer_impl.h"
+#include "engine/text/unicode.h"
 #include "tests/text/sample_text.h"
 #include "tests/text/text_classes.h"
 
@@ -343,6 +344,20 @@ TEST(Mutants, AreReadOrRefused) {
     }
     EXPECT_GT(n_read, 20);
     EXPECT_GT(n_refused, 200);
+}
+
+// Assigned in Unicode 15.1 and 16: `tokenizers` knows them whatever the system's utf8proc does (tests/parity).
+TEST(Tokenizer, classes_do_not_depend_on_the_installed_tables) {
+    EXPECT_EQ(class_bits(0x0897), kMark);
+    EXPECT_EQ(class_bits(0x1C8A), kLetter);
+    EXPECT_EQ(class_bits(0x1C8B), 0);
+    EXPECT_EQ(class_bits(0x2FFC), kSymbol);
+    EXPECT_EQ(class_bits(0x10D40), kNumber);
+    EXPECT_EQ(class_bits(0x16D6F), kPunctuation);
+    EXPECT_EQ(class_bits(0x1FAE9), kSymbol);
+    EXPECT_EQ(class_bits(0x2EBF0), kLetter);
+    EXPECT_EQ(class_bits(0x2EE5E), 0);
+    EXPECT_EQ(class_bits(0x10FFFF), 0);
 }
 
 }  // namespace
