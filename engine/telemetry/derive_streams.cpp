@@ -162,7 +162,7 @@ std::vector<SiteGain> gains_over_tokens(const std::vector<std::span<const float>
     const size_t nn = static_cast<size_t>(n) * n, n_tokens = combs[0].size() / nn;
     constexpr double kFar = std::numeric_limits<double>::infinity();
     std::vector<SiteGain> gains(combs.size());
-    for (SiteGain& g : gains) g.mean = {0, 0, 0, 0}, g.alone_max = g.max = {0, 0, kFar, 0};
+    for (SiteGain& g : gains) g.mean = g.alone_mean = {0, 0, 0, 0}, g.alone_max = g.max = {0, 0, kFar, 0};
     const Matrix unit = identity(n);
     Matrix product, next(nn), mean(nn);
     for (size_t t = 0; t < n_tokens; ++t) {
@@ -172,7 +172,8 @@ std::vector<SiteGain> gains_over_tokens(const std::vector<std::span<const float>
             const auto comb = combs[s].subspan(t * nn, nn);
             add_errors(gains[s], comb, n);
             act_on(comb, unit, next, n);
-            widen(gains[s].alone_max, gain_of(next, n));
+            const Gain alone = gain_of(next, n);
+            widen(gains[s].alone_max, alone), add(gains[s].alone_mean, alone, 1.0 / static_cast<double>(n_tokens));
             act_on(comb, product, next, n);
             product.swap(next);
             const Gain g = gain_of(product, n);

@@ -21,7 +21,7 @@ MixingShape mixing_shape(std::span<const float> comb, int n);
 // Of one site over all tokens, as training and tables want it.
 struct SiteGain {
     double row_error = 0, column_error = 0;          // largest of the site's own matrices
-    Gain alone_max;                                  // of the site's own map: largest (min_column: smallest) over tokens
+    Gain alone_mean, alone_max;                      // of the site's own map: over tokens (max's min_column: smallest)
     Gain mean, max;                                  // composite up to this site: over tokens (mean's min_column: mean too)
     Gain of_mean;                                    // composite of the token-mean matrices
 };

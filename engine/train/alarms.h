@@ -7,9 +7,9 @@
 
 namespace vitrine {
 
-// One event per scalar that is above its line now and was not the last time it was measured, and per scalar that has doubled
-// within 50 steps and had not then. `before` looks a scalar up in
-// an earlier row (otherwise: 0 when there is none), so that a run that was gone on from tells the same alarms.
+// One event per scalar that is beyond its line now and has not been for 20 steps, in which it came well back; per scalar that has
+// doubled within 50 steps, lies far above its own median, or has not moved for long. `before` looks a scalar up in an earlier
+// row (NaN when there is none), so that a run that was gone on from tells the same alarms.
 std::vector<TrainEvent> alarms_of(const StepReport& r, int64_t metrics_every,
                                   const std::function<double(int64_t step, const std::string& name)>& before);
 

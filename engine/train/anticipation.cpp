@@ -78,7 +78,8 @@ std::vector<Segment> segments_of(const TrainBatch& batch) {
     return segments;
 }
 
-ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp) {
+ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp,
+                             const TrainingStep* like) {
     ExpertChoices choices;
     choices.n_tokens = static_cast<int64_t>(batch.tokens.size());
     ChoiceSink sink(choices);
@@ -86,8 +87,12 @@ ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights&
     watch.set(probe_bit(kRouterIndices));
     const Arena::Scope scratch(ctx.arena);
     Tape none(false);
+    TrainingStep asked;
+    DelayedScales scales;
+    if (like) asked.quant = like->quant, asked.indexer = like->indexer;
+    if (like && like->delayed) scales.before = like->delayed->before, asked.delayed = &scales;
     Ctx quiet = ctx;
-    quiet.tape = &none, quiet.watch = &watch, quiet.probes = &sink, quiet.training = nullptr;
+    quiet.tape = &none, quiet.watch = &watch, quiet.probes = &sink, quiet.training = &asked;
     const std::vector<Segment> segments = segments_of(batch);
     const Batch b{batch.tokens, segments};
     const Tensor x_TND = trunk(quiet, c, w, b);

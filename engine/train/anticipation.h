@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/model/v4.h"
+#include "engine/ops/training.h"
 #include "engine/train/data/data.h"
 
 namespace vitrine {
@@ -21,8 +22,10 @@ void keep_choice(ExpertChoices& choices, int token, int layer, std::span<const i
 
 std::vector<Segment> segments_of(const TrainBatch& batch);
 
-// One forward pass without gradients by the weights as they are.
-ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp);
+// One forward pass without gradients by the weights as they are. `like`: the training step that it must choose as, of which
+// fake quantisation, delayed scales and the indexer's phase count; nullptr: plain weights, sparse CSA.
+ExpertChoices choose_experts(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const TrainBatch& batch, bool has_mtp,
+                             const TrainingStep* like = nullptr);
 // A control that tells age from noise: the choices `now`, in which each token changes as many experts as `old` would have
 // changed, against random others.
 ExpertChoices random_control(const ExpertChoices& old, const ExpertChoices& now, int n_experts, uint64_t seed);

@@ -17,14 +17,20 @@ constexpr size_t kStreamStride = 16, kShapeTokens = 32;
 
 struct Spread {
     double rms = 0, far = 0;  // far: share that lies more than six standard deviations from the mean
+    double kurtosis = 0;      // mean(m^2) / mean(m)^2 over channels with mean square m, as experts' (engine/ops/training.h)
 };
-Spread spread_of(std::span<const float> values) {
+Spread spread_of(std::span<const float> values, size_t n_channels) {
     const auto n = static_cast<double>(values.size());
     double sum = 0, squares = 0, n_far = 0;
     for (const double v : values) sum += v, squares += v * v;
     const double mean = sum / n, variance = squares / n - mean * mean;
     for (const double v : values) n_far += (v - mean) * (v - mean) > 36 * variance;
-    return {std::sqrt(squares / n), n_far / n};
+    std::vector<double> power(n_channels);
+    for (size_t i = 0; i < values.size(); ++i) power[i % n_channels] += static_cast<double>(values[i]) * values[i];
+    double sum_of_squares = 0;
+    for (const double m : power) sum_of_squares += m * m;
+    const double kurtosis = squares > 0 ? static_cast<double>(n_channels) * sum_of_squares / (squares * squares) : 1;
+    return {std::sqrt(squares / n), n_far / n, kurtosis};
 }
 
 const char* site_name(size_t s, const char* attn, const char* mlp) {
@@ -101,12 +107,14 @@ void InternalsSink::put(int token, Probe p, int layer, const float* data, int ro
     }
     const auto t = static_cast<size_t>(token);
     if (p == kStreams) {
+        Streams& s = streams_[layer];
+        s.n_channels = static_cast<size_t>(rows) * static_cast<size_t>(cols);
+        for (size_t i = 0; i < s.n_channels; ++i) s.peak = larger(s.peak, std::abs(static_cast<double>(data[i])));
         if (t % kStreamStride != 0) return;
-        std::vector<float>& all = streams_[layer].values;
+        std::vector<float>& all = s.values;
         all.insert(all.end(), data, data + rows * cols);
         if (rows < 2) return;
         const StreamUse use = stream_use({data, static_cast<size_t>(rows) * static_cast<size_t>(cols)}, rows);
-        Streams& s = streams_[layer];
         return s.norm.add(use.norm), s.cosine.add(use.cosine), s.rank.add(use.rank);
     }
     if (p != kAttnHcComb && p != kMlpHcComb) return;
@@ -134,9 +142,14 @@ void InternalsSink::add(int n_layers, bool by_layer, ScalarList& out) const {
 }
 
 void InternalsSink::add_streams(int n_layers, bool by_layer, ScalarList& out) const {
-    Mean cosine, rank, rms, far;
+    Mean cosine, rank, rms, far, peak, kurtosis;
     for (const auto& [layer, s] : streams_) {
-        const Spread spread = spread_of(s.values);
+        if (by_layer) out.add(layer_name(layer, "activations.peak"), s.peak);
+        if (layer < n_layers) peak.add(s.peak);
+        if (s.values.empty()) continue;
+        const Spread spread = spread_of(s.values, s.n_channels);
+        if (by_layer) out.add(layer_name(layer, "activations.kurtosis"), spread.kurtosis);
+        if (layer < n_layers) kurtosis.add(spread.kurtosis);
         if (by_layer) out.add(layer_name(layer, "activations.rms"), spread.rms);
         if (by_layer) out.add(layer_name(layer, "activations.beyond_6_sigma"), spread.far);
         if (layer < n_layers) rms.add(spread.rms), far.add(spread.far);
@@ -147,6 +160,8 @@ void InternalsSink::add_streams(int n_layers, bool by_layer, ScalarList& out) co
         if (layer < n_layers) cosine.add(s.cosine.mean()), rank.add(s.rank.mean());
     }
     if (cosine.n > 0) out.add("streams.cosine", cosine.mean()), out.add("streams.rank", rank.mean());
+    if (peak.n > 0) out.add("activations.peak", peak.max);
+    if (kurtosis.n > 0) out.add("activations.kurtosis", kurtosis.mean());
     if (rms.n > 0) out.add("activations.rms", rms.mean()), out.add("activations.beyond_6_sigma", far.mean());
 }
 
@@ -168,8 +183,18 @@ void InternalsSink::add_gains(const std::vector<const Site*>& trunk, bool by_lay
     if (!by_layer) return;
     for (size_t s = 0; s < sites.size(); ++s) {
         const int layer = static_cast<int>(s / 2);
-        out.add(layer_name(layer, site_name(s, "hyper.attn.gain", "hyper.mlp.gain")), sites[s].alone_max.forward);
-        if (s % 2) out.add(layer_name(layer, "hyper.gain.of_mean"), sites[s].of_mean.forward);
+        const std::string site = site_name(s, "hyper.attn.gain", "hyper.mlp.gain");
+        out.add(layer_name(layer, site), sites[s].alone_max.forward);
+        out.add(layer_name(layer, site + ".mean"), sites[s].alone_mean.forward);
+        out.add(layer_name(layer, site + "_backward"), sites[s].alone_max.backward);
+        out.add(layer_name(layer, site + "_backward.mean"), sites[s].alone_mean.backward);
+        if (s % 2 == 0) continue;
+        out.add(layer_name(layer, "hyper.gain.max"), sites[s].max.forward);
+        out.add(layer_name(layer, "hyper.gain.mean"), sites[s].mean.forward);
+        out.add(layer_name(layer, "hyper.gain.of_mean"), sites[s].of_mean.forward);
+        out.add(layer_name(layer, "hyper.gain_backward.max"), sites[s].max.backward);
+        out.add(layer_name(layer, "hyper.gain_backward.mean"), sites[s].mean.backward);
+        out.add(layer_name(layer, "hyper.gain_backward.of_mean"), sites[s].of_mean.backward);
     }
 }
 

@@ -34,6 +34,8 @@ class InternalsSink : public ProbeSink {
     };
     struct Streams {  // of one layer, after it
         Mean norm, cosine, rank;
+        double peak = 0;            // largest magnitude, of all tokens
+        size_t n_channels = 0;
         std::vector<float> values;  // of the tokens that stand for all
     };
     void add_gains(const std::vector<const Site*>& trunk, bool by_layer, ScalarList& out) const;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "engine/ops/linear/matmul.h"
 #include "engine/telemetry/derive.h"
@@ -16,13 +17,17 @@ namespace vitrine {
 namespace {
 
 // How loads lie, for whoever asked for more than MaxVio, entropy and dead experts.
-void add_load_shapes(const TrainingStep& s, ScalarList& out) {
+void add_load_shapes(const TrainingStep& s, const std::vector<bool>& is_counted, ScalarList& out) {
     Mean least, cv2, gini, effective, mass, over_1, over_125, over_2;
     int64_t n_starving = 0;
     for (size_t l = 0; l < s.loads.size(); ++l) {
         const std::vector<double>&counts = s.loads[l].chosen, &gates = s.loads[l].affinity;
         if (counts.empty()) continue;
         const LoadShape shape = load_shape(counts);
+        const int layer = static_cast<int>(l);
+        out.add(layer_name(layer, "load.effective"), shape.effective);
+        out.add(layer_name(layer, "overflow.1.25"), overflow(counts, 1.25));
+        if (!is_counted[l]) continue;
         least.add(-shape.least), cv2.add(shape.cv2), gini.add(shape.gini), effective.add(shape.effective);
         over_1.add(overflow(counts, 1)), over_125.add(overflow(counts, 1.25)), over_2.add(overflow(counts, 2));
         n_starving += shape.n_starving;
@@ -30,9 +35,6 @@ void add_load_shapes(const TrainingStep& s, ScalarList& out) {
         for (const double p : gates) sum += p;
         if (sum > 0)
             mass.add(*std::max_element(gates.begin(), gates.end()) * static_cast<double>(gates.size()) / sum - 1);
-        const int layer = static_cast<int>(l);
-        out.add(layer_name(layer, "load.effective"), shape.effective);
-        out.add(layer_name(layer, "overflow.1.25"), overflow(counts, 1.25));
     }
     if (cv2.n == 0) return;
     out.add("load.min", -least.max), out.add("load.cv2", cv2.mean()), out.add("load.gini", gini.mean());
@@ -158,27 +160,38 @@ void add_indexers(const TrainingStep& s, bool by_layer, ScalarList& out) {
     if (least.n > 0) out.add("indexer.recall.least", -least.max);
 }
 
-void add_loads(const TrainingStep& s, bool by_layer, ScalarList& out) {
-    Mean violation, entropy;
-    int64_t n_dead = 0, n_experts = 0;
-    for (size_t l = 0; l < s.loads.size(); ++l) {
-        if (s.loads[l].chosen.empty()) continue;
-        std::vector<int64_t> counts;
-        for (double n : s.loads[l].chosen) counts.push_back(static_cast<int64_t>(n));
-        const LoadStats stats = load_stats(counts);
-        const double share = stats.max_entropy > 0 ? stats.entropy / stats.max_entropy : 1;
-        violation.add(stats.max_violation), entropy.add(share), n_dead += stats.n_dead;
-        n_experts += static_cast<int64_t>(counts.size());
-        if (!by_layer) continue;
+// max_vio, load_entropy and dead experts of one layer.
+struct LayerLoads {
+    double violation, entropy;
+    int n_dead;
+};
+LayerLoads layer_loads(const std::vector<double>& chosen) {
+    const std::vector<int64_t> counts(chosen.begin(), chosen.end());
+    const LoadStats stats = load_stats(counts);
+    return {stats.max_violation, stats.max_entropy > 0 ? stats.entropy / stats.max_entropy : 1, stats.n_dead};
+}
+
+void add_step_loads(const TrainingStep& s, const ModelConfig& c, const StepDetail& detail, ScalarList& out) {
+    std::vector<std::vector<double>> chosen;
+    for (const LayerLoad& l : s.loads) chosen.push_back(l.chosen);
+    std::vector<bool> is_counted = balanced_layers(c);
+    is_counted.resize(std::max(is_counted.size(), chosen.size()), true);
+    add_loads(chosen, is_counted, "", out);
+    if (!detail.by_layer) return;
+    std::vector<bool> is_hashed(is_counted.size());
+    for (size_t l = 0; l < c.layers.size(); ++l) is_hashed[l] = c.layers[l].is_hash_routed && !is_counted[l];
+    add_loads(chosen, is_hashed, "hash.", out);
+    for (size_t l = 0; l < chosen.size(); ++l) {
+        if (chosen[l].empty()) continue;
+        const LayerLoads loads = layer_loads(chosen[l]);
         const int layer = static_cast<int>(l);
-        out.add(layer_name(layer, "max_vio"), stats.max_violation);
-        out.add(layer_name(layer, "load_entropy"), share);
-        out.add(layer_name(layer, "dead_experts"), stats.n_dead);
+        out.add(layer_name(layer, "max_vio"), loads.violation), out.add(layer_name(layer, "load_entropy"), loads.entropy);
+        out.add(layer_name(layer, "dead_experts"), loads.n_dead);
+        const double sum = std::accumulate(chosen[l].begin(), chosen[l].end(), 0.0);
+        for (size_t e = 0; e < chosen[l].size() && detail.has_shares && sum > 0; ++e)
+            out.add(layer_name(layer, "load.share." + std::to_string(e)), chosen[l][e] / sum);
     }
-    if (violation.n == 0) return;
-    out.add("max_vio", violation.mean()), out.add("max_vio.max", violation.max);
-    out.add("load_entropy", entropy.mean()), out.add("dead_experts", static_cast<double>(n_dead));
-    out.add("dead_share", static_cast<double>(n_dead) / static_cast<double>(n_experts));
+    add_load_shapes(s, is_counted, out);
 }
 
 }  // namespace
@@ -189,15 +202,42 @@ std::string layer_name(int layer, const std::string& what) {
 
 void ScalarList::add(const std::string& name, double value) { out_.push_back({name, value}); }
 
-void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
-    add_loads(s, by_layer, out);
-    if (by_layer) add_load_shapes(s, out);
+std::vector<bool> balanced_layers(const ModelConfig& c) {
+    std::vector<bool> is_counted;
+    for (const LayerConfig& l : c.layers) is_counted.push_back(!l.is_hash_routed);
+    const bool is_any = std::find(is_counted.begin(), is_counted.end(), true) != is_counted.end();
+    if (!is_any) is_counted.assign(is_counted.size(), true);
+    is_counted.resize(is_counted.size() + static_cast<size_t>(c.n_mtp_layers), is_any);
+    return is_counted;
+}
+
+void add_loads(const std::vector<std::vector<double>>& chosen, const std::vector<bool>& is_counted, const std::string& prefix,
+               ScalarList& out) {
+    Mean violation, entropy;
+    int64_t n_dead = 0, n_experts = 0;
+    for (size_t l = 0; l < chosen.size(); ++l) {
+        if (chosen[l].empty() || !is_counted[l]) continue;
+        const LayerLoads loads = layer_loads(chosen[l]);
+        violation.add(loads.violation), entropy.add(loads.entropy);
+        n_dead += loads.n_dead, n_experts += static_cast<int64_t>(chosen[l].size());
+    }
+    if (violation.n == 0) return;
+    out.add(prefix + "max_vio", violation.mean()), out.add(prefix + "max_vio.max", violation.max);
+    out.add(prefix + "load_entropy", entropy.mean()), out.add(prefix + "dead_experts", static_cast<double>(n_dead));
+    out.add(prefix + "dead_share", static_cast<double>(n_dead) / static_cast<double>(n_experts));
+}
+
+void add_training_step(const TrainingStep& s, const ModelConfig& c, const StepDetail& detail, ScalarList& out) {
+    const bool by_layer = detail.by_layer;
+    add_step_loads(s, c, detail, out);
     std::map<std::string, Mean> losses;
     for (const AuxiliaryLoss& l : s.losses) {
-        losses[l.name].add(l.value);
-        if (by_layer) out.add(layer_name(l.layer, "loss." + std::string(l.name)), l.value);
+        // Of weight 0: measured, no part of the loss.
+        const std::string name = (l.weight == 0 ? "" : "loss.") + std::string(l.name);
+        losses[name].add(l.value);
+        if (by_layer) out.add(layer_name(l.layer, name), l.value);
     }
-    for (const auto& [name, mean] : losses) out.add("loss." + name, mean.mean());
+    for (const auto& [name, mean] : losses) out.add(name, mean.mean());
     add_contributions(s, by_layer, out);
     add_representations(s, by_layer, out);
     Mean logit, entropy, window, entries, sink, reach;
@@ -227,10 +267,10 @@ void add_training_step(const TrainingStep& s, bool by_layer, ScalarList& out) {
         out.add("experts.kurtosis", kurtosis.mean()), out.add("experts.alignment", alignment.mean());
     }
     Mean pooling, position;
-    for (const CompressorStats& c : s.compressors) {
-        pooling.add(c.entropy), position.add(c.position);
-        if (by_layer) out.add(layer_name(c.layer, "compressor.entropy"), c.entropy);
-        if (by_layer) out.add(layer_name(c.layer, "compressor.position"), c.position);
+    for (const CompressorStats& e : s.compressors) {
+        pooling.add(e.entropy), position.add(e.position);
+        if (by_layer) out.add(layer_name(e.layer, "compressor.entropy"), e.entropy);
+        if (by_layer) out.add(layer_name(e.layer, "compressor.position"), e.position);
     }
     if (pooling.n > 0) out.add("compressor.entropy", pooling.mean()), out.add("compressor.position", position.mean());
     add_streams_used(s, by_layer, out);
@@ -255,7 +295,7 @@ void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, co
     for (const auto& [name, g] : groups) {
         const auto n = static_cast<double>(g.count);
         if (g.weight > 0) out.add("update_ratio." + name, std::sqrt(g.update / g.weight));
-        out.add("weight_rms." + name, std::sqrt(g.weight / n));
+        out.add("update_rms." + name, std::sqrt(g.update / n)), out.add("weight_rms." + name, std::sqrt(g.weight / n));
         if (g.surprise > 0) out.add("surprise." + name, std::sqrt(g.surprise / n));
     }
     if (!by_layer) return;
@@ -266,45 +306,110 @@ void add_updates(const Masters& masters, const std::vector<UpdateSums>& sums, co
             out.add(layer_name(layer, "update_ratio"), std::sqrt(sum.update / sum.weight));
 }
 
-void add_spectral(Ctx& ctx, const Masters& masters, ScalarList& out) {
-    constexpr int kIterations = 12;
+void add_muon_rms(const Masters& masters, const std::vector<UpdateSums>& sums, double ideal, bool by_group, ScalarList& out) {
+    std::map<std::string, UpdateSums> groups;
+    UpdateSums all;
     const auto& leaves = masters.leaves();
-    std::vector<double> sigma(leaves.size());
+    for (size_t i = 0; i < sums.size(); ++i) {
+        if (moved_by(leaves[i], OptimizerKind::muon) != MovedBy::muon || sums[i].count == 0) continue;
+        for (UpdateSums* to : {&all, &groups[weight_group(leaves[i])]})
+            to->update += sums[i].update, to->count += sums[i].count;
+    }
+    if (all.count == 0 || !(ideal > 0)) return;
+    const auto ratio = [&](const UpdateSums& u) { return std::sqrt(u.update / static_cast<double>(u.count)) / ideal; };
+    out.add("muon.rms_ratio", ratio(all));
+    for (const auto& [name, sum] : groups)
+        if (by_group) out.add("muon.rms_ratio." + name, ratio(sum));
+}
+
+namespace {
+
+// Largest singular value of a [n, m] by power iteration.
+template <class T>
+double largest_singular_value(const T* a, int64_t n, int64_t m) {
+    constexpr int kIterations = 12;
+    std::vector<double> v(static_cast<size_t>(m)), u(static_cast<size_t>(n));
+    for (size_t j = 0; j < v.size(); ++j) v[j] = 1 + 0.5 * std::sin(static_cast<double>(j + 1));
+    double sigma = 0;
+    for (int k = 0; k < kIterations; ++k) {
+        double norm = 0;
+        for (double x : v) norm += x * x;
+        if (norm == 0) break;
+        norm = std::sqrt(norm);
+        for (double& x : v) x /= norm;
+        double square = 0;
+        for (int64_t r = 0; r < n; ++r) {
+            double s = 0;
+            for (int64_t j = 0; j < m; ++j) s += static_cast<double>(a[r * m + j]) * v[static_cast<size_t>(j)];
+            u[static_cast<size_t>(r)] = s, square += s * s;
+        }
+        sigma = std::sqrt(square);
+        std::fill(v.begin(), v.end(), 0.0);
+        for (int64_t r = 0; r < n; ++r)
+            for (int64_t j = 0; j < m; ++j)
+                v[static_cast<size_t>(j)] += static_cast<double>(a[r * m + j]) * u[static_cast<size_t>(r)];
+    }
+    return sigma;
+}
+
+// What a layer's matrices could make of a signal on their own: 1 + the product along its value path, times the same of its
+// experts (the largest of the routed ones, and the shared one).
+struct LayerProduct {
+    double attention = 1;
+    std::map<std::string, double> experts;  // w2 times w3, by what comes before those names
+    double of() const {
+        double routed = 0, shared = 0;
+        for (const auto& [name, product] : experts) {
+            const bool is_shared = name.find(".shared_experts") != std::string::npos;
+            (is_shared ? shared : routed) = std::max(is_shared ? shared : routed, product);
+        }
+        return (1 + attention) * (1 + routed + shared);
+    }
+};
+
+}  // namespace
+
+void add_spectral(Ctx& ctx, const Masters& masters, int n_layers, ScalarList& out) {
+    const auto& leaves = masters.leaves();
+    std::vector<double> sigma(leaves.size());  // of a stack of matrices: of the one that has most
     ctx.pool.parallel_for(static_cast<int64_t>(leaves.size()), 1, [&](int64_t i0, int64_t i1) {
         for (int64_t i = i0; i < i1; ++i) {
-            const Tensor& w = leaves[static_cast<size_t>(i)].param->master;
+            const Leaf& leaf = leaves[static_cast<size_t>(i)];
+            const Tensor& w = leaf.param->master;
             if (w.shape.rank != 2) continue;
+            const int64_t n = w.dim(0) / leaf.n_matrices;
             with_real(w.dtype, [&](auto real) {
-                using T = decltype(real);
-                const int64_t n = w.dim(0), m = w.dim(1);
-                std::vector<double> v(static_cast<size_t>(m)), u(static_cast<size_t>(n));
-                for (int64_t j = 0; j < m; ++j) v[static_cast<size_t>(j)] = 1 + 0.5 * std::sin(static_cast<double>(j + 1));
-                for (int k = 0; k < kIterations; ++k) {
-                    double norm = 0;
-                    for (double x : v) norm += x * x;
-                    if (norm == 0) break;
-                    norm = std::sqrt(norm);
-                    for (double& x : v) x /= norm;
-                    double square = 0;
-                    for (int64_t r = 0; r < n; ++r) {
-                        double s = 0;
-                        for (int64_t j = 0; j < m; ++j) s += static_cast<double>(w.row<T>(r)[j]) * v[static_cast<size_t>(j)];
-                        u[static_cast<size_t>(r)] = s, square += s * s;
-                    }
-                    sigma[static_cast<size_t>(i)] = std::sqrt(square);
-                    std::fill(v.begin(), v.end(), 0.0);
-                    for (int64_t r = 0; r < n; ++r)
-                        for (int64_t j = 0; j < m; ++j)
-                            v[static_cast<size_t>(j)] += static_cast<double>(w.row<T>(r)[j]) * u[static_cast<size_t>(r)];
-                }
+                for (int k = 0; k < leaf.n_matrices; ++k)
+                    sigma[static_cast<size_t>(i)] = std::max(sigma[static_cast<size_t>(i)],
+                                                             largest_singular_value(w.row<decltype(real)>(k * n), n, w.dim(1)));
             });
         }
     });
     std::map<std::string, double> largest;
-    for (size_t i = 0; i < leaves.size(); ++i)
+    std::map<int, LayerProduct> products;
+    for (size_t i = 0; i < leaves.size(); ++i) {
         if (double& most = largest[weight_group(leaves[i])]; sigma[i] > most) most = sigma[i];
+        const std::string& name = leaves[i].name;
+        const int layer = layer_of(name, n_layers);
+        if (layer < 0 || layer >= n_layers) continue;
+        for (const char* part : {".attn.wo_b.weight", ".attn.wo_a.weight", ".attn.wkv.weight", ".attn.wv.weight",
+                                 ".attn.wkv_a.weight", ".attn.wv_b.weight"})
+            if (name.ends_with(part)) products[layer].attention *= sigma[i];
+        for (const char* part : {".w2.weight", ".w3.weight"})
+            if (name.ends_with(part)) {
+                auto& experts = products[layer].experts;
+                const auto at = experts.emplace(name.substr(0, name.size() - 9), 1).first;
+                at->second *= sigma[i];
+            }
+    }
     for (const auto& [group, s] : largest)
         if (s > 0) out.add("spectral." + group, s);
+    double decades = 0;
+    for (const auto& [layer, product] : products) {
+        out.add(layer_name(layer, "spectral.product"), product.of());
+        decades += std::log10(product.of());
+    }
+    if (!products.empty()) out.add("spectral.product", decades);
 }
 
 }  // namespace vitrine

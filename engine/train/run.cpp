@@ -147,7 +147,7 @@ StepReport TrainingRun::step(std::stop_token stop) {
 
     if (is_done)
         for (TrainEvent& e : alarms_of(r, c.metrics_every, [&](int64_t s, const std::string& name) {
-                 return folder_.scalar(s, name, 0);
+                 return folder_.scalar(s, name, NAN);
              }))
             r.events.push_back(std::move(e));
 

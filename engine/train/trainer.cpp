@@ -164,12 +164,14 @@ void Trainer::bind_active() {
     }
 }
 
-void Trainer::ask(TrainingStep& s) const {
+bool Trainer::has_mtp(int64_t step) const { return !weights_->mtp.empty() && mtp_weight(config_, step) > 0; }
+
+void Trainer::ask(TrainingStep& s, int64_t step) const {
     const bool is_sequence = config_.balance == BalanceKind::sequence || config_.balance == BalanceKind::bias_and_sequence;
     s.balance_weight = config_.balance == BalanceKind::auxiliary ? config_.balance_weight : 0;
     s.sequence_weight = is_sequence ? config_.balance_weight : 0;
     s.z_weight = config_.z_weight;
-    s.indexer = indexer_phase(config_, step_);
+    s.indexer = indexer_phase(config_, step);
     s.indexer_weight = config_.indexer_weight;
     s.quant = {config_.fp8_weights, config_.fp4_experts, config_.fp8_activations, config_.fp8_cache, config_.fp4_index,
                config_.fp8_activation_scale != ActivationScale::row};
@@ -178,7 +180,7 @@ void Trainer::ask(TrainingStep& s) const {
 }
 
 void Trainer::forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& p) {
-    ask(p.asked);
+    ask(p.asked, step_);
     p.asked.whole = p.whole ? &p.whole->batch : nullptr;
     if (config_.fp8_activation_scale == ActivationScale::delayed) p.delayed = delayed_scales(), p.asked.delayed = &p.delayed;
     ctx.training = &p.asked;
@@ -262,17 +264,22 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const auto chosen = anticipated_.find(step_);
     Forced forced;
     ExpertChoices control;
-    if (chosen != anticipated_.end()) {
-        const int n_layers = model_.n_layers() + static_cast<int>(weights_->mtp.size());
-        const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
-        if (config_.anticipatory == AnticipatoryMode::random)
-            control = random_control(chosen->second, choose_experts(ctx, model_, *weights_, batch, has_mtp), model_.n_experts,
-                                     mix64(static_cast<uint64_t>(config_.seed)) + static_cast<uint64_t>(step_));
-        forced = (control.by_layer.empty() ? chosen->second : control).forced(n_layers);
-    }
     // A GPU leaves what comes back at every step: no internals.
     const bool is_measured =
         config_.metrics != MetricsLevel::few && !place_.gpu() && step_ % config_.metrics_every == 0;
+    double churned = NAN;
+    if (chosen != anticipated_.end()) {
+        const int n_layers = model_.n_layers() + static_cast<int>(weights_->mtp.size());
+        const bool is_random = config_.anticipatory == AnticipatoryMode::random;
+        ExpertChoices now;
+        if (is_random || is_measured) now = choices(ctx, batch, step_, has_mtp(step_));
+        if (is_random)
+            control = random_control(chosen->second, now, model_.n_experts,
+                                     mix64(static_cast<uint64_t>(config_.seed)) + static_cast<uint64_t>(step_));
+        forced = (control.by_layer.empty() ? chosen->second : control).forced(n_layers);
+        now.by_layer.resize(std::min(now.by_layer.size(), static_cast<size_t>(model_.n_layers())));
+        if (is_measured) churned = churn(chosen->second, now);
+    }
     const bool measures_all = is_measured && config_.metrics == MetricsLevel::all;
     const bool measures_noise =
         measures_all && config_.anticipatory == AnticipatoryMode::off && batch.samples.size() > 1;
@@ -309,6 +316,12 @@ StepReport Trainer::step_here(std::stop_token stop) {
     const auto is_moved = [&](size_t leaf) { return is_active(leaf); };
     const auto cosines =
         is_measured ? momentum_cosines(masters_, optimizer_, is_moved) : std::map<std::string, double>{};
+    std::vector<Scalar> of_weights;  // before the step moves them
+    if (measures_all) {
+        ScalarList list(of_weights);
+        add_spectral(ctx, masters_, model_.n_layers(), list);
+        if (const double share = churn_since_last(ctx); share >= 0) list.add("router.churn", share);
+    }
     const bool has_noise = half.n_counted > 0 && half.n_counted < n_counted(batch.targets);
     const double distance = has_noise ? squared_distance(ctx, masters_, half) : NAN;
     const auto sums = [&] {
@@ -337,13 +350,17 @@ StepReport Trainer::step_here(std::stop_token stop) {
     if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
     if (config_.qk_clip > 0) out.add("qk_clip.heads", n_shrunk);
     const bool by_layer = config_.metrics != MetricsLevel::few;
-    add_training_step(pass.asked, by_layer, out);
+    add_training_step(pass.asked, model_, {by_layer, by_layer && step_ % config_.metrics_every == 0}, out);
+    note_used_experts(pass.asked.loads, r.scalars);
     add_updates(masters_, sums, squares, model_.n_layers(), by_layer, out);
+    if (config_.optimizer == OptimizerKind::muon) add_muon_rms(masters_, sums, r.lr * config_.muon_scale, by_layer, out);
     for (const auto& [name, cosine] : cosines) out.add(name, cosine);
-    out.add("bytes.activations", static_cast<double>(activation_bytes_));
-    out.add("bytes.activation_gradients", static_cast<double>(tape_.gradient_bytes()));
-    if (is_measured && chosen != anticipated_.end())
-        out.add("routing_churn", churn(chosen->second, choose_experts(ctx, model_, *weights_, batch, false)));
+    const Bytes held = bytes();
+    out.add("bytes.weights", static_cast<double>(held.weights)), out.add("bytes.gradients", static_cast<double>(held.gradients));
+    out.add("bytes.moments", static_cast<double>(held.moments));
+    out.add("bytes.activations", static_cast<double>(held.activations));
+    out.add("bytes.activation_gradients", static_cast<double>(held.activation_gradients));
+    if (!std::isnan(churned)) out.add("routing_churn", churned);
     const bool has_domains = data_->domains().size() > 1 && !is_noise(step_);
     if (is_measured) internals.add(model_.n_layers(), by_layer, out);
     if (is_measured) internals.add_routing(model_, batch, has_domains, by_layer, out);
@@ -352,9 +369,8 @@ StepReport Trainer::step_here(std::stop_token stop) {
         noise_scale_.add(now), noise_scale_.report(now, out);
     }
     if (measures_all) {
-        add_spectral(ctx, masters_, out);
         add_update_shapes(ctx, config_, scale, masters_, optimizer_, is_moved, out);
-        if (const double share = churn_since_last(ctx); share >= 0) out.add("router.churn", share);
+        r.scalars.insert(r.scalars.end(), of_weights.begin(), of_weights.end());
     }
 
     anticipated_.erase(step_);
@@ -400,24 +416,52 @@ StepReport Trainer::not_finite(StepReport r, const std::string& what) {
     return r;
 }
 
-// Loss above threshold times the median of the window before it. True when the state went back.
+namespace {
+
+double median_of(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const size_t half = values.size() / 2;
+    return values.size() % 2 ? values[half] : 0.5 * (values[half - 1] + values[half]);
+}
+
+}  // namespace
+
+// (loss - median) / (1.4826 MAD) of the last kDeviationWindow losses: standard deviations, were they normal; NaN before, and
+// where they don't vary.
+double Trainer::spike_z(double loss) const {
+    if (recent_losses_.size() < kDeviationWindow) return NAN;
+    const std::vector<double> last(recent_losses_.end() - static_cast<std::ptrdiff_t>(kDeviationWindow), recent_losses_.end());
+    const double median = median_of(last);
+    std::vector<double> distances;
+    for (const double l : last) distances.push_back(std::abs(l - median));
+    const double deviation = 1.4826 * median_of(distances);
+    return deviation > 0 ? (loss - median) / deviation : NAN;
+}
+
+// Loss above threshold times the median of the window before it, or too many deviations above that of 50 steps. True when the
+// state went back.
 bool Trainer::saw_spike(StepReport& r, const TrainBatch& batch, const Norms& norms) {
     bool is_spike = false;
-    if (static_cast<int64_t>(recent_losses_.size()) >= config_.spike_window) {
-        std::vector<double> sorted = recent_losses_;
-        std::sort(sorted.begin(), sorted.end());
-        const size_t half = sorted.size() / 2;
-        const double median = sorted.size() % 2 ? sorted[half] : 0.5 * (sorted[half - 1] + sorted[half]);
-        is_spike = r.loss > config_.spike_threshold * median;
-        if (is_spike) {
-            char text[160];
+    char text[160];
+    const double z = spike_z(r.loss);
+    if (!std::isnan(z)) {
+        r.scalars.push_back({"spike.z", z});
+        is_spike = config_.spike_z > 0 && z > config_.spike_z;
+        std::snprintf(text, sizeof text, "step %lld: loss %.4f lies %.1f deviations above the median of the last %zu steps",
+                      static_cast<long long>(step_), r.loss, z, kDeviationWindow);
+    }
+    if (const auto n = static_cast<size_t>(config_.spike_window); recent_losses_.size() >= n) {
+        const double median = median_of({recent_losses_.end() - static_cast<std::ptrdiff_t>(n), recent_losses_.end()});
+        if (r.loss > config_.spike_threshold * median) {
+            is_spike = true;
             std::snprintf(text, sizeof text, "step %lld: loss %.4f is %.2f times the median of the last %zu steps",
-                          static_cast<long long>(step_), r.loss, r.loss / median, sorted.size());
-            r.events.push_back({step_, "spike", text, spike_detail(batch, norms)});
+                          static_cast<long long>(step_), r.loss, r.loss / median, n);
         }
     }
+    if (is_spike) r.events.push_back({step_, "spike", text, spike_detail(batch, norms)});
     recent_losses_.push_back(r.loss);
-    if (static_cast<int64_t>(recent_losses_.size()) > config_.spike_window) recent_losses_.erase(recent_losses_.begin());
+    if (recent_losses_.size() > std::max(static_cast<size_t>(config_.spike_window), kDeviationWindow))
+        recent_losses_.erase(recent_losses_.begin());
     const bool may_roll = config_.anticipatory == AnticipatoryMode::triggered && step_ >= anticipating_until_;
     if (!is_spike || !may_roll || snapshots_.empty()) return false;
     roll_back(r);
@@ -434,10 +478,33 @@ double Trainer::clip_rate(bool is_clipped) {
     return static_cast<double>(std::count(recent_clips_.begin(), recent_clips_.end(), 1)) / static_cast<double>(kClipWindow);
 }
 
+// dead_experts.100 and dead_share.100: experts of the layers that count which no batch of the last 100 steps sent a token to;
+// nothing until there were as many.
+void Trainer::note_used_experts(const std::vector<LayerLoad>& loads, std::vector<Scalar>& scalars) {
+    constexpr int64_t kLong = 100;
+    if (experts_counted_from_ < 0) experts_counted_from_ = step_;
+    experts_used_.resize(std::max(experts_used_.size(), loads.size()));
+    std::vector<bool> is_counted = balanced_layers(model_);
+    is_counted.resize(std::max(is_counted.size(), experts_used_.size()), true);
+    int64_t n_dead = 0, n_experts = 0;
+    for (size_t l = 0; l < experts_used_.size(); ++l) {
+        const std::vector<double> chosen = l < loads.size() ? loads[l].chosen : std::vector<double>{};
+        experts_used_[l].resize(std::max(experts_used_[l].size(), chosen.size()), step_ - 1);
+        for (size_t e = 0; e < chosen.size(); ++e)
+            if (chosen[e] > 0) experts_used_[l][e] = step_;
+        if (!is_counted[l]) continue;
+        n_experts += static_cast<int64_t>(experts_used_[l].size());
+        for (const int64_t last : experts_used_[l]) n_dead += step_ - last >= kLong;
+    }
+    if (n_experts == 0 || step_ - experts_counted_from_ + 1 < kLong) return;
+    scalars.push_back({"dead_experts.100", static_cast<double>(n_dead)});
+    scalars.push_back({"dead_share.100", static_cast<double>(n_dead) / static_cast<double>(n_experts)});
+}
+
 // Share of the choices for one held-out batch that differ from the last time; -1 the first time.
 double Trainer::churn_since_last(Ctx& ctx) {
     if (model_.n_experts < 2) return -1;
-    ExpertChoices now = choose_experts(ctx, model_, *weights_, data_->held_out(0), false);
+    ExpertChoices now = choices(ctx, data_->held_out(0), step_, false);
     const double share = probe_choices_.n_tokens == now.n_tokens ? churn(now, probe_choices_) : -1;
     probe_choices_ = std::move(now);
     return share;
@@ -451,9 +518,17 @@ void Trainer::anticipate(Ctx& ctx) {
     if (!is_on) return;
     const int64_t last = step_ + config_.anticipatory_delta;
     const int64_t end = is_always ? config_.steps : std::min(anticipating_until_, config_.steps);
-    const bool has_mtp = !weights_->mtp.empty() && mtp_weight(config_, step_) > 0;
     for (int64_t s = step_; s <= last && s < end; ++s)
-        if (!anticipated_.contains(s)) anticipated_[s] = choose_experts(ctx, model_, *weights_, batch_of(s), has_mtp);
+        if (!anticipated_.contains(s)) anticipated_[s] = choices(ctx, batch_of(s), s, has_mtp(s));
+}
+
+// What the forward pass of `step` would choose by the weights of now.
+ExpertChoices Trainer::choices(Ctx& ctx, const TrainBatch& batch, int64_t step, bool with_mtp) {
+    TrainingStep like;
+    ask(like, step);
+    DelayedScales scales;
+    if (config_.fp8_activation_scale == ActivationScale::delayed) scales = delayed_scales(), like.delayed = &scales;
+    return choose_experts(ctx, model_, *weights_, batch, with_mtp, &like);
 }
 
 std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
@@ -464,20 +539,26 @@ std::vector<Scalar> Trainer::evaluate(std::stop_token stop) {
 
 std::vector<Scalar> Trainer::evaluate_here(std::stop_token stop) {
     Means sums;
+    Loads loads;
     for (int64_t i = 0; i < config_.eval_batches; ++i) {
         Means of_batch;
-        if (!ranks_ || i % ranks_->size() == ranks_->rank()) of_batch = held_out_losses(i, stop);
+        if (!ranks_ || i % ranks_->size() == ranks_->rank()) of_batch = held_out_losses(i, stop, loads);
         if (ranks_) add_means("eval.loss.", of_batch, "eval.loss");
         for (const auto& [name, mean] : of_batch) sums[name].first += mean.first, sums[name].second += mean.second;
     }
     std::vector<Scalar> scalars;
     for (const auto& [name, mean] : sums)
         scalars.push_back({name, mean.second ? mean.first / static_cast<double>(mean.second) : 0});
+    if (ranks_) add_loads_of_all(loads);
+    std::vector<bool> is_counted = balanced_layers(model_);
+    is_counted.resize(std::max(is_counted.size(), loads.size()), true);
+    ScalarList list(scalars);
+    add_loads(loads, is_counted, "eval.", list);
     return scalars;
 }
 
-// Summed losses and counts of one batch.
-Trainer::Means Trainer::held_out_losses(int64_t i, std::stop_token stop) {
+// Summed losses and counts of one batch; its loads are added to `loads`.
+Trainer::Means Trainer::held_out_losses(int64_t i, std::stop_token stop, Loads& loads) {
     Means sums;
     forget_values();
     Tape none(false, place_.gpu());
@@ -486,6 +567,12 @@ Trainer::Means Trainer::held_out_losses(int64_t i, std::stop_token stop) {
     const TrainBatch batch = data_->held_out(i);
     Pass pass;
     forward(ctx, batch, nullptr, pass);
+    loads.resize(std::max(loads.size(), pass.asked.loads.size()));
+    for (size_t l = 0; l < pass.asked.loads.size(); ++l) {
+        const std::vector<double>& chosen = pass.asked.loads[l].chosen;
+        loads[l].resize(std::max(loads[l].size(), chosen.size()));
+        for (size_t e = 0; e < chosen.size(); ++e) loads[l][e] += chosen[e];
+    }
     auto& [sum, n] = sums["eval.loss"];
     sum = pass.next.value * static_cast<double>(pass.next.n_counted), n = pass.next.n_counted;
     if (data_->domains().size() > 1)

@@ -74,7 +74,8 @@ class Trainer {
     const DataSource& data() const { return *data_; }
     const Place& place() const { return place_; }  // of masters, gradients and moments
 
-    // Mean losses on held-out batches: "eval.loss", "eval.loss.DOMAIN".
+    // Mean losses on held-out batches, "eval.loss", "eval.loss.DOMAIN", and loads of all of them together, "eval.max_vio" and
+    // so on.
     std::vector<Scalar> evaluate(std::stop_token stop = {});
     LossAndGradients gradients(const TrainBatch& batch);
 
@@ -128,12 +129,15 @@ class Trainer {
     void forward(Ctx& ctx, const TrainBatch& batch, const Forced* forced, Pass& pass);
     StepReport step_here(std::stop_token stop);
     std::vector<Scalar> evaluate_here(std::stop_token stop);
-    Means held_out_losses(int64_t i, std::stop_token stop);
+    using Loads = std::vector<std::vector<double>>;  // [L + MTP] of [E]: tokens by expert
+    Means held_out_losses(int64_t i, std::stop_token stop, Loads& loads);
     std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
     PartGradient half_gradient(const TrainBatch& batch);
     bool is_active(size_t leaf) const;
+    bool has_mtp(int64_t step) const;
     void bind_active();
-    void ask(TrainingStep& s) const;
+    void ask(TrainingStep& s, int64_t step) const;
+    ExpertChoices choices(Ctx& ctx, const TrainBatch& batch, int64_t step, bool with_mtp);
     StepReport not_finite(StepReport r, const std::string& what);
     struct Norms;
     bool saw_spike(StepReport& r, const TrainBatch& batch, const Norms& norms);
@@ -143,6 +147,8 @@ class Trainer {
     void anticipate(Ctx& ctx);
     double churn_since_last(Ctx& ctx);
     double clip_rate(bool is_clipped);
+    double spike_z(double loss) const;
+    void note_used_experts(const std::vector<LayerLoad>& loads, std::vector<Scalar>& scalars);
     std::vector<State::Array> weight_arrays();
     std::vector<Tensor> weight_tensors();
     Json counters() const;
@@ -156,6 +162,7 @@ class Trainer {
     Whole take_share(TrainBatch& batch) const;
     void add_parts(Pass& pass);
     void add_gradients();
+    void add_loads_of_all(Loads& loads) const;
     void add_means(const std::string& prefix, Means& sums, const std::string& all = "") const;
     void check_agreement(const std::vector<UpdateSums>& sums) const;
     void share_state();
@@ -176,7 +183,11 @@ class Trainer {
     OpTimes forward_times_, backward_times_;
     size_t activation_bytes_ = 0;
     int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
-    std::vector<double> recent_losses_;   // the last spike_window
+    std::vector<double> recent_losses_;   // the last spike_window, at least kDeviationWindow
+    static constexpr size_t kDeviationWindow = 50;
+    // By layer and expert: the last step that sent a token to it, or the step before counting began.
+    std::vector<std::vector<int64_t>> experts_used_;
+    int64_t experts_counted_from_ = -1;   // first step that was counted; -1: none yet
     std::vector<int64_t> recent_clips_;   // of the last kClipWindow steps: 1 where the gradient was clipped
     std::map<std::string, std::vector<double>> recent_largest_;  // by weight: magnitude of its inputs in the last steps
     NoiseScale noise_scale_;

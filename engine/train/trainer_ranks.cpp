@@ -89,6 +89,20 @@ void Trainer::add_gradients() {
     });
 }
 
+void Trainer::add_loads_of_all(Loads& loads) const {
+    const auto n_layers = static_cast<size_t>(model_.n_layers()) + weights_->mtp.size();
+    const auto n_experts = static_cast<size_t>(model_.n_experts);
+    std::vector<double> values(n_layers * n_experts);
+    for (size_t l = 0; l < loads.size(); ++l)
+        std::copy(loads[l].begin(), loads[l].end(), values.begin() + static_cast<std::ptrdiff_t>(l * n_experts));
+    ranks_->sum(std::span<double>(values));
+    loads.assign(n_layers, {});
+    for (size_t l = 0; l < n_layers; ++l) {
+        const double* row = values.data() + l * n_experts;
+        if (std::any_of(row, row + n_experts, [](double n) { return n > 0; })) loads[l].assign(row, row + n_experts);
+    }
+}
+
 // Sums and counts by domain, and under the name `all` if there is one.
 void Trainer::add_means(const std::string& prefix, Means& sums, const std::string& all) const {
     std::vector<std::string> names;

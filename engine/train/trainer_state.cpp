@@ -45,6 +45,12 @@ Json Trainer::counters() const {
     j.set("step", step_), j.set("n_skipped", n_skipped_), j.set("anticipating_until", anticipating_until_);
     j.set("recent_losses", list_of(recent_losses_));
     j.set("recent_clips", list_of(recent_clips_));
+    if (experts_counted_from_ >= 0) {
+        Json used = Json::object(), layers = Json::array();
+        for (const auto& steps : experts_used_) layers.push(list_of(steps));
+        used.set("from", experts_counted_from_), used.set("layers", std::move(layers));
+        j.set("experts_used", std::move(used));
+    }
     Json largest = Json::object();
     for (const auto& [name, values] : recent_largest_) largest.set(name, list_of(values));
     if (!recent_largest_.empty()) j.set("recent_largest", std::move(largest));
@@ -63,6 +69,14 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
         recent_clips_.clear();
         if (const Json* clips = j.find("recent_clips"))  // older checkpoints have none
             for (const Json& v : clips->items()) recent_clips_.push_back(v.as_int());
+        experts_used_.clear(), experts_counted_from_ = -1;
+        if (const Json* used = j.find("experts_used")) {
+            experts_counted_from_ = used->at("from").as_int();
+            for (const Json& layer : used->at("layers").items()) {
+                experts_used_.emplace_back();
+                for (const Json& v : layer.items()) experts_used_.back().push_back(v.as_int());
+            }
+        }
         recent_largest_.clear();
         if (const Json* largest = j.find("recent_largest"))
             for (const auto& [name, values] : largest->members())

@@ -1,4 +1,4 @@
-// Metrics and alarms of a step against numbers worked out here in another way; switches of the training recipe that act
+// Metrics of a step against numbers worked out here in another way; switches of the training recipe that act
 // on them.
 #include "engine/train/metrics.h"
 
@@ -9,10 +9,9 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "engine/base/rng.h"
-#include "engine/telemetry/run_folder.h"
-#include "engine/train/alarms.h"
 #include "engine/train/noise_scale.h"
 #include "engine/train/routing_stats.h"
 #include "engine/train/share.h"
@@ -95,11 +94,25 @@ TEST(RoutingInformation, null_is_what_chance_gives) {
     EXPECT_NEAR(i.domain_given_token / i.null, 1, 0.1);
 }
 
-ExpertChoices choices_of(Trainer& t, const TrainBatch& batch) {
+ExpertChoices choices_of(Trainer& t, const TrainBatch& batch) {  // by plain weights
     Arena arena;
     Pool pool{1};
     Ctx ctx{arena, pool};
     return choose_experts(ctx, t.model(), t.weights(), batch, false);
+}
+
+// Share of the second's experts, two a token, that the first does not have.
+double churn_of_pairs(const ExpertChoices& a, const ExpertChoices& b) {
+    int64_t n = 0, n_other = 0;
+    for (size_t l = 0; l < b.by_layer.size(); ++l)
+        for (int64_t token = 0; token < b.n_tokens; ++token) {
+            const auto set = [&](const ExpertChoices& e) {
+                return std::set<int32_t>{e.by_layer[l][static_cast<size_t>(2 * token)],
+                                         e.by_layer[l][static_cast<size_t>(2 * token + 1)]};
+            };
+            for (const int32_t e : set(b)) ++n, n_other += !set(a).contains(e);
+        }
+    return static_cast<double>(n_other) / static_cast<double>(n);
 }
 
 TEST(Churn, is_between_two_looks_at_one_held_out_batch) {
@@ -109,25 +122,60 @@ TEST(Churn, is_between_two_looks_at_one_held_out_batch) {
     std::vector<ExpertChoices> seen;
     double largest = 0;
     for (int step = 0; step < 9; ++step) {
+        if (step % 2 == 0) seen.push_back(choices_of(*t, t->data().held_out(0)));  // of row s: by the weights after s updates
         const StepReport r = t->step();
         const double churned = scalar(r, "router.churn");
-        if (step % 2 == 0) seen.push_back(choices_of(*t, t->data().held_out(0)));
         EXPECT_EQ(std::isnan(churned), step % 2 == 1 || step == 0) << step;
         if (std::isnan(churned)) continue;
-        const ExpertChoices &a = seen[seen.size() - 2], &b = seen.back();
-        int64_t n = 0, n_other = 0;
-        for (size_t l = 0; l < b.by_layer.size(); ++l)
-            for (int64_t token = 0; token < b.n_tokens; ++token) {
-                const auto set = [&](const ExpertChoices& e) {
-                    return std::set<int32_t>{e.by_layer[l][static_cast<size_t>(2 * token)],
-                                             e.by_layer[l][static_cast<size_t>(2 * token + 1)]};
-                };
-                for (const int32_t e : set(b)) ++n, n_other += !set(a).contains(e);
-            }
-        EXPECT_DOUBLE_EQ(churned, static_cast<double>(n_other) / static_cast<double>(n));
+        EXPECT_DOUBLE_EQ(churned, churn_of_pairs(seen[seen.size() - 2], seen.back()));
         largest = std::max(largest, churned);
     }
     EXPECT_GT(largest, 0);
+}
+
+// Row s compares what the weights of `delta` steps before and those of the step itself choose for the step's own batch.
+TEST(Churn, of_anticipatory_routing_is_of_the_age_it_says) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::layers, c.metrics_every = 1, c.lr = 3e-2, c.warmup_steps = 0;
+    c.anticipatory = AnticipatoryMode::always, c.anticipatory_delta = 1;
+    const auto t = test::small_trainer(c, 2);
+    ExpertChoices older;
+    double largest = 0;
+    for (int64_t step = 0; step < 8; ++step) {
+        const ExpertChoices now = choices_of(*t, t->data().batch(step));
+        const ExpertChoices coming = choices_of(*t, t->data().batch(step + 1));
+        const double churned = scalar(t->step(), "routing_churn");
+        EXPECT_DOUBLE_EQ(churned, step == 0 ? 0 : churn_of_pairs(older, now)) << step;
+        largest = std::max(largest, churned), older = coming;
+    }
+    EXPECT_GT(largest, 0);
+}
+
+TEST(Spectral, is_of_the_weights_that_the_batch_saw) {
+    TrainConfig c = test::small_training();
+    c.metrics = MetricsLevel::all, c.metrics_every = 1, c.lr = 3e-2, c.warmup_steps = 0;
+    const auto t = test::small_trainer(c);
+    for (int step = 0; step < 2; ++step) {
+        // The embedding's: the root of the largest eigenvalue of its Gram matrix, by many iterations in FP64.
+        const auto at = std::find_if(t->masters().leaves().begin(), t->masters().leaves().end(),
+                                     [](const Leaf& l) { return l.name == "head.weight"; });
+        const Tensor& w = at->param->master;
+        std::vector<double> v(static_cast<size_t>(w.dim(1)), 1), u;
+        double sigma = 0;
+        for (int k = 0; k < 2000; ++k) {
+            u.assign(static_cast<size_t>(w.dim(0)), 0);
+            for (size_t i = 0; i < u.size(); ++i)
+                for (size_t j = 0; j < v.size(); ++j) u[i] += w.row<float>(static_cast<int64_t>(i))[j] * v[j];
+            std::fill(v.begin(), v.end(), 0.0);
+            double square = 0;
+            for (size_t i = 0; i < u.size(); ++i)
+                for (size_t j = 0; j < v.size(); ++j) v[j] += w.row<float>(static_cast<int64_t>(i))[j] * u[i];
+            for (const double x : v) square += x * x;
+            for (double& x : v) x /= std::sqrt(square);
+            sigma = std::sqrt(std::sqrt(square));
+        }
+        EXPECT_NEAR(scalar(t->step(), "spectral.head") / sigma, 1, 0.05) << "12 iterations; lr 0.03 more than doubles it";
+    }
 }
 
 // A step's noise against gradients of the first half and of all of its batch, taken one after the other.
@@ -213,7 +261,37 @@ TEST(Anticipatory, starts_when_told_and_the_control_differs_from_it) {
     EXPECT_EQ(on[0], random[0]);
 }
 
-// ---- clipping, alarms
+// At age 0 the old choices are the step's own, whatever the forward pass of training rounds and attends to.
+TEST(Anticipatory, at_age_0_experts_are_those_of_the_step_itself) {
+    const auto first_step = [](AnticipatoryMode mode, const std::string& keys, int64_t n_before) {
+        TrainConfig c = test::small_training();
+        c.init_std = 0.3, c.lr = 3e-2, c.warmup_steps = 0, c.metrics = MetricsLevel::layers, c.metrics_every = 1;
+        ConfigFields f = fields(c);
+        std::istringstream words(keys);
+        for (std::string word; words >> word;) f.set(word);
+        c.anticipatory = mode, c.anticipatory_start = n_before;
+        const auto t = test::small_trainer(c);
+        for (int64_t i = 0; i < n_before; ++i) t->step();
+        StepReport r = t->step();
+        std::erase_if(r.scalars, [](const Scalar& s) { return s.name == "routing_churn" || s.name.starts_with("bytes."); });
+        return r;
+    };
+    for (const char* keys : {"", "fp8_weights=true", "fp4_experts=true fp8_activations=true", "fp8_cache=true", "indexer=dense",
+                             "indexer=warm_up indexer_weight=1",
+                             "indexer=staged indexer_weight=1 indexer_dense_steps=9",
+                             "fp8_weights=true fp4_experts=true fp8_activations=true fp8_cache=true fp4_index=true",
+                             "fp8_activations=true fp8_activation_scale=tensor",
+                             "fp8_activations=true fp8_activation_scale=delayed"})
+        for (const int64_t n_before : {0, 3}) {
+            const StepReport own = first_step(AnticipatoryMode::off, keys, n_before),
+                             forced = first_step(AnticipatoryMode::always, keys, n_before);
+            ASSERT_EQ(own.scalars.size(), forced.scalars.size());
+            for (size_t i = 0; i < own.scalars.size(); ++i)
+                EXPECT_EQ(own.scalars[i].value, forced.scalars[i].value) << keys << " " << n_before << " " << own.scalars[i].name;
+        }
+}
+
+// ---- clipping, loads
 TEST(ClipRate, is_the_share_of_the_last_fifty_steps) {
     TrainConfig c = test::small_training();
     c.steps = 60;
@@ -241,42 +319,8 @@ TEST(ClipRate, is_the_share_of_the_last_fifty_steps) {
 
 TEST(DeadShare, is_of_all_layers_experts) {
     const StepReport r = test::small_trainer(test::small_training())->step();
-    EXPECT_DOUBLE_EQ(scalar(r, "dead_share"), scalar(r, "dead_experts") / (4 * 4));  // three layers and the MTP module
-}
-
-std::vector<int64_t> alarm_steps(const std::string& name, const std::vector<double>& values, int64_t every) {
-    std::vector<int64_t> steps;
-    for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
-        StepReport r;
-        r.step = i * every;
-        r.scalars = {{name, values[static_cast<size_t>(i)]}};
-        const auto before = [&](int64_t step, const std::string& asked) {
-            EXPECT_EQ(asked, name);
-            return step >= 0 && step % every == 0 && step < r.step ? values[static_cast<size_t>(step / every)] : 0;
-        };
-        for (const TrainEvent& e : alarms_of(r, every, before)) {
-            EXPECT_EQ(e.kind, run_folder::kAlarm);
-            steps.push_back(e.step);
-        }
-    }
-    return steps;
-}
-
-TEST(Alarms, of_lines_are_told_when_they_are_crossed) {
-    EXPECT_EQ(alarm_steps("clip_rate", {0.4, 0.6, 0.7, 0.5, 0.52}, 1), (std::vector<int64_t>{1, 4}));
-    EXPECT_EQ(alarm_steps("dead_share", {0.05, 0.2}, 1), (std::vector<int64_t>{1}));
-    EXPECT_EQ(alarm_steps("fp8.saturated.activations", {0, 0.002, 0.003, 0}, 10), (std::vector<int64_t>{10}));
-}
-
-TEST(Alarms, of_what_doubles_within_fifty_steps) {
-    // 11 to 23 within 40 steps: told once, though it stays; below 10 nothing is told.
-    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 14, 18, 21, 23, 24}, 10), (std::vector<int64_t>{40}));
-    EXPECT_EQ(alarm_steps("attention.max_logit", {1, 3, 9, 9, 9, 9}, 10), (std::vector<int64_t>{}));
-    // The same rise over 100 steps is none: no window of 50 holds both ends.
-    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 24}, 10),
-              (std::vector<int64_t>{}));
-    EXPECT_EQ(alarm_steps("attention.max_logit", {11, 30, 12, 11, 11, 11, 11, 11, 30}, 10),
-              (std::vector<int64_t>{10, 80}));
+    // Two layers and the MTP module; the hash layer is the text's.
+    EXPECT_DOUBLE_EQ(scalar(r, "dead_share"), scalar(r, "dead_experts") / (3 * 4));
 }
 
 // ---- switches

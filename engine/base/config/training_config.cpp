@@ -72,6 +72,8 @@ void list_losses(TrainConfig& c, ConfigFields& f) {
     f.integer("anticipatory_steps", c.anticipatory_steps, 1, kMany, "triggered: for how long");
     f.real("spike_threshold", c.spike_threshold, 1, 1e6, "a spike: loss above this times the median of the window").is_live =
         true;
+    f.real("spike_z", c.spike_z, 0, 1e6,
+           "a spike too: loss this many deviations (1.4826 MAD) above the median of the last 50 steps; 0 = off").is_live = true;
     f.integer("spike_window", c.spike_window, 3, 1000, "steps in the window");
     f.integer("rollback_steps", c.rollback_steps, 1, 1000, "triggered: go back at least this far");
 }

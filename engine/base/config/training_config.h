@@ -54,7 +54,7 @@ struct TrainConfig {
     // anticipatory routing and spikes
     AnticipatoryMode anticipatory = AnticipatoryMode::off;
     int64_t anticipatory_delta = 20, anticipatory_start = 0, anticipatory_steps = 100, spike_window = 20, rollback_steps = 10;
-    double spike_threshold = 1.25;
+    double spike_threshold = 1.25, spike_z = 6;
     // numbers
     TrainDType dtype = TrainDType::f32;
     ProductInputs products = ProductInputs::f32;

@@ -264,6 +264,20 @@ IndexerStats measure_choice(const Tensor& scores_TS, const Tensor& mass_TS, cons
             heads};
 }
 
+// What the warm-up's loss is over all entries that a query sees, mean over queries that see any; NaN without any.
+template <class T>
+double mean_divergence(const Tensor& scores_TS, const Tensor& mass_TS, const Offsets& rows, int64_t ratio) {
+    const EntrySets sets{{}, visible_entries(rows, ratio)};
+    std::vector<int32_t> set;
+    double sum = 0, n = 0;
+    for (int64_t t = 0; t < scores_TS.dim(0); ++t) {
+        sets.of(t, set);
+        if (set.empty()) continue;
+        sum += divergence<T>(scores_TS.row<T>(t), mass_TS.row<T>(t), set, 0, nullptr), ++n;
+    }
+    return n > 0 ? sum / n : std::numeric_limits<double>::quiet_NaN();
+}
+
 }  // namespace
 
 Tensor index_scores_on_tape(Ctx& ctx, const Tensor& qr_TQ, const Tensor& x_TD, const Tensor& keys_SU, const Offsets& rows,
@@ -365,10 +379,14 @@ void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass
     if constexpr (kHasCuda)
         if (ctx.cuda) return cuda::measure_indexer(ctx, scores_TS, dense_mass_TS, rows, ratio, k);
     if (ctx.training->is_recomputation) return;
+    double kl = 0;
     ctx.training->indexers.push_back(with_real(ctx.dtype, [&](auto real) {
-        return measure_choice<decltype(real)>(scores_TS, dense_mass_TS, dense_mass_THS, rows, ratio, k);
+        using T = decltype(real);
+        kl = mean_divergence<T>(scores_TS, dense_mass_TS, rows, ratio);
+        return measure_choice<T>(scores_TS, dense_mass_TS, dense_mass_THS, rows, ratio, k);
     }));
     ctx.training->indexers.back().layer = ctx.layer;
+    if (!std::isnan(kl)) ctx.training->losses.push_back({"indexer.kl", ctx.layer, kl, 0});  // measured: it trains nothing
 }
 
 }  // namespace vitrine

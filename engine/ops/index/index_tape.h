@@ -27,7 +27,8 @@ void indexer_loss_on_tape(Ctx& ctx, const Tensor& scores_TS, const Tensor& mass_
 int64_t queries_with_entries(const WholeBatch& batch, int64_t ratio);
 
 // Leaves IndexerStats: the choice by `scores` against that by dense attention mass, summed over heads and (mass_THS,
-// may be empty) of each head.
+// may be empty) of each head; and, on the CPU, KL(mass || softmax(scores)) over all visible entries as a loss "indexer.kl" of
+// weight 0.
 void measure_indexer(Ctx& ctx, const Tensor& scores_TS, const Tensor& dense_mass_TS, const Offsets& rows, int64_t ratio,
                      int64_t k, const Tensor& dense_mass_THS = {});
 
