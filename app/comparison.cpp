@@ -102,7 +102,7 @@ void answer_in(Engine& engine, const ConversationTree& tree, int64_t asked, Mode
     if (static_cast<int64_t>(prompt.tokens.size()) >= session->max_context())
         throw Error(ErrorKind::bad_input, "the prompt has " + std::to_string(prompt.tokens.size()) +
                                               " tokens, the context holds " + std::to_string(session->max_context()) +
-                                              ": expected at least one less");
+                                              ": expected at least one less; --ctx makes it longer");
     ChoiceSink choices(c.n_layers, c.n_chosen);
     session->publish_to(&choices);
     a.phases[static_cast<size_t>(Phase::prompt)].n_tokens = static_cast<int>(prompt.tokens.size());
@@ -116,7 +116,7 @@ void answer_in(Engine& engine, const ConversationTree& tree, int64_t asked, Mode
         clock.drawn(token.phase);
         a.reasoning += reasoning;
         a.content += content;
-        (token.phase == Phase::thinking ? a.stats.n_thinking : a.stats.n_answer) += token.id != engine.config().eos_id;
+        (token.phase == Phase::thinking ? a.stats.n_thinking : a.stats.n_answer) += !engine.config().ends_text(token.id);
         changed();
     };
     const GenerateRequest request{prompt.ids(), c.sampling, mode};

@@ -36,6 +36,8 @@ struct EngineOptions {
     int n_threads = 0;        // 0: one per core
     int64_t max_context = 0;  // [tokens]; 0: the config's max_position_embeddings, at most 1,048,576
     int gpu = kCpu;           // or the number of an NVIDIA GPU
+    // Off: a tokenizer.json or chat.json that can't be used is a warning, and the model reads token ids alone.
+    bool needs_text = true;
     // Routed experts per token in place of the trained number (0: as trained), for experiments. Hash-routed layers take
     // no more than their table holds. Error(bad_input): more than there are, or on a GPU more than trained.
     int active_experts = 0;
@@ -77,7 +79,7 @@ class Engine {
     std::string device_plan(int gpu) const;
     int device() const;
     const std::vector<RoundedWeights>& rounded() const;  // what EngineOptions::rounding came to, one for each
-    const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none
+    const text::Tokenizer* tokenizer() const;    // nullptr when the folder has none, or none that can be used
     const text::ChatFormat& chat_format() const;
     Watch& watch();
     OpTimes& op_times();

@@ -137,7 +137,8 @@ class JsonBuilder {
         return scalar(v <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) ? Json(static_cast<int64_t>(v))
                                                                                       : Json(v));
     }
-    bool number_float(double v, const std::string&) {
+    bool number_float(double v, const std::string& written) {
+        if (written.find_first_of(".eE") == std::string::npos) fail_here("an integer beyond 64 bits");
         if (!std::isfinite(v)) fail_here("the number is too large for a double");
         return scalar(Json(v));
     }

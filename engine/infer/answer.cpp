@@ -134,7 +134,7 @@ bool Answer::read_prompt(std::stop_token stop) {
 
 // The last token needs no logits of its own unless the watch wants its record: one that ends the answer is not fed.
 bool Answer::ends_with(int32_t id, int64_t position) {
-    const char* reason = id == engine_.config().eos_id        ? "end of text"
+    const char* reason = engine_.config().ends_text(id)       ? "end of text"
                          : reader_->is_stopped()              ? "stop string"
                          : position >= session_.max_context() ? "context full"
                                                               : nullptr;
@@ -155,7 +155,7 @@ std::optional<int32_t> Answer::draw(std::stop_token stop) {
     const int32_t id = sample(logits, request_.sampling, session_.tokens(), position);
     const Phase before = reader_->phase();
     std::string reasoning, content;
-    const bool is_end = id == engine_.config().eos_id;
+    const bool is_end = engine_.config().ends_text(id);
     if (!is_end) reader_->read(id, reasoning, content);
     const Phase phase = reader_->phase() == Phase::tool_call ? Phase::tool_call : before;
     r.output_ids.push_back(id);

@@ -16,6 +16,7 @@
 #include "engine/model/rounding.h"
 #include "engine/model/variants.h"
 #include "engine/text/chat.h"
+#include "engine/text/protocol.h"
 #include "engine/text/tokenizer.h"
 
 namespace vitrine {
@@ -66,6 +67,34 @@ ModelInfo describe(const Engine::Impl& e, const std::string& folder) {
     i.effort_release = e.chat_format.source;
     i.router_bias = router_bias(e.config, e.weights);
     return i;
+}
+
+void load_text(Engine::Impl& e, const std::string& folder) {
+    e.tokenizer = text::Tokenizer::load(folder + "/tokenizer.json");
+    e.chat_format = text::load_chat_format(folder);
+    std::string missing;
+    for (const std::string_view token :
+         {text::kBos, text::kEos, text::kUser, text::kAssistant, text::kThinkStart, text::kThinkEnd})
+        if (!e.tokenizer->id_of(token)) missing += (missing.empty() ? "" : ", ") + std::string(token);
+    if (!missing.empty())
+        e.weights.warnings.push_back(folder + "/tokenizer.json: no token " + missing +
+                                     ": chat prompts hold them as plain text, which no DeepSeek-V4 model was trained on");
+    if (e.tokenizer->n_ids() > e.config.vocab_size)
+        e.weights.warnings.push_back(folder + "/tokenizer.json: " + std::to_string(e.tokenizer->n_ids()) +
+                                     " ids, the model has " + std::to_string(e.config.vocab_size) +
+                                     " (vocab_size): a prompt that needs one of the others is refused");
+}
+
+// What ends a text besides config.json's eos_token_id: those of generation_config.json, or the tokenizer's end token when
+// neither file names one.
+void add_end_ids(ModelConfig& c, const text::Tokenizer* tokenizer, const std::string& folder) {
+    std::vector<int> ids = read_end_ids(folder, c.vocab_size);
+    if (ids.empty() && c.eos_id < 0 && tokenizer) {
+        const std::optional<int32_t> id = tokenizer->id_of(text::kEos);
+        if (id && *id < c.vocab_size) ids.push_back(*id);
+    }
+    for (const int id : ids)
+        if (!c.ends_text(id)) c.eos_id < 0 ? void(c.eos_id = id) : c.more_eos_ids.push_back(id);
 }
 
 int clamped_threads(int asked) {
@@ -121,13 +150,15 @@ std::unique_ptr<Engine> Engine::load(const std::string& folder, const EngineOpti
     e.weights.warnings.insert(e.weights.warnings.begin(), parsed.warnings.begin(), parsed.warnings.end());
     throw_if_stopped(stop);
     if (std::filesystem::exists(folder + "/tokenizer.json")) {
-        e.tokenizer = text::Tokenizer::load(folder + "/tokenizer.json");
-        e.chat_format = text::load_chat_format(folder);
-        if (e.tokenizer->n_ids() > e.config.vocab_size)
-            e.weights.warnings.push_back(folder + "/tokenizer.json: " + std::to_string(e.tokenizer->n_ids()) +
-                                         " ids, the model has " + std::to_string(e.config.vocab_size) +
-                                         " (vocab_size): a prompt that needs one of the others is refused");
+        try {
+            load_text(e, folder);
+        } catch (const Error& error) {
+            if (options.needs_text || error.kind() != ErrorKind::bad_input) throw;
+            e.tokenizer = nullptr;
+            e.weights.warnings.push_back(std::string(error.what()) + ": text is not used, token ids are");
+        }
     }
+    add_end_ids(e.config, e.tokenizer.get(), folder);
     throw_if_stopped(stop);
     if (options.ranks && options.ranks->size() > 1) {
         if (!options.rounding.empty())

@@ -1,7 +1,9 @@
 // config.json to ModelConfig: one table of numbers with their ranges, then what is structured, then what must agree.
 #include "engine/model/config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "engine/base/json.h"
@@ -40,8 +42,6 @@ constexpr IntField kInts[] = {
     {"hc_mult", &ModelConfig::hc_mult, 1, 16},
     {"hc_sinkhorn_iters", &ModelConfig::hc_sinkhorn_iters, 1, 1000},
     {"num_nextn_predict_layers", &ModelConfig::n_mtp_layers, 0, 16},
-    {"bos_token_id", &ModelConfig::bos_id, 0, (1 << 22) - 1},
-    {"eos_token_id", &ModelConfig::eos_id, 0, (1 << 22) - 1},
 };
 
 struct RealField {
@@ -53,13 +53,14 @@ constexpr RealField kReals[] = {
     {"hc_eps", &ModelConfig::hc_eps, 0, 0.1},
     {"rms_norm_eps", &ModelConfig::rms_norm_eps, 0, 0.1},
     {"routed_scaling_factor", &ModelConfig::routed_scaling_factor, 1e-6, 1e6},
-    {"swiglu_limit", &ModelConfig::swiglu_limit, 1e-6, 1e6},
     {"rope_theta", &ModelConfig::rope_theta, 1.0001, 1e12},
     {"compress_rope_theta", &ModelConfig::compress_rope_theta, 1.0001, 1e12},
 };
 constexpr RealField kYarnFactor = {"factor", nullptr, 1, 1e6};
 
-constexpr int kMaxLayers = 1024, kMaxRatio = 1 << 16;
+constexpr RealField kSwigluLimit = {"swiglu_limit", &ModelConfig::swiglu_limit, 1e-6, 1e6};
+
+constexpr int kMaxTokenId = (1 << 22) - 1, kMaxLayers = 1024, kMaxRatio = 1 << 16;
 constexpr int64_t kMaxPosition = int64_t{1} << 31;
 
 // Keys that are read, or are known to change nothing here. Others get a warning.
@@ -70,7 +71,7 @@ const std::set<std::string>& known_keys() {
             "compress_ratios", "num_hash_layers", "layer_types", "mlp_layer_types", "compress_rates", "rope_parameters",
             "rope_scaling", "scoring_func", "topk_method", "norm_topk_prob", "hidden_act", "model_type",
             "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings", "expert_dtype",
-            "quantization_config", "vitrine",
+            "quantization_config", "bos_token_id", "eos_token_id", "swiglu_limit", "vitrine",
             // no effect on inference
             "architectures", "attention_dropout", "initializer_range", "torch_dtype", "dtype", "transformers_version",
             "use_cache", "pad_token_id", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"};
@@ -103,11 +104,14 @@ class ConfigParser {
             if (f.need == Need::with_csa && !has_kind(LayerKind::csa) && !root_.find(f.key)) continue;
             config_.*f.member = static_cast<int>(integer(root_, "", f.key, f.lo, f.hi));
         }
+        mtp();
         rotary();
         for (const RealField& f : kReals)
             if (std::string_view(f.key).find("rope_theta") == std::string_view::npos)
                 config_.*f.member = real(root_, "", f.key, f.lo, f.hi);
         config_.max_position = integer(root_, "", "max_position_embeddings", 1, kMaxPosition);
+        swiglu_limit();
+        token_ids();
         fixed_choices();
         quantization();
         if (const Json* v = root_.find("vitrine")) read_variants(*v, file_, config_, issues_);
@@ -174,6 +178,10 @@ class ConfigParser {
         }
     }
 
+    void warn(const std::string& key, const Json& v, std::string what) {
+        warnings_.push_back(Issue{file_, key, v.is_object() ? "" : v.dump(), std::move(what), v.where()}.to_string());
+    }
+
     int64_t integer(const Json& object, const std::string& prefix, const char* key, int64_t lo, int64_t hi) {
         const Json* v = object.find(key);
         const bool fits = v && v->type() == Json::Type::integer;
@@ -198,6 +206,34 @@ class ConfigParser {
         if (v && !(v->is_bool() && !v->as_bool())) issue(key, v, "expected false, nothing else is implemented");
     }
 
+    // The official code takes 0 for "no clamp".
+    void swiglu_limit() {
+        const Json* v = root_.find(kSwigluLimit.key);
+        const bool is_none = v && (v->is_null() || (v->is_number() && v->as_double() == 0));
+        config_.swiglu_limit = is_none ? std::numeric_limits<double>::infinity()
+                                       : real(root_, "", kSwigluLimit.key, kSwigluLimit.lo, kSwigluLimit.hi);
+    }
+
+    // null: none. Several tokens may end a text.
+    void token_ids() {
+        const Json *bos = root_.find("bos_token_id"), *eos = root_.find("eos_token_id");
+        config_.bos_id = bos && bos->is_null() ? -1 : static_cast<int>(integer(root_, "", "bos_token_id", 0, kMaxTokenId));
+        if (eos && eos->is_null()) {
+            config_.eos_id = -1;
+        } else if (eos && eos->is_array()) {
+            std::vector<int> ids;
+            for (const Json& v : eos->items()) {
+                if (v.type() != Json::Type::integer || v.as_int() < 0 || v.as_int() > kMaxTokenId)
+                    return issue("eos_token_id[" + std::to_string(ids.size()) + "]", &v, range_text("an integer", 0, kMaxTokenId));
+                ids.push_back(static_cast<int>(v.as_int()));
+            }
+            config_.eos_id = ids.empty() ? -1 : ids[0];
+            if (!ids.empty()) config_.more_eos_ids.assign(ids.begin() + 1, ids.end());
+        } else {
+            config_.eos_id = static_cast<int>(integer(root_, "", "eos_token_id", 0, kMaxTokenId));
+        }
+    }
+
     void fixed_choices() {
         must_be_string("scoring_func", "sqrtsoftplus", true);
         must_be_string("topk_method", "noaux_tc", false);
@@ -206,10 +242,10 @@ class ConfigParser {
         must_be_false("mlp_bias");
         must_be_false("tie_word_embeddings");
         const Json* norm = root_.find("norm_topk_prob");
-        if (norm && norm->is_bool())
-            config_.norm_topk_prob = norm->as_bool();
-        else
+        if (!norm || !norm->is_bool())
             issue("norm_topk_prob", norm, "expected true or false");
+        else if (!norm->as_bool())  // neither the official nor the Hugging Face code reads this key
+            warn("norm_topk_prob", *norm, "weights are normalised all the same, as in the published implementations");
         if (const Json* v = root_.find("num_key_value_heads"); v && !(*v == Json(1)))
             issue("num_key_value_heads", v, "expected 1: keys and values are one shared head");
     }
@@ -224,7 +260,7 @@ class ConfigParser {
         if (!q->is_object()) return issue("quantization_config", q, "expected an object");
         const auto text = [&](const char* key, std::initializer_list<const char*> allowed, bool required) {
             const Json* v = q->find(key);
-            bool ok = !v && !required;
+            bool ok = (!v || v->is_null()) && !required;
             std::string list;
             for (const char* a : allowed)
                 ok = ok || (v && v->is_string() && v->as_string() == a),
@@ -283,9 +319,25 @@ class ConfigParser {
                 ok = false;
             } else if (i < layers.size()) {
                 layers[i].ratio = static_cast<int>(r.as_int());
+            } else {
+                ratios_behind_.push_back(static_cast<int>(r.as_int()));
             }
         }
         return ok;
+    }
+
+    // The official code lets an MTP module be of any kind; here it is window only and routed by score (v4-spec 6). Another one
+    // would guess with another model's numbers.
+    void mtp() {
+        const auto unused = [&](const char* key, const std::string& what) {
+            warn(key, Json(what), "the MTP module is not used: expected one with the sliding window alone, routed by score");
+            config_.n_mtp_layers = 0;
+        };
+        for (size_t i = 0; i < ratios_behind_.size() && static_cast<int>(i) < config_.n_mtp_layers; ++i)
+            if (ratios_behind_[i] != 0)
+                return unused("compress_ratios", "..., " + std::to_string(ratios_behind_[i]));
+        if (config_.n_mtp_layers > 0 && n_hash_layers_ > config_.n_layers())
+            unused("num_hash_layers", std::to_string(n_hash_layers_));
     }
 
     // `declared`: ratios that were given too and must agree.
@@ -340,13 +392,13 @@ class ConfigParser {
         const Json *n = root_.find("num_hash_layers"), *types = root_.find("mlp_layer_types");
         const auto count = static_cast<int64_t>(layers.size());
         if (!n && !types) {
-            issue("num_hash_layers", nullptr,
-                  range_text("an integer", 0, static_cast<double>(count)) + " (or mlp_layer_types)");
+            issue("num_hash_layers", nullptr, range_text("an integer", 0, kMaxLayers) + " (or mlp_layer_types)");
             return false;
         }
-        if (n) {
-            const int64_t k = integer(root_, "", "num_hash_layers", 0, count);
-            for (int64_t i = 0; i < k; ++i) layers[static_cast<size_t>(i)].is_hash_routed = true;
+        if (n) {  // "layers below it": a model cut short keeps the number
+            const int64_t k = integer(root_, "", "num_hash_layers", 0, kMaxLayers);
+            n_hash_layers_ = k;
+            for (int64_t i = 0; i < std::min(k, count); ++i) layers[static_cast<size_t>(i)].is_hash_routed = true;
         }
         if (!types) return true;
         if (!types->is_array() || types->size() != layers.size()) {
@@ -373,11 +425,13 @@ class ConfigParser {
     void rotary() {
         const Json *parameters = root_.find("rope_parameters"), *main = nullptr, *compress = nullptr;
         const bool nested = parameters && parameters->is_object() && parameters->find("main");
-        if (parameters && !parameters->is_null() && !nested) {
+        // Flat, as rope_scaling: for compressed layers.
+        const Json* flat = !nested && parameters && parameters->is_object() && parameters->find("rope_type") ? parameters : nullptr;
+        if (parameters && !parameters->is_null() && !nested && !flat) {
             issue("rope_parameters", parameters, "expected an object with main and compress");
             for (const RealField& f : kReals)  // what it should have said
                 if (std::string_view(f.key).find("rope_theta") != std::string_view::npos) reported_.insert(f.key);
-            return rope_dim(nullptr);
+            return rope_dim(nullptr, nullptr);
         }
         if (nested) main = parameters->find("main"), compress = parameters->find("compress");
         if (nested) {
@@ -400,22 +454,23 @@ class ConfigParser {
                 yarn(*compress, "rope_parameters.compress.");
             } else {
                 config_.compress_rope_theta = real(root_, "", "compress_rope_theta", 1.0001, 1e12);
-                const Json* scaling = root_.find("rope_scaling");
+                const Json* scaling = flat ? flat : root_.find("rope_scaling");
                 if (!scaling || !(scaling->is_null() || scaling->is_object()))
                     issue("rope_scaling", scaling, "expected an object of YaRN's numbers, or null for none");
                 else if (scaling->is_object())
-                    yarn(*scaling, "rope_scaling.");
+                    yarn(*scaling, flat ? "rope_parameters." : "rope_scaling.");
             }
         } else if (!nested && root_.find("compress_rope_theta")) {  // nobody reads it; written again as it was
             config_.compress_rope_theta = real(root_, "", "compress_rope_theta", 1.0001, 1e12);
         }
-        rope_dim(main);
+        rope_dim(nested ? main : nullptr, nested ? compress : nullptr);
     }
 
+    // transformers keeps defaults at the top when only rope_parameters was given, and never reads them again.
     void same_as_top(const char* key, double value) {
         const Json* v = root_.find(key);
         if (v && !(v->is_number() && v->as_double() == value))
-            issue(key, v, "expected it to agree with rope_parameters, which says " + number_text(value));
+            warn(key, *v, "not used: rope_parameters says " + number_text(value));
     }
 
     bool is_yarn(const Json& o, const std::string& prefix) {
@@ -429,9 +484,17 @@ class ConfigParser {
     void yarn(const Json& o, const std::string& prefix) {
         unknown(o, prefix,
                 {"rope_type", "type", "rope_theta", "partial_rotary_factor", "factor",
-                 "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"});
+                 "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor", "truncate"});
         if (!is_yarn(o, prefix)) return;
+        // The published implementations round the ramp's ends whatever this says.
+        if (const Json* v = o.find("truncate"); v && !(*v == Json(true)))
+            warn(prefix + "truncate", *v, "not used: the ramp begins and ends at whole numbers in this architecture");
         config_.has_yarn = true;
+        if (prefix == "rope_parameters.compress." && !o.find("attention_factor"))
+            warnings_.push_back(Issue{file_, prefix + "attention_factor", "(missing)",
+                                      "1 is used, as by the official code; transformers would scale angles by 0.1 ln(factor) + 1",
+                                      o.where()}
+                                    .to_string());
         config_.yarn.factor = real(o, prefix, "factor", kYarnFactor.lo, kYarnFactor.hi);
         config_.yarn.beta_fast = real(o, prefix, "beta_fast", 1e-3, 1e6);
         config_.yarn.beta_slow = real(o, prefix, "beta_slow", 1e-3, 1e6);
@@ -444,18 +507,27 @@ class ConfigParser {
                   "expected more than beta_slow = " + number_text(config_.yarn.beta_slow));
     }
 
-    void rope_dim(const Json* main) {
-        if (root_.find("qk_rope_head_dim")) {
+    // The sizes in rope_parameters are what transformers rotates by; those at the top may be defaults.
+    void rope_dim(const Json* main, const Json* compress) {
+        const Json *top = root_.find("qk_rope_head_dim"), *factor = root_.find("partial_rotary_factor");
+        const Json* own = main ? main->find("partial_rotary_factor") : nullptr;
+        const Json* other = compress && compress->is_object() ? compress->find("partial_rotary_factor") : nullptr;
+        if (own && other && !(*own == *other))
+            issue("rope_parameters.compress.partial_rotary_factor", other,
+                  "expected it to agree with main: all layers rotate as many dimensions");
+        if (top && !own) {
             config_.rope_dim = static_cast<int>(integer(root_, "", "qk_rope_head_dim", 2, 4096));
             return;
         }
-        const Json* factor = root_.find("partial_rotary_factor");
-        if (!factor && main) factor = main->find("partial_rotary_factor");
-        if (factor && factor->is_number() && factor->as_double() > 0 && factor->as_double() <= 1)
-            config_.rope_dim = static_cast<int>(std::lround(factor->as_double() * config_.head_dim));
-        else
-            issue("qk_rope_head_dim", factor,
-                  "expected an even integer in [2, head_dim] (or partial_rotary_factor in (0, 1])");
+        const Json* used = own ? own : factor;
+        if (!used || !used->is_number() || !(used->as_double() > 0 && used->as_double() <= 1))
+            return issue("qk_rope_head_dim", used,
+                         "expected an even integer in [2, head_dim] (or partial_rotary_factor in (0, 1])");
+        config_.rope_dim = static_cast<int>(std::lround(used->as_double() * config_.head_dim));
+        if (own && top && !(*top == Json(config_.rope_dim)))
+            warn("qk_rope_head_dim", *top, "not used: rope_parameters rotates " + std::to_string(config_.rope_dim));
+        if (own && factor && !top && !(*own == *factor))
+            warn("partial_rotary_factor", *factor, "not used: rope_parameters says " + own->dump());
     }
 
     const Json& root_;
@@ -464,6 +536,8 @@ class ConfigParser {
     std::vector<Issue> issues_;
     std::vector<std::string> warnings_;
     std::set<std::string> reported_;
+    std::vector<int> ratios_behind_;  // of compress_ratios, beyond the trunk
+    int64_t n_hash_layers_ = 0;       // as num_hash_layers says
     size_t n_unknown_ = 0;
 };
 
@@ -495,6 +569,9 @@ std::vector<Issue> validate(const ModelConfig& c, const std::string& file) {
         if (!(c.*f.member >= f.lo && c.*f.member <= f.hi))
             issues.push_back({file, f.key, std::to_string(c.*f.member), range_text("a number", f.lo, f.hi), ""});
     }
+    if (!(c.swiglu_limit >= kSwigluLimit.lo && (c.swiglu_limit <= kSwigluLimit.hi || std::isinf(c.swiglu_limit))))
+        issues.push_back({file, kSwigluLimit.key, std::to_string(c.swiglu_limit),
+                          range_text("a number", kSwigluLimit.lo, kSwigluLimit.hi), ""});
     if (c.layers.empty() || c.layers.size() > kMaxLayers)
         bad("num_hidden_layers", static_cast<double>(c.layers.size()), range_text("an integer", 1, kMaxLayers));
     for (size_t i = 0; i < c.layers.size(); ++i)
@@ -520,7 +597,9 @@ std::vector<Issue> validate(const ModelConfig& c, const std::string& file) {
     if (c.n_experts_per_tok > c.n_experts)
         bad("num_experts_per_tok", c.n_experts_per_tok,
             "expected at most n_routed_experts = " + std::to_string(c.n_experts));
-    for (const auto& [key, id] : {std::pair{"bos_token_id", c.bos_id}, {"eos_token_id", c.eos_id}})
+    std::vector<std::pair<const char*, int>> tokens = {{"bos_token_id", c.bos_id}, {"eos_token_id", c.eos_id}};
+    for (const int id : c.more_eos_ids) tokens.emplace_back("eos_token_id", id);
+    for (const auto& [key, id] : tokens)
         if (id >= c.vocab_size) bad(key, id, "expected a token below vocab_size = " + std::to_string(c.vocab_size));
     if (c.has_yarn && !(c.yarn.factor >= kYarnFactor.lo && c.yarn.beta_fast > c.yarn.beta_slow &&
                         c.yarn.beta_slow > 0 && c.yarn.original_max_position >= 1))
@@ -542,27 +621,47 @@ std::vector<Issue> validate_reference(const ModelConfig& c, const std::string& f
     return issues;
 }
 
+namespace {
+
+Json eos_to_json(const ModelConfig& c) {
+    if (c.eos_id < 0) return {};
+    if (c.more_eos_ids.empty()) return c.eos_id;
+    Json ids = Json::array();
+    ids.push(c.eos_id);
+    for (const int id : c.more_eos_ids) ids.push(id);
+    return ids;
+}
+
+}  // namespace
+
 std::string config_to_json(const ModelConfig& c) {
     Json j = Json::object();
     Json architectures = Json::array(), ratios = Json::array();
     architectures.push("DeepseekV4ForCausalLM");
-    int n_hash = 0;
+    Json kinds = Json::array();
+    int n_hash = 0;         // of the first layers
+    bool is_prefix = true;  // all that are hash-routed
     for (const LayerConfig& l : c.layers) {
         ratios.push(l.ratio);
-        if (l.is_hash_routed)
-            VITRINE_ASSERT(n_hash == static_cast<int>(ratios.size()) - 1),
-                ++n_hash;  // the form knows only "the first n"
+        kinds.push(l.is_hash_routed ? "hash_moe" : "moe");
+        if (l.is_hash_routed) is_prefix = is_prefix && ++n_hash == static_cast<int>(ratios.size());
     }
     for (int i = 0; i < c.n_mtp_layers; ++i) ratios.push(0);
     j.set("architectures", std::move(architectures));
     j.set("model_type", "deepseek_v4");
     j.set("num_hidden_layers", c.n_layers());
-    for (const IntField& f : kInts) j.set(f.key, c.*f.member);
+    for (const IntField& f : kInts)  // what nobody reads may not be set
+        if (f.need == Need::always || c.*f.member != 0) j.set(f.key, c.*f.member);
+    j.set("bos_token_id", c.bos_id < 0 ? Json() : Json(c.bos_id));
+    j.set("eos_token_id", eos_to_json(c));
     j.set("num_key_value_heads", 1);
     j.set("qk_rope_head_dim", c.rope_dim);
     j.set("compress_ratios", std::move(ratios));
-    j.set("num_hash_layers", n_hash);
-    for (const RealField& f : kReals) j.set(f.key, c.*f.member);
+    if (is_prefix) j.set("num_hash_layers", n_hash);
+    else j.set("mlp_layer_types", std::move(kinds));
+    for (const RealField& f : kReals)
+        if (f.member != &ModelConfig::compress_rope_theta || c.compress_rope_theta != 0) j.set(f.key, c.*f.member);
+    j.set(kSwigluLimit.key, std::isinf(c.swiglu_limit) ? 0.0 : c.swiglu_limit);
     Json scaling;
     if (c.has_yarn) {
         scaling.set("type", "yarn");

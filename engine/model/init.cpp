@@ -325,8 +325,8 @@ class Writer {
         j.set("do_sample", true);
         j.set("temperature", 1.0);
         j.set("top_p", 1.0);
-        j.set("bos_token_id", config_.bos_id);
-        j.set("eos_token_id", config_.eos_id);
+        const Json config = Json::parse(config_to_json(config_), "config.json");
+        for (const char* key : {"bos_token_id", "eos_token_id"}) j.set(key, config.at(key));
         return j.dump(1) + "\n";
     }
 

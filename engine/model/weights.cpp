@@ -208,6 +208,7 @@ class Loader {
                                   " infinite of " + std::to_string(s.n_values) + " values");
     }
 
+    // An expert that a row names twice is used twice, as the published implementations do.
     void check_table(const RawTensor& t, const Param& p) {
         int64_t wrong = 0, repeated = 0, first = -1;
         std::vector<int64_t> row(static_cast<size_t>(p.view.in));
@@ -218,18 +219,18 @@ class Loader {
                 row[k] = t.dtype == DType::i64 ? static_cast<const int64_t*>(p.view.data)[i]
                                                : static_cast<const int32_t*>(p.view.data)[i];
                 bad = bad || row[k] < 0 || row[k] >= config_.n_experts;
-                same = same || std::find(row.begin(), row.begin() + static_cast<ptrdiff_t>(k), row[k]) !=
-                                   row.begin() + static_cast<ptrdiff_t>(k);
+                const auto here = row.begin() + static_cast<ptrdiff_t>(k);
+                same = same || std::find(row.begin(), here, row[k]) != here;
             }
             wrong += bad, repeated += same;
-            if (first < 0 && (bad || same)) first = v;
+            if (first < 0 && bad) first = v;
         }
-        if (wrong || repeated)
-            issue(t,
-                  "wrong in " + std::to_string(std::max(wrong, repeated)) + " rows, the first is that of token " +
-                      std::to_string(first),
-                  "expected " + std::to_string(p.view.in) + " different experts in [0, " +
-                      std::to_string(config_.n_experts - 1) + "]");
+        if (wrong)
+            return issue(t, "wrong in " + std::to_string(wrong) + " rows, the first is that of token " + std::to_string(first),
+                         "expected experts in [0, " + std::to_string(config_.n_experts - 1) + "]");
+        if (repeated)
+            w_.warnings.push_back(t.name + ": " + std::to_string(repeated) + " of " + std::to_string(p.view.out) +
+                                  " rows name an expert twice: its output counts twice");
     }
 
     // A missing tensor may be there under a name we don't know.

@@ -48,7 +48,7 @@ Said Asker::read(const std::vector<int32_t>& ids, Mode mode, const std::string& 
     std::vector<int32_t> thinking, reply;
     bool thinks = mode != Mode::non_think;
     for (int32_t id : ids) {
-        if (id == engine_.config().eos_id) {
+        if (engine_.config().ends_text(id)) {
             s.is_finished = !thinks;
             break;
         }

@@ -51,6 +51,8 @@ TEST(JsonParse, NamesLineAndColumn) {
     expect_error(std::string_view("{}\0{}", 5), "NUL");
     expect_error("\xEF\xBB\xBF{}", "byte order mark");
     expect_error("[1e400]", "line 1, column 6): number overflow");
+    expect_error("[18446744073709551616]", "line 1, column 2): an integer beyond 64 bits");
+    expect_error("[-9223372036854775809]", "line 1, column 2): an integer beyond 64 bits");
     expect_error("[NaN]", "line 1, column 2");
     expect_error("[01]", "line 1");
     expect_error("{\"a\" 1}", "line 1, column 6");

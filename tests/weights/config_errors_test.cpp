@@ -64,14 +64,11 @@ const std::vector<Range> kRanges = {{"vocab_size", 1, 4194304, true},
                                     {"hc_mult", 1, 16, true},
                                     {"hc_sinkhorn_iters", 1, 1000, true},
                                     {"num_nextn_predict_layers", 0, 16, true},
-                                    {"bos_token_id", 0, 4194303, true},
-                                    {"eos_token_id", 0, 4194303, true},
                                     {"num_hidden_layers", 1, 1024, true},
                                     {"max_position_embeddings", 1, 2147483648.0, true},
                                     {"hc_eps", 0, 0.1, false},
                                     {"rms_norm_eps", 0, 0.1, false},
-                                    {"routed_scaling_factor", 1e-6, 1e6, false},
-                                    {"swiglu_limit", 1e-6, 1e6, false}};
+                                    {"routed_scaling_factor", 1e-6, 1e6, false}};
 
 Json seed(const char* folder) {
     return Json::parse(read_file(kRoot + folder + "/config.json", 1 << 20), "seed");
@@ -146,6 +143,12 @@ TEST(ConfigErrors, ChoicesAndStructures) {
     both(o, "tie_word_embeddings", true, "expected false");
     both(o, "tie_word_embeddings", "no", "expected false");
     both(o, "norm_topk_prob", 1, "expected true or false");
+    both(o, "swiglu_limit", -1, "expected a number in [1e-06, 1000000]");
+    both(o, "swiglu_limit", "10", "expected a number in [1e-06, 1000000]");
+    both(o, "bos_token_id", -1, "expected an integer in [0, 4194303]");
+    both(o, "bos_token_id", Json::array(), "expected an integer in [0, 4194303]");
+    both(o, "eos_token_id", 1.5, "expected an integer in [0, 4194303]");
+    both(o, "eos_token_id", true, "expected an integer in [0, 4194303]");
     both(o, "num_key_value_heads", 4, "expected 1");
     both(o, "expert_dtype", "int4", "expected \"fp4\" or \"fp8\"");
     both(o, "quantization_config", "fp8", "expected an object");
@@ -157,7 +160,7 @@ TEST(ConfigErrors, ChoicesAndStructures) {
     both(t, "layer_types", 3, "expected 6 strings");
     both(t, "compress_rates", 4, "expected an object with compressed_sparse_attention");
     for (const char* key : {"model_type", "scoring_func", "hidden_act", "norm_topk_prob", "compress_ratios",
-                            "num_hash_layers", "rope_scaling"})
+                            "num_hash_layers", "rope_scaling", "swiglu_limit", "bos_token_id", "eos_token_id"})
         expect_all(without(o, key).dump(1), {std::string(key) + " = (missing)"}, key);
     for (const char* key : {"compress_rates", "mlp_layer_types"})
         expect_all(without(t, key).dump(1), {"(missing)"}, key);
@@ -186,6 +189,12 @@ TEST(ConfigErrors, InsideLists) {
         "kinds");
     expect_all(with(t, "mlp_layer_types", list(R"(["hash_moe", "dense", "moe", "moe", "moe", "moe"])")).dump(1),
                {"mlp_layer_types[1] = \"dense\""}, "mlp");
+    expect_all(with(o, "eos_token_id", list("[1, -2]")).dump(1), {"eos_token_id[1] = -2 (line "}, "end tokens");
+    expect_all(with(o, "eos_token_id", list("[1, 512]")).dump(1), {"eos_token_id = 512", "below vocab_size = 512"}, "end tokens");
+    const Json rope = *t.find("rope_parameters");
+    const Json half = with(*rope.find("compress"), "partial_rotary_factor", 0.5);
+    expect_all(with(t, "rope_parameters", with(rope, "compress", half)).dump(1),
+               {"rope_parameters.compress.partial_rotary_factor = 0.5", "expected it to agree with main"}, "two sizes");
     const auto yarn = [&](const char* text) { return with(o, "rope_scaling", list(text)).dump(1); };
     expect_all(yarn(R"({"type": "linear", "factor": 2})"),
                {"rope_scaling.type = \"linear\"", "expected \"yarn\" or \"default\""}, "linear");
@@ -216,10 +225,9 @@ TEST(ConfigErrors, Contradictions) {
     one(o, "index_head_dim", 16, "expected at least qk_rope_head_dim = 32");
     one(o, "bos_token_id", 512, "expected a token below vocab_size = 512");
     one(o, "eos_token_id", 100000, "expected a token below vocab_size = 512");
-    one(o, "num_hash_layers", 5, "expected an integer in [0, 4]");
+    one(o, "num_hash_layers", 1025, "expected an integer in [0, 1024]");
     expect_all(with(o, "num_hidden_layers", 9).dump(1),
                {"compress_ratios = an array (line ", "expected at least 9 numbers, one per layer, found 4"}, "layers");
-    one(t, "rope_theta", 20000.0, "expected it to agree with rope_parameters, which says 10000");
     expect_all(with(t, "num_hash_layers", 1).dump(1),
                {"mlp_layer_types[1] = \"hash_moe\"", "expected it to agree with num_hash_layers"}, "hash layers");
     const Json types = Json::parse(

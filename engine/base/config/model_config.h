@@ -24,6 +24,7 @@ struct Variants {
     int n_kv_heads = 2;           // gqa
     int kv_lora_rank = 0;         // mla: width of the latent
     double attention_softcap = 0; // logits become cap tanh(logit / cap); 0: none
+    bool operator==(const Variants&) const = default;
     bool is_v4() const {
         return residual == ResidualKind::mhc && router == RouterKind::topk_bias && q_norm && kv_norm &&
                attention_softcap == 0;
@@ -34,12 +35,14 @@ struct LayerConfig {
     int ratio = 0;                // tokens per compressed entry, 0 = none
     bool is_hash_routed = false;  // experts from tid2eid[token]
     AttentionOverride attention = AttentionOverride::none;
+    bool operator==(const LayerConfig&) const = default;
     LayerKind kind() const { return ratio == 0 ? LayerKind::sliding : ratio == 4 ? LayerKind::csa : LayerKind::hca; }
 };
 
 struct YarnConfig {
     double factor = 1, beta_fast = 32, beta_slow = 1;
     int64_t original_max_position = 0;
+    bool operator==(const YarnConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -48,12 +51,14 @@ struct ModelConfig {
     int index_n_heads = 0, index_head_dim = 0, index_topk = 0;
     int n_experts = 0, n_shared_experts = 0, n_experts_per_tok = 0, expert_width = 0;  // width of one expert
     int hc_mult = 0, hc_sinkhorn_iters = 0;
-    double hc_eps = 0, rms_norm_eps = 0, routed_scaling_factor = 0, swiglu_limit = 0;
+    double hc_eps = 0, rms_norm_eps = 0, routed_scaling_factor = 0;
+    double swiglu_limit = 0;      // infinity: no clamp
     double rope_theta = 0, compress_rope_theta = 0;
     bool has_yarn = false;        // on compressed layers only
     YarnConfig yarn;
     int64_t max_position = 0;
-    int bos_id = 0, eos_id = 1;
+    int bos_id = 0, eos_id = 1;   // -1: none
+    std::vector<int> more_eos_ids;  // that end a text too
     int n_mtp_layers = 0;
     bool norm_topk_prob = true;
     std::vector<LayerConfig> layers;  // the trunk
@@ -61,6 +66,12 @@ struct ModelConfig {
 
     int n_layers() const { return static_cast<int>(layers.size()); }
     int shared_width() const { return n_shared_experts * expert_width; }
+    bool ends_text(int id) const {
+        for (const int other : more_eos_ids)
+            if (id == other) return true;
+        return id >= 0 && id == eos_id;
+    }
+    bool operator==(const ModelConfig&) const = default;
 };
 
 }  // namespace vitrine
