@@ -30,32 +30,50 @@ std::vector<Piece> cut(const std::vector<Group>& groups, const Param ExpertWeigh
     return pieces;
 }
 
+bool is_quantised(const cpu::PackedMatrix& w) { return w.dtype == DType::f8_e4m3 || w.dtype == DType::fp4_e2m1; }
+
+// What the experts read: x as the routed ones' format asks for, and as the shared one's does.
+struct Inputs {
+    Tensor routed_TD, shared_TD;  // [T, D] each; the same one where both ask for the same
+};
+
+// Quantised once for all routed experts, and once more only where the shared expert's format is of the other sort.
+Inputs inputs_of(Ctx& ctx, const Tensor& x_TD, const MoeWeights& w) {
+    const Tensor routed = quantised_input(ctx, x_TD, w.experts[0].w1.view);
+    if (w.shared.w1.empty() || is_quantised(w.shared.w1.view) == is_quantised(w.experts[0].w1.view)) return {routed, routed};
+    return {routed, quantised_input(ctx, x_TD, w.shared.w1.view)};
+}
+
 // Rows of x by slot, of these groups: [slots, D].
-Tensor gathered(Ctx& ctx, const Tensor& x_TD, const MoePlan& plan, const std::vector<Group>& groups) {
-    const int64_t d = x_TD.dim(1);
+Tensor gathered(Ctx& ctx, const Inputs& x, const MoePlan& plan, const std::vector<Group>& groups) {
+    const int64_t d = x.routed_TD.dim(1);
     Tensor x_SD = ctx.arena.make(DType::f32, {static_cast<int64_t>(plan.slots.size()), d});
     for (size_t i = 0, end = 0; i < groups.size(); i = end) {  // runs of groups that lie side by side
         for (end = i + 1; end < groups.size() && groups[end].begin == groups[end - 1].end;) ++end;
         const int64_t first = groups[i].begin;
+        const int64_t first_shared = groups[end - 1].is_shared ? groups[end - 1].begin : groups[end - 1].end;
         ctx.pool.parallel_for(groups[end - 1].end - first, 16, [&](int64_t s0, int64_t s1) {
             for (int64_t s = first + s0; s < first + s1; ++s)
-                std::memcpy(x_SD.row<float>(s), x_TD.row<float>(plan.slots[s].token), d * sizeof(float));
+                std::memcpy(x_SD.row<float>(s), (s < first_shared ? x.routed_TD : x.shared_TD).row<float>(plan.slots[s].token),
+                            d * sizeof(float));
         });
     }
     return x_SD;
 }
 
-// The rows of these groups' slots: y [slots, D] f32, the others stay as they are. x [T, D] has passed quantised_input.
-void expert_rows(Ctx& ctx, const Tensor& x_TD, const float* weights, const MoePlan& plan,
-                 const std::vector<Group>& groups, const ModelConfig& c, const Tensor& y_SD) {
-    const int64_t n_tokens = x_TD.dim(0), d = x_TD.dim(1), n_slots = y_SD.dim(0);
+// The rows of these groups' slots: y [slots, D] f32, the others stay as they are.
+void expert_rows(Ctx& ctx, const Inputs& x, const float* weights, const MoePlan& plan, const std::vector<Group>& groups,
+                 const ModelConfig& c, const Tensor& y_SD) {
+    const int64_t n_tokens = x.routed_TD.dim(0), d = x.routed_TD.dim(1), n_slots = y_SD.dim(0);
     const auto weight_of = [&](const Slot& s) { return s.choice < 0 ? 1.0f : weights[s.choice]; };
     const int64_t width = std::max(c.expert_width, c.shared_width());
     const auto limit = static_cast<float>(c.swiglu_limit);
     const bool is_reference = ctx.is_reference();
-    const Tensor x_SD = n_tokens == 1 ? x_TD : gathered(ctx, x_TD, plan, groups);
+    const Tensor x_SD = n_tokens == 1 ? Tensor{} : gathered(ctx, x, plan, groups);
     const int64_t ldx = n_tokens == 1 ? 0 : d;  // one token: each of its slots reads the same row
-    const auto input = [&](const Group& g) { return n_tokens == 1 ? x_SD.f32() : x_SD.row<float>(g.begin); };
+    const auto input = [&](const Group& g) {
+        return n_tokens > 1 ? x_SD.row<float>(g.begin) : (g.is_shared ? x.shared_TD : x.routed_TD).f32();
+    };
 
     Tensor h_SI = ctx.arena.make(DType::f32, {n_slots, width}), u_SI = ctx.arena.make(DType::f32, {n_slots, width});
     const auto up = cut(groups, &ExpertWeights::w1);
@@ -75,7 +93,7 @@ void expert_rows(Ctx& ctx, const Tensor& x_TD, const float* weights, const MoePl
     ctx.check_stop();
     for (const Group& g : groups) {  // no copy: the hidden rows are ours
         const auto& view = g.expert->w2.view;
-        if (!is_reference || (view.dtype != DType::f8_e4m3 && view.dtype != DType::fp4_e2m1)) continue;
+        if (!is_reference || !is_quantised(view)) continue;
         for (int64_t s = g.begin; s < g.end; ++s)
             simulate_fp8_rows(ctx, {h_SI.row<float>(s), DType::f32, {1, view.in}}, 128);
     }
@@ -129,16 +147,16 @@ std::vector<Group> groups_of(const MoePlan& plan, const MoeWeights& w, ExpertSha
 }
 
 // The same with the others' help: their rows come in the order of ranks, each rank's in one piece.
-void spread_rows(Ctx& given, const Tensor& x_TD, const Routing& routing, const MoePlan& plan, const MoeWeights& w,
+void spread_rows(Ctx& given, const Inputs& x, const Routing& routing, const MoePlan& plan, const MoeWeights& w,
                  const ModelConfig& c, const Tensor& y_SD) {
     Ctx ctx = given;
     ctx.stop = {};  // what was begun together is finished together
     ExpertRanks& ranks = *ctx.expert_ranks;
-    ranks.tell({ExpertOrder::layer, ctx.layer, static_cast<int32_t>(x_TD.dim(0)),
+    ranks.tell({ExpertOrder::layer, ctx.layer, static_cast<int32_t>(x.routed_TD.dim(0)),
                 static_cast<int32_t>(routing.indices_TK.dim(1)), static_cast<int32_t>(ctx.numerics)});
     try {
-        ranks.spread(x_TD, routing);
-        expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, groups_of(plan, w, ranks.share(), true), c, y_SD);
+        ranks.spread(x.routed_TD, routing);
+        expert_rows(ctx, x, routing.weights_TK.f32(), plan, groups_of(plan, w, ranks.share(), true), c, y_SD);
         for (int r = 1; r < ranks.size(); ++r) {
             const std::vector<Group> theirs = groups_of(plan, w, ranks.share_of(r), false);
             if (theirs.empty()) continue;
@@ -161,7 +179,7 @@ void answer_moe(Ctx& ctx, const ExpertOrder& order, const MoeWeights& w, const M
     const std::vector<Group> mine = groups_of(plan, w, ctx.expert_ranks->share(), false);
     if (mine.empty()) return;
     const Tensor y_SD = ctx.arena.make(DType::f32, {static_cast<int64_t>(plan.slots.size()), c.hidden_size});
-    expert_rows(ctx, x_TD, routing.weights_TK.f32(), plan, mine, c, y_SD);
+    expert_rows(ctx, {x_TD, {}}, routing.weights_TK.f32(), plan, mine, c, y_SD);
     throw_if_mapping_failed();  // no row that was made of pages that are gone
     const int64_t first = mine.front().begin;
     ctx.expert_ranks->send_rows(y_SD.row<float>(first), (mine.back().end - first) * c.hidden_size);
@@ -178,13 +196,12 @@ Tensor moe(Ctx& ctx, const Tensor& x_TD, const Routing& routing, const MoeWeight
     for (const Group& g : plan.groups)
         ctx.count(OpKind::moe,
                   3.0 * static_cast<double>((g.end - g.begin) * d) * static_cast<double>(g.expert->w1.view.out));
-    // Quantised once for all experts, then gathered by expert.
-    const Tensor xq_TD = quantised_input(ctx, x_TD, w.experts[0].w1.view);
+    const Inputs x = inputs_of(ctx, x_TD, w);
     const Tensor y_SD = ctx.arena.make(DType::f32, {static_cast<int64_t>(plan.slots.size()), d});
     if (ctx.expert_ranks)
-        spread_rows(ctx, xq_TD, routing, plan, w, c, y_SD);
+        spread_rows(ctx, x, routing, plan, w, c, y_SD);
     else
-        expert_rows(ctx, xq_TD, routing.weights_TK.f32(), plan, plan.groups, c, y_SD);
+        expert_rows(ctx, x, routing.weights_TK.f32(), plan, plan.groups, c, y_SD);
     return summed(ctx, plan, y_SD, n_tokens, routing.indices_TK.dim(1), !w.shared.w1.empty());
 }
 

@@ -4,6 +4,7 @@
 #include "engine/device/cpu/formats.h"
 #include "engine/ops/quantize/quantize_tape.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/packed.h"
 
 namespace vitrine {
 namespace {
@@ -102,6 +103,65 @@ TEST(MoeTape, agrees_with_inference) {
     for (const Case& s : kCases) {
         const Tensor a = run(s, true, 2), b = run(s, false, 2);
         for (int64_t i = 0; i < a.count(); ++i) ASSERT_NEAR(a.f32()[i], b.f32()[i], 1e-5) << i;
+    }
+}
+
+// A row of tid2eid may name an expert twice: it works twice, as one choice with both weights.
+TEST(MoeTape, an_expert_that_is_chosen_twice_counts_twice) {
+    for (const bool is_tape : {false, true})
+        for (const int64_t n : {1, 5}) {
+            const Case s{n, 7, 6, 3, 3, 1};
+            test::OpFixture f;
+            uint32_t seed = 5;
+            Weights w(s, [&](Param& p, Shape shape) {
+                p = test::make_param(test::noise(static_cast<size_t>(shape.count()), ++seed), shape);
+            });
+            Tape tape;
+            if (is_tape) f.ctx.tape = &tape;
+            const Tensor x = f.tensor({n, s.d}, test::noise(static_cast<size_t>(n * s.d), 1));
+            std::vector<int32_t> twice, once;
+            std::vector<float> weights, sums;
+            for (int64_t t = 0; t < n; ++t) {
+                const auto e = static_cast<int32_t>(t % 3), other = static_cast<int32_t>((t + 1) % 3);
+                twice.insert(twice.end(), {e, other, e}), weights.insert(weights.end(), {0.5f, 0.25f, 0.125f});
+                once.insert(once.end(), {e, other, -1}), sums.insert(sums.end(), {0.625f, 0.25f, 0});
+            }
+            const auto run_with = [&](const std::vector<int32_t>& ids, const std::vector<float>& by) {
+                return moe(f.ctx, x, {test::place_ints(f.ctx, {n, 3}, ids), f.tensor({n, 3}, by)}, w.w, config(s));
+            };
+            const Tensor a = run_with(twice, weights), b = run_with(once, sums);
+            for (int64_t i = 0; i < a.count(); ++i) ASSERT_NEAR(a.f32()[i], b.f32()[i], 2e-6) << i;
+        }
+}
+
+// In `reference` the routed experts' format says what they read, and the shared one's what it reads. Here routed weights are 0, so
+// that the shared expert alone speaks.
+TEST(Moe, inputs_are_quantised_by_each_experts_own_format) {
+    const test::WeightFormat plain = test::kWeightFormats[1], fp8 = test::kWeightFormats[3], fp4 = test::kWeightFormats[5];
+    const Case s{3, 64, 32, 2, 2, 1, 10};
+    const auto shared_speaks = [&](const test::WeightFormat& routed, const test::WeightFormat& shared, int64_t n) {
+        test::OpFixture f;
+        f.ctx.numerics = Numerics::reference;
+        const auto fill = [&](ExpertWeights& e, const test::WeightFormat& format) {
+            e.w1 = test::packed_param(format, s.width, s.d, 1), e.w3 = test::packed_param(format, s.width, s.d, 2);
+            e.w2 = test::packed_param(format, s.d, s.width, 3);
+        };
+        MoeWeights w;
+        w.experts.resize(2);
+        for (auto& e : w.experts) fill(e, routed);
+        fill(w.shared, shared);
+        std::vector<float> x = test::noise(static_cast<size_t>(n * s.d), 4);
+        for (float& v : x) v = cpu::round_bf16(v);
+        const std::vector<int32_t> ids(static_cast<size_t>(2 * n), 1);
+        const Routing routing{test::place_ints(f.ctx, {n, 2}, ids), f.tensor({n, 2}, std::vector<float>(ids.size()))};
+        const Tensor y = moe(f.ctx, f.tensor({n, s.d}, x), routing, w, config(s));
+        return std::vector<float>(y.f32(), y.f32() + y.count());
+    };
+    for (const int64_t n : {int64_t{1}, s.n_tokens}) {
+        EXPECT_EQ(shared_speaks(fp8, plain, n), shared_speaks(plain, plain, n));
+        EXPECT_EQ(shared_speaks(fp4, plain, n), shared_speaks(plain, plain, n));
+        EXPECT_EQ(shared_speaks(plain, fp8, n), shared_speaks(fp8, fp8, n));
+        EXPECT_EQ(shared_speaks(fp4, fp8, n), shared_speaks(fp8, fp8, n));
     }
 }
 

@@ -9,7 +9,8 @@ namespace vitrine {
 Tensor rmsnorm(Ctx& ctx, const Tensor& x_TD, const Param& weight_D, double eps);
 
 // Without a weight, over each head of x [T, H, C]: in place, or a new tensor on the tape. `reference`: computed in FP32, one
-// rounding at the end.
+// rounding at the end. Deviation: the official code rounds to BF16 at every step of it (v4-spec 3.2.3); the other published
+// implementations compute as here.
 Tensor rmsnorm_heads(Ctx& ctx, const Tensor& x_THC, double eps);
 
 // The GPU's twins; rmsnorm gives a new tensor of ctx.activation(), rmsnorm_heads works in place.

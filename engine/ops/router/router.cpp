@@ -67,6 +67,7 @@ struct Rows {
         T sum = 0;
         for (int64_t j = 0; j < k; ++j)
             if (chosen[j] >= 0) sum += s[chosen[j]];
+        if (sum == 0) sum = 1;  // all vanish: weights of 0, not NaN
         for (int64_t j = 0; j < k; ++j)
             r.weights_TK.row<T>(t)[j] = chosen[j] < 0      ? T{0}
                                         : c.norm_topk_prob ? s[chosen[j]] / sum * factor

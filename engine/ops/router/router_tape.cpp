@@ -20,6 +20,7 @@ void weights_backward(const TapedRouting& r, const Tensor& dweights, const Tenso
     T sum = 0, mixed = 0;
     for (int64_t j = 0; j < k; ++j)
         if (chosen[j] >= 0) sum += s[chosen[j]], mixed += g[j] * w[j];
+    if (sum == 0) sum = 1;
     for (int64_t j = 0; j < k; ++j) {
         if (chosen[j] < 0) continue;
         const T ds = r.is_normalised ? (factor * g[j] - mixed) / sum : factor * g[j];

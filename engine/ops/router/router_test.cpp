@@ -46,6 +46,17 @@ TEST(Router, BiasDecidesTheChoiceButNotTheWeight) {
     EXPECT_NEAR(r.weights_TK.f32()[1], 1.5 * s0 / (s0 + s2), 1e-6);
 }
 
+// Where all affinities of the chosen vanish, their weights are 0 and not NaN; one that doesn't takes it all.
+TEST(Router, AffinitiesThatVanishWeighNothing) {
+    test::OpFixture f;
+    const auto w = identity_gate(3, {0, 0, 0});
+    const Routing none = route(f.ctx, f.tensor({1, 3}, {-250, -260, -270}), {}, w, config(3, 2), false);
+    for (int j = 0; j < 2; ++j) EXPECT_EQ(none.weights_TK.f32()[j], 0) << j;
+    const Routing one = route(f.ctx, f.tensor({1, 3}, {-250, -60, -270}), {}, w, config(3, 2), false);
+    EXPECT_NEAR(one.weights_TK.f32()[0], 1.5, 1e-6);
+    EXPECT_EQ(one.weights_TK.f32()[1], 0);
+}
+
 TEST(Router, TiesGoToTheLowestExpert) {
     test::OpFixture f;
     const Routing r = route(f.ctx, f.tensor({1, 5}, {1, 1, 1, 1, 1}), {}, identity_gate(5, {0, 0, 0, 0, 0}), config(5, 3), false);
