@@ -78,7 +78,8 @@ int64_t Dialogue::answer(int64_t asked, Mode mode, const Sampling& sampling, con
     if (!session_) forget_session(), session_ = engine_.new_session(n_drafts_ > 0);
     if (n_prompt >= session_->max_context())
         throw Error(ErrorKind::bad_input, "the prompt has " + std::to_string(n_prompt) + " tokens, the context holds " +
-                                              std::to_string(session_->max_context()) + ": expected at least one less");
+                                              std::to_string(session_->max_context()) +
+                                              ": expected at least one less; --ctx makes it longer");
     const int64_t n_before = session_->length();
     const std::vector<int32_t> ids = prompt.ids();
     // As Session::reuse_prefix: one token at least is fed, for its logits.

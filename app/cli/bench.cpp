@@ -241,7 +241,7 @@ int lead(const Args& args, Communicator& ranks) {
     if (is_training)
         return bench_train(preset, n_steps, model.threads, model.device, is_json, ranks, interrupt.begin()), 0;
     if (n_drafts > 0 && n_sequences > 0) throw UsageError("--draft and --sequences exclude each other");
-    const auto engine = load_engine(model, ranks);
+    const auto engine = load_engine(model, ranks, false);
     const std::stop_token stop = interrupt.begin();
     if (n_drafts > 0 || n_sequences > 0) {
         generating.n_drafts = static_cast<int>(n_drafts), generating.n_sequences = static_cast<int>(n_sequences);

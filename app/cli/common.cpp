@@ -43,12 +43,13 @@ int gpu_number(const std::string& device) {
 
 EngineOptions ModelArgs::options() const { return {numerics_mode(), static_cast<int>(threads), context, gpu()}; }
 
-std::unique_ptr<Engine> load_engine(const ModelArgs& m) {
-    return load_engine(m, *alone());
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, bool needs_text) {
+    return load_engine(m, *alone(), needs_text);
 }
 
-std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks) {
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks, bool needs_text) {
     EngineOptions options = m.options();
+    options.needs_text = needs_text;
     if (ranks.size() > 1) {
         options.n_threads = threads_per_rank(ranks, m.threads), options.gpu = gpu_of_rank(ranks, m.device);
         options.ranks = &ranks;
@@ -74,6 +75,7 @@ Sampling SamplingArgs::get(const Sampling& of_model) const {
     s.top_k = top_k < 0 ? of_model.top_k : static_cast<int>(top_k);
     s.top_p = top_p < 0 ? of_model.top_p : top_p;
     s.min_p = min_p < 0 ? of_model.min_p : min_p;
+    s.repetition_penalty = repetition_penalty < 0 ? of_model.repetition_penalty : repetition_penalty;
     return s;
 }
 
@@ -85,7 +87,7 @@ void add_sampling_options(Options& o, SamplingArgs& s) {
                 Ends::above_lowest)
         .number("--min-p", 0, 1, &s.min_p, "leave out what is less than this share of the best (the model's own)",
                 Ends::below_highest)
-        .number("--repetition-penalty", 0.1, 10, &s.sampling.repetition_penalty, "divide logits of tokens seen (1)")
+        .number("--repetition-penalty", 0.1, 10, &s.repetition_penalty, "divide logits of tokens seen (the model's own)")
         .counter("--seed", &s.sampling.seed, "the same seed draws the same tokens (0)")
         .list("--stop", "TEXT", &s.sampling.stop, "end the answer before this text; may be repeated");
 }

@@ -29,15 +29,15 @@ struct ModelArgs {
     EngineOptions options() const;
 };
 void add_model_options(Options& options, ModelArgs& m);
-// Loads and logs what was loaded, its warnings and the time it took.
-std::unique_ptr<Engine> load_engine(const ModelArgs& m);
+// Loads and logs what was loaded, its warnings and the time it took. needs_text: as EngineOptions.
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, bool needs_text = true);
 // The same with the routed experts spread over these ranks.
-std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks);
+std::unique_ptr<Engine> load_engine(const ModelArgs& m, Communicator& ranks, bool needs_text = true);
 
 struct SamplingArgs {
     Sampling sampling;
     // -1: not given, the model's own (generation_config.json).
-    double temperature = -1, top_p = -1, min_p = -1;
+    double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
     int64_t max_new_tokens = 4096, top_k = -1;
     Sampling get(const Sampling& of_model) const;
 };

@@ -82,9 +82,19 @@ int lead(const Args& args, Communicator& ranks) {
     if (o.was_given("--dtype")) throw UsageError("--dtype goes with --gradients");
 
     Interrupt interrupt;
-    const auto engine = load_engine(model, ranks);
-    const std::vector<int32_t> ids = tokens.empty() ? rendered(*engine, prompt, mode, system, is_raw).ids()
-                                                    : read_token_file(tokens, engine->config().vocab_size, 1);
+    std::vector<int32_t> ids;
+    if (!tokens.empty()) {
+        const ModelConfig config = read_config(model.folder_or_shipped()).config;
+        ids = read_token_file(tokens, config.vocab_size, 1);
+        // The sequence is what was asked for, and nothing in the architecture ends there.
+        if (model.context == 0 && static_cast<int64_t>(ids.size()) > config.max_position) {
+            model.context = static_cast<int64_t>(ids.size());
+            log_warning(tokens + ": " + std::to_string(ids.size()) + " tokens, the model's max_position_embeddings is " +
+                        std::to_string(config.max_position));
+        }
+    }
+    const auto engine = load_engine(model, ranks, tokens.empty());
+    if (tokens.empty()) ids = rendered(*engine, prompt, mode, system, is_raw).ids();
     const auto session = engine->new_session();
     DumpSink sink;
     session->publish_to(&sink);
@@ -92,7 +102,7 @@ int lead(const Args& args, Communicator& ranks) {
     session->append(ids, interrupt.begin());
     interrupt.end();
 
-    std::vector<NamedArray> arrays = sink.arrays(static_cast<int64_t>(ids.size()), engine->config().index_topk);
+    std::vector<NamedArray> arrays = sink.arrays(static_cast<int64_t>(ids.size()), engine->config());
     arrays.insert(arrays.begin(),
                   {"input_ids", DType::i32, {static_cast<int64_t>(ids.size())}, ids.data(), ids.size() * 4});
     if (is_npz)

@@ -147,7 +147,7 @@ int run_inspect(const Args& args) {
         .flag("--quick", &is_quick, "leave out the search for NaN and infinities, which reads every weight")
         .flag("--json", &is_json, "one JSON object");
     if (!o.parse(args)) return 0;
-    const auto engine = Engine::load(folder, {});
+    const auto engine = Engine::load(folder, {.needs_text = false});
     std::vector<std::string> lines;
     const int64_t n_nonfinite = is_quick ? 0 : count_nonfinite(*engine, lines);
     if (is_json) {

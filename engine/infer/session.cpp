@@ -253,7 +253,8 @@ void Session::Impl::require_room(std::span<const int32_t> ids) const {
     const auto n = static_cast<int64_t>(ids.size());
     if (cache.length + n > engine.max_context)
         throw Error(ErrorKind::bad_input, "the prompt does not fit: " + std::to_string(cache.length + n) +
-                                              " tokens, the context holds at most " + std::to_string(engine.max_context));
+                                              " tokens, the context holds at most " + std::to_string(engine.max_context) +
+                                              "; --ctx makes it longer");
 }
 
 void Session::append(std::span<const int32_t> ids, std::stop_token stop, const std::function<void(int64_t)>& progress) {
