@@ -11,13 +11,6 @@
 namespace vitrine {
 namespace {
 
-const text::Tokenizer& need_tokenizer(const Engine& engine) {
-    if (const text::Tokenizer* t = engine.tokenizer()) return *t;
-    throw Error(ErrorKind::bad_input,
-                escaped(engine.info().folder, 512) +
-                    "/tokenizer.json: not there: without it the model can't read text (dump --tokens works)");
-}
-
 std::vector<text::Message> messages_of(const ConversationTree& tree, const std::vector<int64_t>& path,
                                        std::vector<int64_t>& turns) {
     std::vector<text::Message> messages;
@@ -62,6 +55,13 @@ std::vector<TokenInfo> token_infos(const text::Tokenizer& tokenizer, const std::
 
 }  // namespace
 
+const text::Tokenizer& need_tokenizer(const Engine& engine) {
+    if (const text::Tokenizer* t = engine.tokenizer()) return *t;
+    throw Error(ErrorKind::bad_input,
+                escaped(engine.info().folder, 512) +
+                    "/tokenizer.json: not there: without it the model can't read text (dump --tokens works)");
+}
+
 std::vector<int32_t> RenderedPrompt::ids() const {
     std::vector<int32_t> out;
     out.reserve(tokens.size());
@@ -94,11 +94,15 @@ RenderedPrompt render_prompt(const Engine& engine, const ConversationTree& tree,
 
 RenderedPrompt render_plain(const Engine& engine, const std::string& text) {
     const text::Tokenizer& tokenizer = need_tokenizer(engine);
-    std::vector<int32_t> ids = {engine.config().bos_id};
+    const int64_t n_bos = engine.config().bos_id >= 0;
+    std::vector<int32_t> ids(static_cast<size_t>(n_bos), engine.config().bos_id);
     const std::vector<int32_t> rest = tokenizer.encode(text);
     ids.insert(ids.end(), rest.begin(), rest.end());
     const auto n = static_cast<int64_t>(ids.size());
-    return {text, token_infos(tokenizer, ids), {{"BOS", 0, 1, 0}, {"text", 1, n, 0}}};
+    std::vector<PromptSegment> segments;
+    if (n_bos) segments.push_back({"BOS", 0, 1, 0});
+    segments.push_back({"text", n_bos, n, 0});
+    return {text, token_infos(tokenizer, ids), std::move(segments)};
 }
 
 std::string explain_reuse(const std::vector<TokenInfo>& before, int64_t n_before, const RenderedPrompt& now,

@@ -8,6 +8,10 @@
 
 namespace vitrine {
 
+namespace text {
+class Tokenizer;
+}
+
 struct RenderedPrompt {
     std::string text;               // exactly as rendered
     std::vector<TokenInfo> tokens;  // ids, phases (thinking and answers of earlier turns too) and displayable text
@@ -15,6 +19,8 @@ struct RenderedPrompt {
     std::vector<int32_t> ids() const;
 };
 
+// The model's; Error(bad_input) when it has none.
+const text::Tokenizer& need_tokenizer(const Engine& engine);
 // Renders the turns from the first to `last` (a user's or tool's turn), ready for an answer. Error(bad_input) when the
 // model has no tokenizer.
 RenderedPrompt render_prompt(const Engine& engine, const ConversationTree& tree, int64_t last, Mode mode);

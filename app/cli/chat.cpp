@@ -3,12 +3,17 @@
 
 #include <cstdio>
 #include <iostream>
+#include <span>
 
 #include "app/cli/common.h"
 #include "app/cli/ranks.h"
 #include "app/dialogue.h"
+#include "app/prompt.h"
 #include "engine/base/json.h"
+#include "engine/base/log.h"
 #include "engine/base/reader.h"
+#include "engine/text/chat_json.h"
+#include "engine/text/chat_output.h"
 
 namespace vitrine::cli {
 namespace {
@@ -16,7 +21,7 @@ namespace {
 struct ChatArgs {
     ModelArgs model;
     SamplingArgs sampling;
-    std::string prompt, file, system, mode = "non-think";
+    std::string prompt, file, messages, system, mode = "non-think";
     int64_t n_drafts = 0;
     bool is_json = false;
 };
@@ -25,7 +30,9 @@ struct ChatArgs {
 struct Printer {
     bool is_dim = isatty(STDERR_FILENO) != 0;
     bool is_thinking = false;
+    std::string printed;
     void print(const std::string& reasoning, const std::string& content) {
+        printed += content;
         if (!reasoning.empty()) {
             if (!is_thinking) std::fputs(is_dim ? "\x1b[2m" : "thinking: ", stderr);
             is_thinking = true;
@@ -41,27 +48,47 @@ struct Printer {
         if (is_thinking) std::fputs(is_dim ? "\x1b[0m\n" : "\n", stderr);
         is_thinking = false;
     }
+    void end(const std::string& content, const TurnStats& s) {
+        end_thinking();
+        // What was held back in case it was the start of a stop string or a tag.
+        if (content.starts_with(printed)) std::fputs(content.c_str() + printed.size(), stdout);
+        std::fputs("\n", stdout);
+        std::fflush(stdout);
+        std::string drafts;
+        if (s.n_drafted > 0)
+            drafts = "; " + std::to_string(s.n_accepted) + " of " + std::to_string(s.n_drafted) + " drafts right";
+        std::fprintf(stderr, "[%s; %d prompt tokens (%d reused), %d thinking, %d answer; %.0f tokens/s%s]\n",
+                     s.stop_reason.c_str(), s.n_prompt, s.n_reused, s.n_thinking, s.n_answer, s.tokens_per_s, drafts.c_str());
+    }
 };
 
-Json ids_to_json(const std::vector<TokenInfo>& tokens, int64_t begin, int64_t end) {
+struct Outcome {
+    std::vector<int32_t> prompt_ids, output_ids;
+    std::string reasoning, content;
+    TurnStats stats;
+};
+
+Json ids_to_json(std::span<const int32_t> ids) {
     Json a = Json::array();
-    for (int64_t i = begin; i < end; ++i) a.push(int64_t{tokens[i].id});
+    for (const int32_t id : ids) a.push(int64_t{id});
     return a;
 }
 
-std::string result_json(const ConversationTree& tree, int64_t answer, const Engine& engine) {
-    const auto& node = tree.at(answer);
-    const Timeline t = tree.timeline(answer);
-    const TurnStats& s = node.turn.stats;
+// Everything from the first tool-call marker on is taken apart (v4-spec 8.4).
+std::string result_json(const Outcome& o, Mode mode, const Sampling& sampling, const Engine& engine) {
+    const text::ParsedOutput said = text::parse_output(o.content, false);
+    const TurnStats& s = o.stats;
     Json j = Json::object();
     j.set("model", engine.info().name);
     j.set("numerics", numerics_name(engine.numerics()));
-    j.set("mode", mode_name(node.turn.mode));
-    j.set("seed", node.turn.sampling.seed);
-    j.set("prompt_ids", ids_to_json(t.tokens, 0, t.n_prompt));
-    j.set("output_ids", ids_to_json(t.tokens, t.n_prompt, static_cast<int64_t>(t.tokens.size())));
-    j.set("reasoning", node.turn.reasoning);
-    j.set("answer", node.turn.content);
+    j.set("mode", mode_name(mode));
+    j.set("seed", sampling.seed);
+    j.set("prompt_ids", ids_to_json(o.prompt_ids));
+    j.set("output_ids", ids_to_json(o.output_ids));
+    j.set("reasoning", o.reasoning);
+    j.set("answer", said.content);
+    if (!said.tool_calls.empty()) j.set("tool_calls", text::tool_calls_to_json(said.tool_calls));
+    for (const std::string& problem : said.problems) log_warning("the model's tool calls: " + problem);
     j.set("stop", s.stop_reason);
     Json timings = Json::object();
     timings.set("load_ms", engine.info().load_ms);
@@ -84,6 +111,12 @@ std::string result_json(const ConversationTree& tree, int64_t answer, const Engi
     return j.dump();
 }
 
+struct Running {
+    Interrupt& i;
+    std::stop_token token = i.begin();
+    ~Running() { i.end(); }
+};
+
 int64_t ask(Dialogue& d, int64_t parent, const std::string& text, Mode mode, const Sampling& sampling, bool is_quiet,
             Interrupt& interrupt) {
     Turn turn;
@@ -92,34 +125,50 @@ int64_t ask(Dialogue& d, int64_t parent, const std::string& text, Mode mode, con
     turn.content = text;
     const int64_t asked = d.tree().add(std::move(turn));
     Printer printer;
-    std::string printed;
     AnswerObserver observer;
     if (!is_quiet)
         observer.token = [&](const TokenInfo&, const std::string& reasoning, const std::string& content) {
             printer.print(reasoning, content);
-            printed += content;
         };
-    struct Running {
-        Interrupt& i;
-        std::stop_token token;
-        ~Running() { i.end(); }
-    } running{interrupt, interrupt.begin()};
+    const Running running{interrupt};
     const int64_t answer = d.answer(asked, mode, sampling, observer, running.token);
     const Turn& done = d.tree().at(answer).turn;
-    if (!is_quiet) {
-        printer.end_thinking();
-        // What was held back in case it was the start of a stop string or a tag.
-        if (done.content.starts_with(printed)) std::fputs(done.content.c_str() + printed.size(), stdout);
-        std::fputs("\n", stdout);
-        std::fflush(stdout);
-        std::string drafts;
-        if (done.stats.n_drafted > 0)
-            drafts = "; " + std::to_string(done.stats.n_accepted) + " of " + std::to_string(done.stats.n_drafted) + " drafts right";
-        std::fprintf(stderr, "[%s; %d prompt tokens (%d reused), %d thinking, %d answer; %.0f tokens/s%s]\n",
-                     done.stats.stop_reason.c_str(), done.stats.n_prompt, done.stats.n_reused, done.stats.n_thinking,
-                     done.stats.n_answer, done.stats.tokens_per_s, drafts.c_str());
-    }
+    if (!is_quiet) printer.end(done.content, done.stats);
     return answer;
+}
+
+Outcome outcome_of(const ConversationTree& tree, int64_t answer) {
+    const Turn& turn = tree.at(answer).turn;
+    const Timeline t = tree.timeline(answer);
+    Outcome o{{}, {}, turn.reasoning, turn.content, turn.stats};
+    for (size_t i = 0; i < t.tokens.size(); ++i)
+        (static_cast<int64_t>(i) < t.n_prompt ? o.prompt_ids : o.output_ids).push_back(t.tokens[i].id);
+    return o;
+}
+
+// A conversation with any roles, tools and reasoning, rendered as the format says and continued.
+Outcome answer_messages(Engine& engine, const ChatArgs& a, Mode mode, const Sampling& sampling, Interrupt& interrupt) {
+    const text::Tokenizer& tokenizer = need_tokenizer(engine);
+    const std::string json = read_file(a.messages, 64 << 20);
+    const std::vector<text::Message> messages =
+        text::messages_from_json(Json::parse(json, a.messages, {.max_bytes = 64 << 20}), a.messages);
+    if (const std::string why_not = engine.chat_format().why_not(mode); !why_not.empty())
+        throw Error(ErrorKind::bad_input, std::string(mode_title(mode)) + ": " + why_not);
+    const text::Prompt prompt =
+        text::encode_chat(messages, text::RenderOptions::for_mode(mode), engine.chat_format(), tokenizer);
+    const auto session = engine.new_session(a.n_drafts > 0);
+    const GenerateRequest request{prompt.ids, sampling, prompt.ends_thinking ? mode : Mode::non_think, 0,
+                                  static_cast<int>(a.n_drafts)};
+    Printer printer;
+    GenerateCallbacks callbacks;
+    if (!a.is_json)
+        callbacks.token = [&](const TokenInfo&, const std::string& reasoning, const std::string& content) {
+            printer.print(reasoning, content);
+        };
+    const Running running{interrupt};
+    GenerateResult r = generate(engine, *session, request, callbacks, running.token);
+    if (!a.is_json) printer.end(r.content, r.stats);
+    return {prompt.ids, std::move(r.output_ids), std::move(r.reasoning), std::move(r.content), std::move(r.stats)};
 }
 
 void talk(Dialogue& d, ChatArgs& a, const Sampling& sampling, Interrupt& interrupt) {
@@ -163,17 +212,21 @@ int lead(const Args& args, Communicator& ranks) {
     add_model_options(o, a.model);
     o.text("-p, --prompt", "TEXT", &a.prompt, "what to ask")
         .text("-f, --file", "FILE", &a.file, "ask what is in this file")
+        .text("--messages", "FILE.json", &a.messages,
+              "answer a list of messages in OpenAI's form: all roles, tools, reasoning_content")
         .choice("--mode", kModeNames, &a.mode, "how much to think (non-think)")
         .text("-sys, --system", "TEXT", &a.system, "system text");
     add_sampling_options(o, a.sampling);
     o.integer("--draft", 0, kMaxDrafts, &a.n_drafts,
               "tokens that the model's MTP module guesses ahead in each step: the same answer, faster (0)");
     o.flag("--json", &a.is_json,
-           "print one object: prompt_ids, output_ids, reasoning, answer, stop, timings; needs -p or -f");
+           "print one object: prompt_ids, output_ids, reasoning, answer, tool_calls, stop, timings; needs -p, -f or --messages");
     if (!o.parse(args)) return 0;
     const bool has_prompt = o.was_given("--prompt"), has_file = o.was_given("--file");
-    if (has_prompt && has_file) throw UsageError("-p and -f exclude each other");
-    if (a.is_json && !has_prompt && !has_file) throw UsageError("--json needs -p or -f");
+    const bool has_messages = o.was_given("--messages");
+    if (has_prompt + has_file + has_messages > 1) throw UsageError("-p, -f and --messages exclude each other");
+    if (has_messages && o.was_given("--system")) throw UsageError("--system does not go with --messages: make it the first one");
+    if (a.is_json && !has_prompt && !has_file && !has_messages) throw UsageError("--json needs -p, -f or --messages");
     if (has_file) a.prompt = read_file(a.file, 64 << 20);
 
     Interrupt interrupt;
@@ -182,10 +235,15 @@ int lead(const Args& args, Communicator& ranks) {
     dialogue.tree().system = a.system;
     dialogue.draft(static_cast<int>(a.n_drafts));
     const Sampling sampling = a.sampling.get(engine->info().sampling);
-    if (!has_prompt && !has_file) return talk(dialogue, a, sampling, interrupt), 0;
-    const int64_t answer = ask(dialogue, 0, a.prompt, mode_from_name(a.mode), sampling, a.is_json, interrupt);
-    if (a.is_json) std::printf("%s\n", result_json(dialogue.tree(), answer, *engine).c_str());
-    return dialogue.tree().at(answer).turn.stats.stop_reason == "stopped" ? 1 : 0;
+    if (!has_prompt && !has_file && !has_messages) return talk(dialogue, a, sampling, interrupt), 0;
+    const Mode mode = mode_from_name(a.mode);
+    Outcome done;
+    if (has_messages)
+        done = answer_messages(*engine, a, mode, sampling, interrupt);
+    else
+        done = outcome_of(dialogue.tree(), ask(dialogue, 0, a.prompt, mode, sampling, a.is_json, interrupt));
+    if (a.is_json) std::printf("%s\n", result_json(done, mode, sampling, *engine).c_str());
+    return done.stats.stop_reason == "stopped" ? 1 : 0;
 }
 
 }  // namespace

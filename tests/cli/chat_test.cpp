@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <map>
 
 #include "engine/base/json.h"
 #include "engine/base/reader.h"
+#include "engine/text/chat_json.h"
+#include "engine/text/tokenizer.h"
 #include "engine/weights/checkpoint.h"
 #include "tests/cli/program.h"
 #include "tests/support/temp_folder.h"
@@ -123,6 +126,117 @@ TEST_P(Dump, HasEveryHookOfTheReferenceInItsShape) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Dump, testing::Values("flashlike", "prolike"), [](const auto& i) { return i.param; });
+
+// Of a sequence that completes no entry, or fewer than index_topk: the shapes that transformers gives.
+TEST(Dump, ShortSequencesHaveEveryHookToo) {
+    const test::TempFolder home;
+    const std::string model = kSource + "/tests/golden/flashlike";  // ssCHCH, 16 to an entry of H, 8 picks
+    struct Case {
+        const char* ids;
+        int64_t n, csa, hca;
+    };
+    for (const Case& c : {Case{"[5,6,7]", 3, 0, 0}, {"[5,6,7,8,9,10,11,12,13]", 9, 2, 0}}) {
+        write_file_atomic(home.file("ids.json"), c.ids);
+        const test::Run r = test::run_program(
+            {"dump", "-m", model, "--tokens", home.file("ids.json"), "--out", home.file("out.safetensors")}, home.path());
+        ASSERT_EQ(r.code, 0) << r.err;
+        const auto got = by_name(home.file("out.safetensors"));
+        const auto shape = [&](const std::string& name) {
+            return got.count(name) ? got.at(name).shape : std::vector<int64_t>{-1};
+        };
+        using Shape = std::vector<int64_t>;
+        EXPECT_EQ(shape("blocks.2.attn.compressor.hook_out"), (Shape{c.csa, 32}));
+        EXPECT_EQ(shape("blocks.2.attn.compressor.hook_weights"), (Shape{c.csa, 8}));
+        EXPECT_EQ(shape("blocks.3.attn.compressor.hook_out"), (Shape{c.hca, 32}));
+        EXPECT_EQ(shape("blocks.3.attn.compressor.hook_weights"), (Shape{c.hca, 16}));
+        EXPECT_EQ(shape("blocks.4.attn.indexer.hook_topk"), (Shape{c.n, c.csa}));
+        EXPECT_EQ(shape("blocks.4.attn.indexer.hook_topk_scores"), (Shape{c.n, c.csa}));
+        EXPECT_EQ(shape("blocks.4.attn.indexer.hook_scores"), (Shape{c.n, c.csa}));
+        EXPECT_EQ(got.count("blocks.0.attn.compressor.hook_out"), 0u);
+    }
+}
+
+std::string edited_copy(const test::TempFolder& home, const std::string& model, const std::string& name,
+                        const std::string& from, const std::string& to) {
+    const std::string copy = home.file("copy");
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(model, copy);
+    std::string text = read_file(copy + "/" + name, 1 << 24);
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    write_file_atomic(copy + "/" + name, text.replace(at, from.size(), to));
+    return copy;
+}
+
+// A sequence that was asked for is run, whatever max_position_embeddings says; --ctx is kept to.
+TEST(Dump, GoesOnBeyondTheModelsContext) {
+    const test::TempFolder home;
+    const std::string model = edited_copy(home, kSource + "/tests/golden/flashlike", "config.json",
+                                          "\"max_position_embeddings\": 65536", "\"max_position_embeddings\": 4");
+    write_file_atomic(home.file("ids.json"), "[5,6,7,8,9,10]");
+    std::vector<std::string> args = {"dump",  "-m",   model, "--tokens", home.file("ids.json"),
+                                     "--out", home.file("out.safetensors")};
+    const test::Run r = test::run_program(args, home.path());
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.err.find("6 tokens, the model's max_position_embeddings is 4"), std::string::npos) << r.err;
+    args.insert(args.end(), {"--ctx", "5"});
+    const test::Run cut = test::run_program(args, home.path());
+    EXPECT_EQ(cut.code, 2);
+    EXPECT_NE(cut.err.find("6 tokens, the context holds at most 5; --ctx makes it longer"), std::string::npos) << cut.err;
+}
+
+// Token ids need no tokenizer.
+TEST(Dump, ATokenizerThatCannotBeUsedIsAWarning) {
+    const test::TempFolder home;
+    const std::string model = edited_copy(home, kSeedling, "tokenizer.json", "\"BPE\"", "\"WordPiece\"");
+    write_file_atomic(home.file("ids.json"), "[5,6,7]");
+    const std::vector<std::vector<std::string>> commands = {
+        {"dump", "-m", model, "--tokens", home.file("ids.json"), "--out", home.file("out.safetensors")},
+        {"inspect", model, "--quick"},
+        {"bench", "-m", model, "--prefill", "8", "--context", "1"}};
+    for (const auto& args : commands) {
+        const test::Run r = test::run_program(args, home.path());
+        EXPECT_EQ(r.code, 0) << args[0] << r.err;
+        EXPECT_NE((r.out + r.err).find("tokenizer.json"), std::string::npos) << args[0] << r.err;
+        EXPECT_NE((r.out + r.err).find("text is not used, token ids are"), std::string::npos) << args[0] << r.err;
+    }
+    EXPECT_EQ(test::run_program({"chat", "-m", model, "-p", "hi"}, home.path()).code, 2);
+}
+
+Json answered(const test::TempFolder& home, std::vector<std::string> args) {
+    args.insert(args.begin(), {"chat", "-m", kSeedling, "--temp", "0", "-n", "8", "--json"});
+    const test::Run r = test::run_program(args, home.path());
+    EXPECT_EQ(r.code, 0) << r.err;
+    return Json::parse(r.out, "stdout");
+}
+
+TEST(Chat, MessagesOfAFile) {
+    const test::TempFolder home;
+    const std::string file = home.file("messages.json");
+    write_file_atomic(file, R"([{"role": "system", "content": "S"}, {"role": "user", "content": "74*82=?"}])");
+    const Json a = answered(home, {"--messages", file, "--mode", "high"}),
+               b = answered(home, {"-p", "74*82=?", "-sys", "S", "--mode", "high"});
+    for (const char* key : {"prompt_ids", "output_ids", "reasoning", "answer", "stop"}) EXPECT_EQ(a.at(key), b.at(key)) << key;
+    // Roles and tools that no other option reaches.
+    const std::string tools = R"({"tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
+        {"role": "system", "content": "S"}, {"role": "user", "content": "Q"},
+        {"role": "assistant", "reasoning_content": "R", "content": null, "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "T"}]})";
+    write_file_atomic(file, tools);
+    const auto tokenizer = text::Tokenizer::load(kSeedling + "/tokenizer.json");
+    const std::vector<int32_t> want =
+        text::encode_chat(text::messages_from_json(Json::parse(tools, file), file), text::RenderOptions::for_mode(Mode::high),
+                          text::load_chat_format(kSeedling), *tokenizer)
+            .ids;
+    EXPECT_EQ(ints(answered(home, {"--messages", file, "--mode", "high"}).at("prompt_ids")),
+              std::vector<int64_t>(want.begin(), want.end()));
+    write_file_atomic(file, R"([{"role": "robot"}])");
+    const test::Run r = test::run_program({"chat", "-m", kSeedling, "--messages", file}, home.path());
+    EXPECT_EQ(r.code, 2);
+    EXPECT_NE(r.err.find(file + ": [0].role = \"robot\" (line 1, column 11): expected system, developer"), std::string::npos)
+        << r.err;
+}
 
 TEST(Npz, HoldsTheSameBytesAndTheirChecksums) {
     const test::TempFolder tmp;
