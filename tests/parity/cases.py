@@ -133,8 +133,10 @@ def random_case(seed):
         c["rope_parameters"] = nested(c, y)
     else:
         c["rope_parameters"] = nested(c, y, float(pick([500, 20000])), float(pick([700, 40000])))
-    case["layout"] = pick(["saved", "saved", "modules", "official"])
-    if case["layout"] == "official" and not can_be_official(case):
+    case["layout"] = pick(
+        ["saved"] * 6 + ["modules"] * 3 + ["official"] * 3 + ["fp8", "fp8 f32-scales", "fp8 bf16-experts", "fp4", "fp4 only"]
+    )
+    if case["layout"] not in ("saved", "modules") and not can_be_official(case):
         case["layout"] = "modules"
     if r.random() < 0.15:
         c["max_position_embeddings"] = 64
@@ -211,5 +213,17 @@ def named_cases():
             rope_parameters=yarn(float(f), o, float(a), float(b)),
             T=129,
         )
+    for form in ("fp8", "fp8 f32-scales", "fp8 bf16-experts", "fp4", "fp4 only"):
+        for hidden, inner in ((64, 64), (130, 48), (257, 129)):
+            add(
+                f"{form} {hidden}".replace(" ", "-"),
+                layout=form,
+                hidden_size=hidden,
+                moe_intermediate_size=inner,
+                dtype="bfloat16",
+                q_lora_rank=hidden + 3,
+                layer_types=[SLIDE, CSA, HCA],
+                compress_rates={CSA: 4, HCA: 8},
+            )
     add("pad-token", pad_token_id=1, layer_types=[SLIDE, CSA])
     return out

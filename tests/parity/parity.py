@@ -109,7 +109,12 @@ def token_ids(case):
 
 def stored(case, tensors):
     dtype = getattr(torch, case["dtype"])
-    return {k: (v.to(dtype) if v.is_floating_point() else v).contiguous().clone() for k, v in tensors.items()}
+    return {
+        k: (v.to(dtype) if v.is_floating_point() and v.element_size() > 1 and not k.endswith(".scale") else v)
+        .contiguous()
+        .clone()
+        for k, v in tensors.items()
+    }
 
 
 def official_names(tensors):
@@ -198,19 +203,81 @@ def official_config(case):
     return out
 
 
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+QUANTISED = (
+    ".wq_a.weight",
+    ".wq_b.weight",
+    ".attn.wkv.weight",
+    ".wo_a.weight",
+    ".wo_b.weight",
+    ".w1.weight",
+    ".w2.weight",
+    ".w3.weight",
+)
+
+
+def powers_of_two(x):
+    return torch.exp2(torch.ceil(torch.log2(x.clamp(min=2.0**-40))))
+
+
+def quantised(case, tensors):
+    """The published number formats; what they round to is written back into `tensors`, so into the model they are views of."""
+    form, out = case["layout"], {}
+    for name, w in tensors.items():
+        is_expert = ".experts." in name
+        if not name.endswith(QUANTISED) or (is_expert and form == "fp8 bf16-experts") or (not is_expert and form == "fp4 only"):
+            out[name] = w
+            continue
+        if is_expert and form.startswith("fp4") and w.shape[1] % 2 == 0:
+            k = w.shape[1]
+            pad = torch.nn.functional.pad(w, (0, -k % 32)).view(w.shape[0], -1, 32)
+            scale = powers_of_two(pad.abs().amax(2) / 6)
+            x = (pad / scale[..., None]).flatten(1)[:, :k]
+            code = (x.abs()[..., None] - E2M1).abs().argmin(-1)
+            value = E2M1[code] * x.sign() * scale.repeat_interleave(32, 1)[:, :k]
+            nibble = (code + 8 * (x < 0)).to(torch.uint8)
+            out[name] = (nibble[:, ::2] | (nibble[:, 1::2] << 4)).view(torch.int8)
+        else:
+            rows, columns = -(-w.shape[0] // 128), -(-w.shape[1] // 128)
+            scale = torch.empty(rows, columns)
+            for i in range(rows):
+                for j in range(columns):
+                    scale[i, j] = w[128 * i : 128 * i + 128, 128 * j : 128 * j + 128].abs().max() / 448
+            if form != "fp8 f32-scales":
+                scale = powers_of_two(scale)
+            grid = scale.repeat_interleave(128, 0)[: w.shape[0]].repeat_interleave(128, 1)[:, : w.shape[1]]
+            out[name] = (w / grid).to(torch.float8_e4m3fn)
+            value = out[name].float() * grid
+        out[name.replace(".weight", ".scale")] = scale if form == "fp8 f32-scales" else scale.to(torch.float8_e8m0fnu)
+        w.copy_(value)
+    return out
+
+
 def save(case, model, folder):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     state = {k: v for k, v in model.state_dict().items()}
     if case["layout"] == "saved":
         m = copy.deepcopy(model).to(getattr(torch, case["dtype"]))
-        m.save_pretrained(folder)
+        m.save_pretrained(folder, max_shard_size=random.Random(case["seed"]).choice(["40KB", "1GB"]))
     elif case["layout"] == "modules":
         model.config.save_pretrained(folder)
         save_file(stored(case, state), folder + "/model.safetensors", {"format": "pt"})
     else:
-        json.dump(official_config(case), open(folder + "/config.json", "w"), indent=1)
-        save_file(stored(case, official_names(state)), folder + "/model.safetensors", {"format": "pt"})
+        config, tensors = official_config(case), official_names(state)
+        if case["layout"] != "official":
+            config["expert_dtype"] = "fp4" if case["layout"].startswith("fp4") else "fp8"
+            config["quantization_config"] = {
+                "quant_method": "fp8",
+                "fmt": "e4m3",
+                "scale_fmt": "ue8m0",
+                "weight_block_size": [128, 128],
+                "activation_scheme": "dynamic",
+            }
+            with torch.no_grad():
+                tensors = quantised(case, tensors)
+        json.dump(config, open(folder + "/config.json", "w"), indent=1)
+        save_file(stored(case, tensors), folder + "/model.safetensors", {"format": "pt"})
 
 
 def reference(model, ids):
@@ -605,6 +672,8 @@ def main():
                 if v > worst.get(k, (0, ""))[0]:
                     worst[k] = (v, name)
         done += 1
+        if done % 50 == 0:
+            print(f"{done} cases", file=sys.stderr, flush=True)
     print(f"{done} cases, {failed} failed, {refused} skipped, {ties} near-ties")
     for k, (v, name) in sorted(worst.items()):
         print(f"  {k:32} {v:.2e}  {name}")
