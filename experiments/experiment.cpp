@@ -58,8 +58,18 @@ Knobs::Knobs(const LabInfo& info, const std::map<std::string, std::string>& give
         if (const std::string wish = expected(*knob, value); !wish.empty())
             issues.push_back({info.name, key, value, wish, ""});
         values_[key] = value;
+        double now = 0, preset = 0;
+        const bool are_numbers = knob->choices.empty() && parse_number(value, now) && parse_number(knob->value, preset);
+        if (are_numbers ? now != preset : value != knob->value) changed_[key] = value;
     }
     throw_if_any(issues);
+}
+
+std::string Knobs::changed(std::initializer_list<std::string_view> but) const {
+    std::vector<std::string> words;
+    for (const auto& [key, value] : changed_)
+        if (key != "size" && std::find(but.begin(), but.end(), key) == but.end()) words.push_back(key + " " + escaped(value));
+    return joined(words);
 }
 
 const std::string& Knobs::text(const std::string& key) const {

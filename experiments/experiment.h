@@ -2,9 +2,11 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/base/config/model_config.h"
@@ -26,9 +28,12 @@ class Knobs {
     double number(const std::string& key) const;
     int64_t integer(const std::string& key) const;
     const std::map<std::string, std::string>& values() const { return values_; }
+    // "layers 16, lr 0.02": those that differ from the preset, but for `size` and the named ones; "" when none does. What was
+    // measured elsewhere with the preset says nothing about them.
+    std::string changed(std::initializer_list<std::string_view> but = {}) const;
 
   private:
-    std::map<std::string, std::string> values_;
+    std::map<std::string, std::string> values_, changed_;
 };
 
 struct Arm {
@@ -54,9 +59,10 @@ struct Experiment {
     std::string folder;                             // below experiments/
     LabVerdict (*analyse)(const Knobs&) = nullptr;  // no training: seconds
     std::vector<Arm> (*arms)(const Knobs&) = nullptr;
-    // Of finished runs of these arms, any number of seeds each; their scalars are those of info.plots. Runs that are
-    // missing are told, not guessed.
-    LabVerdict (*judge)(const Knobs&, const std::vector<LabRun>&) = nullptr;
+    // Of finished and failed runs of these arms, any number of seeds each; their scalars are those of info.plots and info.judged.
+    // Runs that are missing are told, not guessed. What all judgements tell alike (runs that are not counted, changed knobs) is
+    // added by experiments().
+    std::function<LabVerdict(const Knobs&, const std::vector<LabRun>&)> judge = nullptr;
     // No training: a model is loaded (model_knob) and measured. The preset takes three minutes at most on two cores.
     LabVerdict (*measure)(const Knobs&, const Bench&) = nullptr;
     // Has no runs: one of the two that give a verdict at once.

@@ -2,6 +2,7 @@
 #include "experiments/list.h"
 
 #include "engine/base/error.h"
+#include "experiments/runs.h"
 
 namespace vitrine::lab {
 
@@ -44,10 +45,21 @@ constexpr Experiment (*kExperiments[])() = {
     x33_arithmetic,
 };
 
+// What every judgement on runs tells, whatever it judges.
+LabVerdict told(const Experiment& e, const Knobs& knobs, const std::vector<LabRun>& runs) {
+    LabVerdict v = e.judge(knobs, runs);
+    Results(e.arms(knobs), runs).tell_uncounted(v);
+    if (const std::string changed = knobs.changed(); !changed.empty())
+        v.sentence += " Measured with changed knobs (" + changed + "): what is said or was calibrated stands for the preset.";
+    return v;
+}
+
 std::vector<Experiment> make_all() {
     std::vector<Experiment> all;
     for (const auto& make : kExperiments) {
         all.push_back(make());
+        if (Experiment& e = all.back(); e.judge)
+            e.judge = [own = e](const Knobs& knobs, const std::vector<LabRun>& runs) { return told(own, knobs, runs); };
         const auto readme = readmes().find(all.back().folder);
         VITRINE_ASSERT(readme != readmes().end());
         all.back().info.readme = readme->second;

@@ -21,7 +21,7 @@ std::string padded(const std::string& s, size_t width, bool to_the_right) {
 // An empty cell, or one that begins with a number, be it finite or not.
 bool is_number(const std::string& cell) {
     const std::string word = cell.substr(0, cell.find(' '));
-    return cell.empty() || word == "nan" || word == "inf" ||
+    return cell.empty() || word == "nan" || word == "inf" || word == "failed" || word == "diverged" ||
            std::string("0123456789.+-").find(cell[0]) != std::string::npos;
 }
 
@@ -61,6 +61,13 @@ std::string to_text(const LabVerdict& v) {
         out += "\n";
     }
     return out + outcome_line(v) + "\n";
+}
+
+std::string claim_text(const LabInfo& info) {
+    std::string out;
+    if (!info.claim.empty()) out += "The claim: " + info.claim + "\n";
+    if (!info.literature.empty()) out += "What is known: " + info.literature + "\n";
+    return out;
 }
 
 std::string to_markdown(const LabVerdict& v) {

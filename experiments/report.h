@@ -6,7 +6,8 @@
 
 namespace vitrine::lab {
 
-std::string to_text(const LabVerdict& v);  // tables in columns
+std::string to_text(const LabVerdict& v);     // tables in columns
+std::string claim_text(const LabInfo& info);  // two lines: what is claimed, and what is known; beside what was measured
 std::string to_markdown(const LabVerdict& v);
 
 // README.md's text with what lies between the lines "<!-- result -->" and "<!-- end of result -->" replaced.

@@ -21,7 +21,7 @@ struct LabCatalogue {
     // line at a time. Error(cancelled).
     using Tell = std::function<void(const std::string& line)>;
     std::function<LabVerdict(const std::string& experiment, const LabKnobs&, const Tell&, std::stop_token)> analyse;
-    // Of finished runs with the same knobs, with the scalars of the experiment's plots.
+    // Of finished and failed runs with the same knobs, with the scalars of the experiment's plots and `judged`.
     std::function<LabVerdict(const std::string& experiment, const std::vector<LabRun>&)> judge;
 };
 

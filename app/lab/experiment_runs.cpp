@@ -1,14 +1,19 @@
 // Runs of an experiment in this process.
 #include "app/lab/experiment_runs.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <mutex>
 #include <set>
 #include <thread>
 
+#include "app/lab/run_reader.h"
+#include "app/lab/sweep.h"
 #include "engine/base/error.h"
+#include "engine/telemetry/run_folder.h"
 #include "engine/train/fresh.h"
 #include "engine/train/run.h"
 #include "experiments/experiment.h"
@@ -16,11 +21,21 @@
 namespace vitrine {
 namespace {
 
-std::set<std::string> wanted_metrics(const LabInfo& info) {
-    std::set<std::string> names;
-    for (const LabPlot& p : info.plots) names.insert(p.metrics.begin(), p.metrics.end());
-    return names;
-}
+// What plots draw and the judgement reads.
+class Wanted {
+  public:
+    explicit Wanted(const LabInfo& info) : patterns_(info.judged) {
+        for (const LabPlot& p : info.plots) names_.insert(p.metrics.begin(), p.metrics.end());
+    }
+    bool contains(const std::string& metric) const {
+        return names_.contains(metric) ||
+               std::any_of(patterns_.begin(), patterns_.end(), [&](const auto& p) { return lab_names(p, metric); });
+    }
+
+  private:
+    std::set<std::string> names_;
+    std::vector<std::string> patterns_;
+};
 
 // Letters, digits, dots and dashes of a label, for a folder's name.
 std::string folder_name(const std::string& experiment, const std::string& arm, int64_t seed) {
@@ -32,7 +47,7 @@ std::string folder_name(const std::string& experiment, const std::string& arm, i
 class OneRun {
   public:
     OneRun(const lab::Experiment& e, const lab::Arm& arm, const ExperimentRequest& request, LabRun& out)
-        : out_(out), metrics_(wanted_metrics(e.info)) {
+        : out_(out), metrics_(e.info) {
         TrainConfig train = arm.train;
         train.seed = out.seed;
         out_.n_steps = train.steps;
@@ -41,10 +56,16 @@ class OneRun {
             return;
         }
         out_.id = folder_name(e.info.name, arm.label, out.seed), out_.folder = request.folder + "/" + out_.id;
+        std::error_code failed;
+        if (std::filesystem::exists(out_.folder + "/" + run_folder::kRunJson, failed)) {
+            go_on(arm, train);
+            return;
+        }
         const RunDescription described{e.info.name, arm.label, lab::Knobs(e.info, request.knobs).values(), {}, "", 0};
         run_ = TrainingRun::start(out_.folder, arm.model, fresh_weights(arm.model, train), train, described, {}, {});
     }
     void go(std::stop_token stop) {
+        if (out_.state == RunState::finished) return;  // by an earlier call
         Trainer& trainer = run_ ? run_->trainer() : *trainer_;
         while (!trainer.is_done()) {
             const StepReport r = run_ ? run_->step(stop) : trainer.step(stop);
@@ -56,8 +77,26 @@ class OneRun {
     }
 
   private:
+    // What is there is taken as it is, and what is missing of it is trained.
+    void go_on(const lab::Arm& arm, const TrainConfig& train) {
+        check_holds(out_.folder, arm.model, train);
+        RunReader reader(out_.folder);
+        reader.look();
+        const bool is_finished = reader.run().state == RunState::finished;
+        if (!is_finished) run_ = TrainingRun::resume(out_.folder, {});
+        const auto from = run_ ? static_cast<double>(run_->trainer().next_step()) : INFINITY;
+        for (const std::string& name : reader.run().metrics) {
+            if (!metrics_.contains(name)) continue;
+            LabSeries s = reader.read(name, -1, INT64_MAX);
+            while (!s.step.empty() && s.step.back() >= from) s.step.pop_back(), s.value.pop_back();  // they come again
+            out_.scalars[name] = std::move(s);
+        }
+        out_.events = reader.take_new_events(), out_.changed = reader.run().changed;
+        out_.step = run_ ? run_->trainer().next_step() : reader.run().step;
+        if (is_finished) out_.state = RunState::finished;
+    }
     void keep(const StepReport& r) {
-        out_.step = r.step + 1;
+        out_.step = r.step + (r.status == StepReport::Status::stopped ? 0 : 1);
         for (const Scalar& s : r.scalars) {
             if (!metrics_.contains(s.name)) continue;
             LabSeries& series = out_.scalars[s.name];
@@ -72,7 +111,7 @@ class OneRun {
         if (run_) run_->checkpoint(), run_->set_state(state, error);
     }
     LabRun& out_;
-    std::set<std::string> metrics_;
+    Wanted metrics_;
     std::unique_ptr<Trainer> trainer_;
     std::unique_ptr<TrainingRun> run_;
 };

@@ -15,7 +15,7 @@ struct ExperimentRequest {
     std::map<std::string, std::string> knobs;
     int n_seeds = 1, n_at_once = 1;
     int64_t first_seed = 1;
-    std::string folder;  // of run folders, one a run; empty: nothing is written
+    std::string folder;  // of run folders, one a run, which a second call goes on with; empty: nothing is written
 };
 
 // The runs, arms in their order, seeds within; a run that cannot go on is `failed` with its reason. `tell` gets a line

@@ -83,7 +83,8 @@ class RunManager {
     void tell(Run& r);
     void tell_points(Run& r);
     void judge_finished(const std::string& experiment);
-    LabRun with_scalars(Run& r, const LabInfo& info);
+    LabRun told(const Run& r) const;
+    LabRun with_scalars(LabRun run, Run& r, const LabInfo& info);
     void leave_presets_out(LabRun& run) const;
     const LabInfo& info(const std::string& experiment) const;
     void push(LabUpdate u);

@@ -78,7 +78,7 @@ RunState state_named(const std::string& name) {
 bool is_same(const LabRun& a, const LabRun& b) {
     return a.step == b.step && a.state == b.state && a.is_resumable == b.is_resumable && a.error == b.error &&
            a.n_steps == b.n_steps && a.metrics.size() == b.metrics.size() && a.config_json == b.config_json &&
-           a.checkpoints == b.checkpoints && a.tokens_per_s == b.tokens_per_s && a.arm == b.arm &&
+           a.checkpoints == b.checkpoints && a.tokens_per_s == b.tokens_per_s && a.arm == b.arm && a.changed == b.changed &&
            a.last_log_line == b.last_log_line;
 }
 
@@ -166,6 +166,8 @@ void RunReader::read_events() {
     while (s.step()) {
         last_event_ = s.integer(0);
         new_events_.push_back({s.integer(1), s.text(2), s.text(3), s.text(4)});
+        const LabEvent& e = new_events_.back();
+        if (run_.changed.empty() && e.kind == run_folder::kChange) run_.changed = e.text + " at step " + std::to_string(e.step);
     }
 }
 

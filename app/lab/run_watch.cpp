@@ -22,6 +22,24 @@ fs::file_time_type made_at(const fs::path& folder) {
     return {};
 }
 
+// Where runs are listed that belong to no experiment of this program: `vitrine train --preset mix3-t1 --run FOLDER/a`.
+LabInfo collection() {
+    LabInfo i;
+    i.name = "Runs", i.title = "Runs without an experiment", i.is_collection = true;
+    i.question = "What `vitrine train --run` wrote into this folder: one run each, compared with nothing.";
+    i.plots = {{"Loss", "step", "nats", {"loss"}, false, false},
+               {"Held-out loss", "step", "nats", {"eval.loss"}, false, false},
+               {"Gradient norm before clipping", "step", "norm", {"grad_norm"}, false, true},
+               {"Learning rate", "step", "rate", {"lr"}, false, true}};
+    i.readme =
+        "# Runs without an experiment\n\nRuns of `vitrine train` that name no experiment, or one that this program does not "
+        "know, appear here when their folders lie in the folder of the window's runs (`vitrine --runs DIR`; it stands at the "
+        "bottom of each run's controls):\n\n```\nvitrine train --preset mix3-t1 --run DIR/a --set lr=5e-3\nvitrine train --rewind "
+        "DIR/a --step 100 --run DIR/b --set lr=1e-3\n```\n\nThey are drawn, paused, rewound and compared like others. Nothing "
+        "judges them: without arms there is nothing to compare.\n";
+    return i;
+}
+
 bool holds_a_run(const fs::path& folder) {
     std::error_code none;
     return fs::exists(folder / "request.json", none) || fs::exists(folder / run_folder::kRunJson, none);
@@ -30,7 +48,9 @@ bool holds_a_run(const fs::path& folder) {
 }  // namespace
 
 void RunManager::work(std::stop_token stop) {
-    push(LabListed{catalogue_.infos});
+    std::vector<LabInfo> infos = catalogue_.infos;
+    infos.push_back(collection());
+    push(LabListed{std::move(infos)});
     auto pause = std::chrono::milliseconds(0);
     while (!stop.stop_requested()) {
         std::deque<LabCommand> commands;
@@ -105,8 +125,9 @@ void RunManager::look(Run& r) {
         r.child.reset();
     }
     if (is_changed || has_ended || !r.was_told || r.is_queued) tell(r);
-    if (r.reader.run().state == RunState::finished && before != RunState::finished)
-        to_judge_.insert(r.reader.run().experiment);
+    const RunState now = r.reader.run().state;
+    const bool is_over = now == RunState::finished || now == RunState::failed || !r.problem.empty();
+    if (!r.is_queued && is_over && (now != before || has_ended)) to_judge_.insert(r.reader.run().experiment);
     if (r.reader.generation() != r.generation) r.generation = r.reader.generation(), r.read_to.clear();
     tell_points(r);
 }
@@ -120,23 +141,34 @@ void RunManager::leave_presets_out(LabRun& run) const {
                     run.knobs.erase(it);
 }
 
-void RunManager::tell(Run& r) {
+// What its folder says, and what is known of its process.
+LabRun RunManager::told(const Run& r) const {
     LabRun run = r.reader.run();
     leave_presets_out(run);
+    const bool is_known = std::any_of(catalogue_.infos.begin(), catalogue_.infos.end(),
+                                      [&](const LabInfo& i) { return i.name == run.experiment; });
+    if (!is_known) {
+        if (!run.arm.empty()) run.arm = run.experiment + " " + run.arm;
+        run.experiment = collection().name;
+    }
     if (r.is_queued) {
         run.state = RunState::waiting, run.is_resumable = false, run.error.clear();
-        if (r.was_told_waiting) return;
-        r.was_told_waiting = true;
-    } else {
-        r.was_told_waiting = false;
-        if (!r.child && !r.problem.empty() && run.state != RunState::finished) {
-            run.error = r.problem + (run.error.empty() ? "" : "; " + run.error);
-            run.state = RunState::failed, run.last_log_line = r.reader.last_line();
-        }
-        if (!r.child && run.state == RunState::waiting && r.is_called_off) run.state = RunState::stopped;
-        run.is_resumable = !r.child && run.state != RunState::finished && run.state != RunState::running &&
-                           run.state != RunState::paused;
+        return run;
     }
+    if (!r.child && !r.problem.empty() && run.state != RunState::finished) {
+        run.error = r.problem + (run.error.empty() ? "" : "; " + run.error);
+        run.state = RunState::failed, run.last_log_line = r.reader.last_line();
+    }
+    if (!r.child && run.state == RunState::waiting && r.is_called_off) run.state = RunState::stopped;
+    run.is_resumable =
+        !r.child && run.state != RunState::finished && run.state != RunState::running && run.state != RunState::paused;
+    return run;
+}
+
+void RunManager::tell(Run& r) {
+    LabRun run = told(r);
+    if (r.is_queued && r.was_told_waiting) return;
+    r.was_told_waiting = r.is_queued;
     const std::string id = run.id;
     push(LabRunChanged{std::move(run)});
     if (std::vector<LabEvent> events = r.reader.take_new_events(); !events.empty())
@@ -161,34 +193,45 @@ void RunManager::tell_points(Run& r) {
     }
 }
 
-LabRun RunManager::with_scalars(Run& r, const LabInfo& info) {
-    LabRun run = r.reader.run();
-    leave_presets_out(run);
+LabRun RunManager::with_scalars(LabRun run, Run& r, const LabInfo& info) {
+    const auto take = [&](const std::string& metric) {
+        if (!run.scalars.count(metric)) run.scalars[metric] = r.reader.read(metric, -1, kPointsOfVerdict);
+    };
     for (const LabPlot& p : info.plots)
-        for (const std::string& metric : p.metrics)
-            if (!run.scalars.count(metric)) run.scalars[metric] = r.reader.read(metric, -1, kPointsOfVerdict);
+        for (const std::string& metric : p.metrics) take(metric);
+    for (const std::string& pattern : info.judged)
+        for (const std::string& metric : run.metrics)
+            if (lab_names(pattern, metric)) take(metric);
     return run;
 }
 
-// Those with the knobs of the newest finished one; of an arm and seed that ran twice, the newer.
+// Those with the knobs of the newest one that has ended; of an arm and seed that ran several times, the newest that was finished
+// as it was begun, else the newest finished, else the newest.
 void RunManager::judge_finished(const std::string& experiment) {
     if (!catalogue_.judge || std::none_of(catalogue_.infos.begin(), catalogue_.infos.end(),
                                           [&](const LabInfo& i) { return i.name == experiment; }))
         return;
     try {
-        std::vector<LabRun> runs;
-        std::set<std::pair<std::string, int64_t>> seen;
-        const LabInfo& about = info(experiment);
+        const auto rank = [](const LabRun& r) { return r.state != RunState::finished ? 0 : r.changed.empty() ? 2 : 1; };
+        std::vector<std::pair<LabRun, Run*>> chosen;
         for (auto id = order_.rbegin(); id != order_.rend(); ++id) {
             Run& r = *runs_.at(*id);
-            LabRun run = r.reader.run();
-            leave_presets_out(run);
-            const bool fits = run.experiment == experiment && run.state == RunState::finished && run.parent.empty() &&
-                              (runs.empty() || run.knobs == runs[0].knobs);
-            if (fits && seen.insert({run.arm, run.seed}).second) runs.push_back(with_scalars(r, about));
+            LabRun run = told(r);
+            const bool has_ended = run.state == RunState::finished || run.state == RunState::failed;
+            if (run.experiment != experiment || !has_ended || !run.parent.empty()) continue;
+            if (!chosen.empty() && run.knobs != chosen[0].first.knobs) continue;
+            const auto same = std::find_if(chosen.begin(), chosen.end(), [&](const auto& c) {
+                return c.first.arm == run.arm && c.first.seed == run.seed;
+            });
+            if (same == chosen.end())
+                chosen.emplace_back(std::move(run), &r);
+            else if (rank(run) > rank(same->first))
+                *same = {std::move(run), &r};
         }
-        if (runs.empty()) return;
-        std::reverse(runs.begin(), runs.end());
+        if (chosen.empty()) return;
+        std::vector<LabRun> runs;
+        for (auto c = chosen.rbegin(); c != chosen.rend(); ++c)
+            runs.push_back(with_scalars(std::move(c->first), *c->second, info(experiment)));
         push(LabVerdictMade{experiment, catalogue_.judge(experiment, runs)});
     } catch (const Error& e) {
         push(LabProblem{experiment + " could not be judged: " + e.what()});

@@ -39,7 +39,7 @@ class Running {
         const std::string folder = o.folder + "/" + r.name;
         std::error_code failed;
         if (std::filesystem::exists(folder + "/" + run_folder::kRunJson, failed)) {
-            check_same(folder);
+            check_holds(folder, r.model, r.train);
             in_folder_ = TrainingRun::resume(folder, engine);
             return;
         }
@@ -83,14 +83,6 @@ class Running {
             in_folder_->set_state("failed", e.what());
             throw;
         }
-    }
-    // Going on under another configuration would put two runs into one curve.
-    void check_same(const std::string& folder) const {
-        const std::string file = folder + "/" + run_folder::kRunJson;
-        const Json was = Json::parse(read_file(file, 16 << 20), file, {.max_bytes = 16 << 20});
-        const bool same = was.at("config").at("train") == to_json(run_.train) &&
-                          was.at("config").at("model") == Json::parse(config_to_json(run_.model), "the model's config");
-        if (!same) throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": holds a run with another configuration");
     }
     // What the table tells of steps that were made before.
     void recall(Trainer& t) {
@@ -136,6 +128,14 @@ SweepResult result_of(const SweepRun& r, const SweepOptions& o, std::stop_token 
 }
 
 }  // namespace
+
+void check_holds(const std::string& folder, const ModelConfig& model, const TrainConfig& train) {
+    const std::string file = folder + "/" + run_folder::kRunJson;
+    const Json was = Json::parse(read_file(file, 16 << 20), file, {.max_bytes = 16 << 20});
+    const bool same = was.at("config").at("train") == to_json(train) &&
+                      was.at("config").at("model") == Json::parse(config_to_json(model), "the model's config");
+    if (!same) throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": holds a run with another configuration");
+}
 
 SweptKey swept_key(const std::string& text) {
     const size_t equals = text.find('=');

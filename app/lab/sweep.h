@@ -51,6 +51,9 @@ struct SweepOptions {
     std::function<void(const SweepRun&, const SweepResult&)> tell;  // one that has ended; one call at a time
 };
 
+// Error(bad_input) when the run in this folder was begun with another configuration: going on would put two runs into one curve.
+void check_holds(const std::string& folder, const ModelConfig& model, const TrainConfig& train);
+
 // The runs of this list whose number is `first`, first + stride, ...: results in their places, the others untouched. A run whose
 // folder is there goes on from its newest checkpoint, or is taken as it is when it has finished.
 std::vector<SweepResult> run_share_of_sweep(const std::vector<SweepRun>& runs, size_t first, size_t stride, const SweepOptions& o,

@@ -127,6 +127,13 @@ const LabInfo* LabSnapshot::experiment(const std::string& name) const {
     return it == experiments.end() ? nullptr : &*it;
 }
 
+bool lab_names(const std::string& pattern, const std::string& metric) {
+    const size_t star = pattern.find('*');
+    if (star == std::string::npos) return pattern == metric;
+    const std::string_view head(pattern.data(), star), tail(pattern.data() + star + 1, pattern.size() - star - 1);
+    return metric.size() >= head.size() + tail.size() && metric.starts_with(head) && metric.ends_with(tail);
+}
+
 std::vector<ConfigDifference> compare_configs(const std::string& a, const std::string& b) {
     const Flat left = flat_config(a, "the first config"), right = flat_config(b, "the second config");
     std::map<std::string, std::string> others(right.begin(), right.end());

@@ -41,7 +41,9 @@ struct LabInfo {
     std::string provoked_by;           // the knob, when provoked
     std::vector<LabKnob> knobs;
     std::vector<LabPlot> plots;
+    std::vector<std::string> judged;   // what the judgement reads besides the plots' metrics; * stands for any text
     std::string readme;                // Markdown
+    bool is_collection = false;        // no experiment: holds the runs that belong to none of those listed
     std::string expected_time;         // of the preset on two cores
 };
 
@@ -55,10 +57,11 @@ struct LabTable {
     std::vector<std::string> columns;
     std::vector<std::vector<std::string>> rows;
 };
-// Curves of an experiment that needs no run: what the panel plots beside the tables.
+// Curves over something else than steps: what the panel plots beside the tables.
 struct LabCurve {
     std::string label;
     std::vector<double> x, y;
+    std::vector<double> lowest, highest;  // of the seeds at each x; empty: one value alone
 };
 struct LabChart {
     std::string title, x_label, y_label;
@@ -93,6 +96,7 @@ struct LabRun {
     RunState state = RunState::waiting;
     bool is_resumable = false;         // not at its end, and nobody runs it
     std::string error, last_log_line;
+    std::string changed;               // the first live change, "lr 0.01 -> 0 at step 60"; empty: none. No sample of its arm then
     std::vector<std::string> metrics;  // names of all that was recorded
     std::map<std::string, LabSeries> scalars;  // the watched ones; for a verdict those of the experiment's plots
     std::vector<LabEvent> events;
@@ -151,6 +155,9 @@ struct CancelWork {
 };  // one that needs no run and is under way or waits
 using LabCommand = std::variant<StartRuns, ControlRun, SetLive, RewindRun, ForgetRun, WatchScalars, ExportEvents,
                                 RunsAtOnce, ShowFolder, CancelWork>;
+
+// Whether a scalar's name is `pattern`, in which one * stands for any text.
+bool lab_names(const std::string& pattern, const std::string& metric);
 
 // Two values of configs that differ; empty: absent.
 struct ConfigDifference { std::string field, a, b; };

@@ -8,6 +8,7 @@
 
 #include "engine/base/disk_full.h"
 #include "engine/base/log.h"
+#include "engine/base/reader.h"
 #include "engine/telemetry/run_folder.h"
 #include "engine/train/alarms.h"
 
@@ -47,6 +48,21 @@ std::unique_ptr<TrainingRun> TrainingRun::resume(const std::string& folder, cons
     return run;
 }
 
+namespace {
+
+// A run that leaves another one is of the same experiment and arm, under the same knobs where nothing else was said.
+void inherit(const std::string& parent, RunDescription& d) {
+    const std::string file = parent + "/" + run_folder::kRunJson;
+    std::error_code failed;
+    if (!fs::exists(file, failed)) return;  // checkpoints alone
+    const Json was = Json::parse(read_file(file, 16 << 20), file, {.max_bytes = 16 << 20});
+    if (d.experiment.empty()) d.experiment = was.at("experiment").as_string();
+    if (d.arm.empty()) d.arm = was.at("arm").as_string();
+    for (const auto& [key, value] : was.at("knobs").members()) d.knobs.try_emplace(key, value.as_string());
+}
+
+}  // namespace
+
 std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int64_t step, const std::string& folder,
                                  const std::vector<std::string>& changes, RunDescription description,
                                  const RunOptions& options) {
@@ -76,6 +92,7 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
     }
     description.parent = fs::path(parent).lexically_normal().filename().string(), description.parent_step = step;
     if (description.parent.empty()) description.parent = fs::path(parent).lexically_normal().parent_path().filename().string();
+    inherit(parent, description);
     RunFolder::describe(folder, description, changed, c.model);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(c.trainer), ModelTexts::read(from), options));
     run->checkpoint();

@@ -10,6 +10,10 @@ namespace {
 
 constexpr const char *kGain = "hyper.gain.max", *kMeanGain = "hyper.gain.mean", *kBackward = "hyper.gain_backward.max",
                      *kDynamic = "hyper.dynamic";
+// Of the maps' token means, up to and with a layer: the only gain that rows hold by layer.
+std::string gain_up_to(int layer) {
+    return "layers." + std::to_string(layer) + ".hyper.gain.of_mean";
+}
 
 // Largest gain over tokens after 200 steps, measured once in another program (one to three seeds).
 struct Claim {
@@ -64,6 +68,7 @@ LabInfo describe() {
                {"Composite gain, backward", "step", "gain", {kBackward}, false, true},
                {"Loss", "step", "nats", {"loss"}, false, false},
                {"Gradient norm before clipping", "step", "norm", {"grad_norm"}, false, true}};
+    i.judged = {"layers.*.hyper.gain.of_mean"};
     i.expected_time = "a minute";
     return i;
 }
@@ -94,7 +99,7 @@ std::vector<Arm> arms(const Knobs& knobs) {
 }
 
 const Claim* claim_for(const Knobs& knobs, const Cell& c) {
-    if (knobs.integer("steps") != 200 || knobs.number("alpha") != 0.01 || knobs.number("clip") != 1) return nullptr;
+    if (!knobs.changed({"layers", "lr"}).empty()) return nullptr;  // cells name these two
     for (const Claim& k : kClaims)
         if (k.residual == c.residual && k.layers == c.layers && std::abs(k.lr / c.lr - 1) < 1e-9) return &k;
     return nullptr;
@@ -105,11 +110,9 @@ double last(const LabSeries& s) {
 }
 
 // Forward or backward, whichever is larger: mHC's rows are exact, all of its error is in the columns.
-std::vector<double> gains_of(const Results& r, const std::string& arm, const Reduce& reduce = largest) {
-    std::vector<double> gains = r.values(arm, kGain, reduce);
-    const std::vector<double> backward = r.values(arm, kBackward, reduce);
-    for (size_t s = 0; s < std::min(gains.size(), backward.size()); ++s) gains[s] = std::max(gains[s], backward[s]);
-    return gains;
+BySeed gains_of(const Results& r, const std::string& arm, const Reduce& reduce = largest) {
+    const auto larger = [](double a, double b) { return std::max(a, b); };
+    return combined(r.values(arm, kGain, reduce), r.values(arm, kBackward, reduce), larger);
 }
 
 // Seeds of `larger` whose gain exceeds that of the same seed of `smaller`.
@@ -122,6 +125,24 @@ struct Trend {
     std::string name;
     Cell smaller, larger;
 };
+
+// How the gain builds up through the depth: at the end of the runs; of two arms in their middle and after a quarter too.
+LabChart depth_chart(const Knobs& knobs, const Results& r) {
+    LabChart chart{"Gain of the mean maps, up to and with each layer", "layer", "gain", false, true, {}};
+    const double steps = knobs.number("steps");
+    for (const Cell& c : cells(knobs)) {
+        if (c.residual == ResidualKind::plain) continue;  // has one stream
+        for (const double share : is_full(knobs) ? std::vector{1.0} : std::vector{0.25, 0.5, 1.0}) {
+            std::vector<std::pair<double, BySeed>> points;
+            for (int layer = 0; layer < c.layers; ++layer)
+                points.emplace_back(layer, r.values(c.label(), gain_up_to(layer), [&](const LabSeries& s) {
+                    return at_step(s, share * steps);
+                }));
+            chart.curves.push_back(curve_over(c.label() + (share < 1 ? ", step " + fixed(share * steps, 0) : ""), points));
+        }
+    }
+    return chart;
+}
 
 LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     const std::vector<Cell> all = cells(knobs);
@@ -142,15 +163,16 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
             band = claim->lowest == claim->highest
                        ? significant(claim->lowest, 3)
                        : significant(claim->lowest, 3) + " to " + significant(claim->highest, 3);
-            const bool fits = std::all_of(ends.begin(), ends.end(),
+            const std::vector<double> all_ends = ends.counted();
+            const bool fits = std::all_of(all_ends.begin(), all_ends.end(),
                                           [&](double g) { return g > claim->lowest / 3 && g < claim->highest * 3; });
             inside = fits ? "yes" : "no";
             ++n_bands, n_inside += fits;
         }
         if (c.residual == ResidualKind::mhc)
-            for (const double g : gains) ++n_mhc, n_bounded += g < 2;
+            for (const double g : gains.counted()) ++n_mhc, n_bounded += g < 2;
         const auto losses = r.values(c.label(), "loss", [](const LabSeries& s) { return last_mean(s); });
-        for (const double l : losses) n_broken += !std::isfinite(l);
+        for (const double l : losses.counted()) n_broken += !std::isfinite(l);
         t.rows.push_back(
             {c.label(), each(gains, 3), each(ends, 3), band, inside, each(r.values(c.label(), kGain, largest), 3),
              each(r.values(c.label(), kMeanGain, largest), 3), each(r.values(c.label(), kBackward, largest), 3),
@@ -158,6 +180,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
              each(r.values(c.label(), "grad_norm", largest), 2)});
     }
     v.tables = {t};
+    v.charts = {depth_chart(knobs, r)};
 
     using enum ResidualKind;
     std::vector<Trend> trends = {{"HC's gain above mHC's", all[1], all[0]}};
@@ -170,8 +193,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     LabTable signs{"HC's gain grows", {"", "seeds"}, {}};
     int n_yes = 0, n_all = 0;
     for (const Trend& trend : trends) {
-        const int n = static_cast<int>(std::min(r.values(trend.smaller.label(), kGain, largest).size(),
-                                                r.values(trend.larger.label(), kGain, largest).size()));
+        const int n = n_pairs(gains_of(r, trend.smaller.label()), gains_of(r, trend.larger.label()));
         const int yes = grows(r, trend.smaller, trend.larger);
         signs.rows.push_back({trend.name, of_seeds(yes, n)});
         n_yes += yes, n_all += n;
@@ -187,10 +209,12 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                             : LabVerdict::Outcome::does_not_hold;
     v.sentence = "HC's gain grew in " + std::to_string(n_yes) + " of " + std::to_string(n_all) +
                  " comparisons, mHC's stayed below 2 in " + of_runs(n_bounded, n_mhc) + "; " +
-                 std::to_string(n_inside) + " of " + std::to_string(n_bands) +
-                 " arms end within a factor of 3 of the calibration. " +
-                 (n_broken ? std::to_string(n_broken) + " runs ended with a loss that is not finite. "
-                           : "No run diverged: gain is not divergence. ") +
+                 (n_bands ? std::to_string(n_inside) + " of " + std::to_string(n_bands) +
+                                " arms end within a factor of 3 of the calibration. "
+                          : "") +
+                 (n_broken           ? std::to_string(n_broken) + " runs ended with a loss that is not finite. "
+                  : r.n_diverged() ? ""
+                                     : "No run diverged: gain is not divergence. ") +
                  "Losses after so few steps are no claim about stability.";
     return v;
 }

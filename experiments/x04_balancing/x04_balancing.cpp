@@ -43,7 +43,8 @@ LabInfo describe() {
     i.literature =
         "The mechanism is real, its use in V4 is not: V4 balances by a bias (arXiv 2408.15664). Speed 0.001 is for "
         "long runs.";
-    i.badge = LabBadge::natural;
+    i.badge = LabBadge::provoked;
+    i.provoked_by = "init_router_skew, in the arms called skewed; the others are natural";
     i.knobs = {size_knob("other speeds, sequence loss and z-loss, a skewed start with the bias"),
                number_knob("layers", "Layers", "3", 1, 16, ""),
                number_knob("experts", "Experts", "16", 4, 256, "of which two and a shared one are active"),
@@ -85,8 +86,7 @@ std::vector<Arm> arms(const Knobs& knobs) {
 
 LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     const Results r(arms(knobs), runs);
-    const bool is_preset = knobs.integer("layers") == 3 && knobs.integer("experts") == 16 &&
-                           knobs.number("lr") == 0.003 && knobs.integer("steps") == 400;
+    const bool is_preset = knobs.changed().empty();
     const auto end = [](const LabSeries& s) { return last_mean(s); };
     const auto start = [](const LabSeries& s) { return first_mean(s); };
     const auto informed = [](const LabSeries& s) { return last_mean(s, 5); };  // measured every 20 steps
@@ -102,20 +102,21 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
         const auto violations = r.values(w.label, kViolation, end), losses = r.values(w.label, kLoss, end);
         std::string band, inside;
         if (is_preset && w.highest > 0) {
-            const bool fits = std::all_of(violations.begin(), violations.end(),
+            const std::vector<double> ends = violations.counted();
+            const bool fits = std::all_of(ends.begin(), ends.end(),
                                           [&](double x) { return x > w.lowest / 3 && x < 3 * w.highest; });
             band = w.lowest == w.highest ? fixed(w.lowest, 2) : fixed(w.lowest, 2) + " to " + fixed(w.highest, 2);
             inside = fits ? "yes" : "no";
             n_bands += !violations.empty(), n_inside += fits && !violations.empty();
         }
         const std::string label = w.label;
-        for (const double x : violations) {
+        for (const double x : violations.counted()) {
             if (label == "none") ++n_bare, n_collapsed += x > 2;
             if (label == "auxiliary 0.01" || label == "bias 0.01") ++n_balanced, n_even += x < 1;
         }
         if (label == "bias 0.01")
             n_better = count_pairs(bare_losses, losses, [](double a, double b) { return b < a; }),
-            n_compared = static_cast<int>(std::min(losses.size(), bare_losses.size()));
+            n_compared = n_pairs(bare_losses, losses);
         t.rows.push_back({label, each_fixed(violations, 2), band, inside,
                           each_fixed(r.values(label, kViolation, start), 2), each_fixed(r.values(label, kDead, end), 1),
                           each_fixed(r.values(label, kInformation, informed), 3),
@@ -132,9 +133,8 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
                                      : LabVerdict::Outcome::does_not_hold;
     v.sentence = "Without balancing the violation ended above 2 in " + of_seeds(n_collapsed, n_bare) +
                  "; the auxiliary loss and the bias at 0.01 kept it below 1 in " + of_runs(n_even, n_balanced) +
-                 ". Of loss, the bias won in " + of_seeds(n_better, n_compared) + ": no claim about quality. " +
-                 std::to_string(n_inside) + " of " + std::to_string(n_bands) +
-                 " violations lie within a factor of 3 of the calibration.";
+                 ". Of loss, the bias won in " + of_seeds(n_better, n_compared) + ": no claim about quality." +
+                 within_calibration(n_inside, n_bands, "violations");
     return v;
 }
 

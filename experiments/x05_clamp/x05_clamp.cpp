@@ -102,11 +102,10 @@ Jumps fp8_jumps(const Knobs& knobs, const Results& r) {
         Cell without = c;
         without.fp8 = Fp8::none;
         const auto with = r.values(c.label(), kLoss, end), base = r.values(without.label(), kLoss, end);
-        std::vector<double> ratios;
-        for (size_t s = 0; s < std::min(with.size(), base.size()); ++s) ratios.push_back(with[s] / base[s]);
+        const BySeed ratios = combined(with, base, [](double a, double b) { return a / b; });
         jumps.table.rows.push_back({c.label(), each_fixed(ratios, 3)});
         if (c.limit < kNoLimit) continue;
-        for (const double x : ratios) {
+        for (const double x : ratios.counted()) {
             if (c.fp8 == Fp8::tensor) ++jumps.n, jumps.n_jumped += x > 1.02;
             if (c.fp8 == Fp8::delayed) ++jumps.n_delayed, jumps.n_late += x > 1.02;
         }
@@ -116,13 +115,13 @@ Jumps fp8_jumps(const Knobs& knobs, const Results& r) {
 
 LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     const Results r(arms(knobs), runs);
-    const bool is_preset = knobs.integer("layers") == 4 && knobs.integer("steps") == 300;
+    const bool is_preset = knobs.changed().empty();
     const auto end = [](const LabSeries& s) { return last_mean(s); };
     LabVerdict v;
     LabTable t{"Largest |silu(gate) up| of the run, largest share that the clamp changed, last loss; each seed",
                {"arm", "peak", "calibration", "within 3x", "clamped share", "|cos| gate, up", "kurtosis", "loss"},
                {}};
-    int n_bands = 0, n_inside = 0, n_above = 0, n_free = 0, n_capped = 0, n_clamped = 0, n_alike = 0, n_pairs = 0;
+    int n_bands = 0, n_inside = 0, n_above = 0, n_free = 0, n_capped = 0, n_clamped = 0, n_alike = 0, n_compared = 0;
     for (const Cell& c : cells_of_size(kCells, knobs)) {
         const auto peaks = r.values(c.label(), kPeak, largest), losses = r.values(c.label(), kLoss, end);
         std::string claim, inside;
@@ -131,7 +130,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
             claim = significant(c.claim, 3), inside = fits ? "yes" : "no";
             ++n_bands, n_inside += fits;
         }
-        for (const double p : peaks) {
+        for (const double p : peaks.counted()) {
             if (c.limit == kLimit) ++n_clamped, n_capped += p <= kLimit * kLimit * (1 + 1e-6);
             if (c.limit > kLimit && c.lr > 0.01) ++n_free, n_above += p > kLimit * kLimit;
         }
@@ -140,7 +139,7 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
             free.limit = kNoLimit;
             const auto other = r.values(free.label(), kLoss, end);
             n_alike += count_pairs(other, losses, [](double a, double b) { return std::abs(b / a - 1) <= 0.02; });
-            n_pairs += static_cast<int>(std::min(other.size(), losses.size()));
+            n_compared += n_pairs(other, losses);
         }
         t.rows.push_back({c.label(), each(peaks, 3), claim, inside,
                           c.limit == kLimit ? each(r.values(c.label(), kClipped, largest), 2) : "",
@@ -155,16 +154,15 @@ LabVerdict judge(const Knobs& knobs, const std::vector<LabRun>& runs) {
     const Jumps jumps = fp8_jumps(knobs, r);
     v.tables.push_back(jumps.table);
     v.outcome = n_above == 0                                  ? LabVerdict::Outcome::not_visible
-                : n_capped == n_clamped && n_alike == n_pairs ? LabVerdict::Outcome::holds
+                : n_capped == n_clamped && n_alike == n_compared ? LabVerdict::Outcome::holds
                                                               : LabVerdict::Outcome::mixed;
     v.sentence = "Without the clamp the peak at learning rate 0.03 passed 100 in " + of_runs(n_above, n_free) +
                  "; with it, it stayed at 100 = 10 x 10 or below in " + of_runs(n_capped, n_clamped) +
-                 ", and the loss within 2 % in " + std::to_string(n_alike) + " of " + std::to_string(n_pairs) +
+                 ", and the loss within 2 % in " + std::to_string(n_alike) + " of " + std::to_string(n_compared) +
                  " pairs. An accelerated mechanism, not a natural spike. From an aligned start FP8 with " +
                  "one scale per tensor cost more than 2 % of the loss in " + of_runs(jumps.n_jumped, jumps.n) +
-                 ", with the scale of the last 16 steps in " + of_runs(jumps.n_late, jumps.n_delayed) + ". " +
-                 std::to_string(n_inside) + " of " + std::to_string(n_bands) +
-                 " peaks lie within a factor of 3 of the calibration.";
+                 ", with the scale of the last 16 steps in " + of_runs(jumps.n_late, jumps.n_delayed) + "." +
+                 within_calibration(n_inside, n_bands, "peaks");
     return v;
 }
 

@@ -80,7 +80,7 @@ TokenCost v32_cost(int64_t n) {
     return c;
 }
 
-double prefill_total(double (*token)(const ModelConfig*, int64_t n), const ModelConfig* c, int64_t n) {
+double prefill_total(const std::function<double(const ModelConfig*, int64_t n)>& token, const ModelConfig* c, int64_t n) {
     constexpr int64_t kStep = 128;
     double sum = 0;
     for (int64_t t = kStep / 2; t < n; t += kStep) sum += token(c, t) * double(std::min(kStep, n - t + kStep / 2));

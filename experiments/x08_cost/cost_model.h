@@ -1,6 +1,7 @@
 // What one decoded token costs: multiplications and cache, from the configuration alone (v4-spec 4.9, 4.10).
 #pragma once
 #include <cstdint>
+#include <functional>
 
 #include "engine/base/config/model_config.h"
 
@@ -34,7 +35,7 @@ TokenCost v32_cost(int64_t n);
 inline constexpr int kV32Layers = 61;
 
 // All tokens up to n [FLOP-equivalents]: summed over every 128th token.
-double prefill_total(double (*token)(const ModelConfig*, int64_t n), const ModelConfig* c, int64_t n);
+double prefill_total(const std::function<double(const ModelConfig*, int64_t n)>& token, const ModelConfig* c, int64_t n);
 
 // [bytes]: window, entries and index keys in the packed formats; compressor state is not counted, as in the report.
 // fp8_keys: index keys of 132 instead of 68 bytes (for index dimension 128).

@@ -69,6 +69,7 @@ struct Calculator {
     CostWeights weights;
     bool fp8_keys;
     int64_t n;
+    bool has_preset_weights;  // and keys: what the report's shares are held against
     double flops(const Model& m, int64_t at) const { return equivalent(v4_cost(m.config, at), weights); }
     double v32_flops(int64_t at) const {
         CostWeights w = weights;
@@ -79,7 +80,7 @@ struct Calculator {
 };
 
 const Claim* claim_for(const Calculator& c, const Model& m) {
-    if (c.n != 1 << 20) return nullptr;
+    if (c.n != 1 << 20 || !c.has_preset_weights) return nullptr;
     for (const Claim& claim : kClaims)
         if (m.name == claim.model) return &claim;
     return nullptr;
@@ -160,9 +161,10 @@ LabTable context_table(const Calculator& c) {
 LabTable tenfold_table(const Calculator& c) {
     LabTable t{
         "From a tenth of the context to all of it: how much more work", {"model", "one token", "all tokens"}, {}};
-    const auto v4 = [](const ModelConfig* m, int64_t n) { return equivalent(v4_cost(*m, n), {}); };
-    const auto v32 = [](const ModelConfig*, int64_t n) { return equivalent(v32_cost(n), {2, 2, 4, 1}); };
-    const auto row = [&](const std::string& name, double (*token)(const ModelConfig*, int64_t), const ModelConfig* m) {
+    const auto v4 = [&](const ModelConfig* m, int64_t n) { return equivalent(v4_cost(*m, n), c.weights); };
+    const auto v32 = [&](const ModelConfig*, int64_t n) { return c.v32_flops(n); };
+    using Token = std::function<double(const ModelConfig*, int64_t)>;
+    const auto row = [&](const std::string& name, const Token& token, const ModelConfig* m) {
         t.rows.push_back({name, fixed(token(m, c.n) / token(m, c.n / 10), 1) + " times",
                           fixed(prefill_total(token, m, c.n) / prefill_total(token, m, c.n / 10), 1) + " times"});
     };
@@ -212,12 +214,18 @@ bool add_measured(const Knobs& knobs, LabVerdict& v) {
     return agrees;
 }
 
+// The other knobs say what is asked for, these what is assumed.
+std::string changed_assumptions(const Knobs& knobs) {
+    return knobs.changed({"model", "folder", "context", "measure", "measure_to"});
+}
+
 LabVerdict analyse(const Knobs& knobs) {
     const Calculator c{models_of(knobs),
                        {knobs.number("core_weight"), knobs.number("head_weight"), knobs.number("fp32_weight"),
                         knobs.number("index_weight")},
                        knobs.text("index_keys") == "FP8",
-                       knobs.integer("context")};
+                       knobs.integer("context"),
+                       changed_assumptions(knobs).empty()};
     LabVerdict v;
     v.tables = {cache_table(c), operations_table(c), weights_table(c), context_table(c), tenfold_table(c)};
     v.charts = charts(c);
@@ -229,7 +237,10 @@ LabVerdict analyse(const Knobs& knobs) {
             n_met += std::abs(c.cache(m, c.n) / v32_cache(c.n) - claim->cache) < 0.005;
         }
     using Outcome = LabVerdict::Outcome;
-    if (n_claims == 0) {
+    if (!c.has_preset_weights) {
+        v.sentence = "Calculated with changed knobs (" + changed_assumptions(knobs) +
+                     "); the report's shares stand for the preset only.";
+    } else if (n_claims == 0) {
         v.sentence = "Calculated; the report says nothing about this configuration at this context.";
     } else {
         v.outcome = n_met == n_claims ? Outcome::holds : n_met ? Outcome::mixed : Outcome::does_not_hold;

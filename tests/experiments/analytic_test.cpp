@@ -57,6 +57,20 @@ TEST(Cost, operations_at_a_million_by_part) {
     EXPECT_NEAR(equivalent(flash, {}) / whole, 0.102, 0.0005);
 }
 
+// The report's shares stand for the weights that it is held against.
+TEST(Cost, changed_weights_are_no_claim_of_the_report) {
+    const Experiment& e = experiment("X08");
+    const LabVerdict preset = e.analyse(Knobs(e.info, {})), changed = e.analyse(Knobs(e.info, {{"index_weight", "1"}}));
+    EXPECT_EQ(preset.outcome, LabVerdict::Outcome::holds);
+    EXPECT_EQ(changed.outcome, LabVerdict::Outcome::none);
+    EXPECT_NE(changed.sentence.find("Calculated with changed knobs (index_weight 1)"), std::string::npos) << changed.sentence;
+    EXPECT_EQ(changed.tables[0].rows[0][3], preset.tables[0].rows[0][3]);
+    EXPECT_EQ(changed.tables[0].rows[0][4], "") << "what the report says";
+    // "From a tenth of the context to all of it": Pro's indexer counts twice as much.
+    EXPECT_EQ(changed.tables[4].rows[0], preset.tables[4].rows[0]) << "V3.2's is FP8 in either";
+    EXPECT_GT(std::stod(changed.tables[4].rows[1][1]), std::stod(preset.tables[4].rows[1][1]));
+}
+
 TEST(Cost, a_departing_attention_is_refused) {
     ModelConfig c = flash_config();
     c.layers[5].attention = AttentionOverride::mla;

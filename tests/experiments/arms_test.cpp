@@ -78,6 +78,52 @@ TEST(Arms, run_folders_say_what_was_measured) {
     }
 }
 
+// The second call takes what was finished and goes on with the rest; what comes out is one uninterrupted call's.
+TEST(Arms, a_folder_is_gone_on_with) {
+    const std::string folder = testing::TempDir() + "lab_again", straight = testing::TempDir() + "lab_straight";
+    std::filesystem::remove_all(folder), std::filesystem::remove_all(straight);
+    const lab::Experiment& e = lab::experiment("X04");
+    ExperimentRequest request = shortest(e);
+    request.folder = folder;
+    std::stop_source stop;
+    int n_told = 0;
+    const auto stops = [&](const std::string&) { n_told += stop.request_stop(); };
+    EXPECT_THROW(run_experiment_arms(e, request, stop.get_token(), stops), Error);
+    EXPECT_EQ(n_told, 1) << "one arm was finished";
+    const auto again = run_experiment_arms(e, request, {}, {}), third = run_experiment_arms(e, request, {}, {});
+    request.folder = straight;
+    const auto once = run_experiment_arms(e, request, {}, {});
+    ASSERT_EQ(again.size(), once.size());
+    for (size_t i = 0; i < once.size(); ++i) {
+        EXPECT_EQ(again[i].state, RunState::finished) << again[i].error;
+        EXPECT_EQ(again[i].step, once[i].step);
+        for (const auto& [metric, series] : once[i].scalars) {
+            EXPECT_EQ(again[i].scalars.at(metric).value, series.value) << metric;
+            EXPECT_EQ(third[i].scalars.at(metric).value, series.value) << metric;
+        }
+    }
+    request.folder = folder, request.knobs["lr"] = "0.02";
+    EXPECT_NE(run_experiment_arms(e, request, {}, {})[0].error.find("another configuration"), std::string::npos);
+}
+
+// A run whose numbers are no longer finite, as the trainer ends it.
+TEST(Arms, a_run_that_diverges_is_told_by_the_judgement) {
+    lab::Experiment e = lab::experiment("X04");
+    e.arms = [](const lab::Knobs& knobs) {
+        std::vector<lab::Arm> arms = lab::experiment("X04").arms(knobs);
+        arms[1].train.lr = 1e30, arms[1].train.clip = 0;
+        return arms;
+    };
+    const ExperimentRequest request = shortest(e);
+    const auto runs = run_experiment_arms(e, request, {}, {});
+    ASSERT_EQ(runs[1].state, RunState::failed);
+    EXPECT_LT(runs[1].step, runs[0].step);
+    const LabVerdict v = e.judge(lab::Knobs(e.info, request.knobs), runs);
+    const std::string what = runs[1].arm + ", seed 1, at step " + std::to_string(runs[1].step);
+    EXPECT_NE(v.sentence.find("1 run diverged and is not counted: " + what), std::string::npos)
+        << v.sentence;
+}
+
 TEST(Arms, a_stop_is_cancelled_and_wrong_names_are_told) {
     std::stop_source stop;
     stop.request_stop();

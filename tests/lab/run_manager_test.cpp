@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "engine/base/error.h"
+#include "engine/base/reader.h"
 #include "tests/support/temp_folder.h"
 
 namespace vitrine {
@@ -39,7 +40,9 @@ LabCatalogue catalogue() {
         LabVerdict v;
         for (const LabRun& r : runs) {
             const LabSeries& gain = r.scalars.at("gain");
-            v.sentence += r.arm + std::to_string(r.seed) + ":" + std::to_string(gain.value.size()) + " ";
+            v.sentence += r.arm + std::to_string(r.seed) + ":" + std::to_string(gain.value.size()) +
+                          (r.state == RunState::failed ? " failed at " + std::to_string(r.step) : "") +
+                          (r.changed.empty() ? "" : " changed") + " ";
         }
         return v;
     };
@@ -214,6 +217,48 @@ TEST_F(Manager, a_run_that_fails_tells_its_own_reason) {
     start({{"fail_at", "3"}});
     ASSERT_TRUE(until_state(0, RunState::failed));
     EXPECT_TRUE(until([&] { return snapshot_.runs[0].error.find("loss is NaN") != std::string::npos; }));
+}
+
+TEST_F(Manager, failed_and_changed_runs_are_told_to_the_judgement) {
+    open(1);
+    start({{"fail_at", "3"}});
+    ASSERT_TRUE(until([&] { return snapshot_.verdicts["X01"].sentence == "hc1:3 failed at 3 mhc1:3 failed at 3 "; }))
+        << snapshot_.verdicts["X01"].sentence;
+    start({{"steps", "40"}, {"ms", "5"}});
+    ASSERT_TRUE(until([&] { return snapshot_.runs.size() == 4 && snapshot_.runs[2].step > 1; }));
+    m_->send(SetLive{snapshot_.runs[2].id, "lr", "0.5"});
+    ASSERT_TRUE(until([&] { return snapshot_.verdicts["X01"].sentence == "hc1:40 changed mhc1:40 "; }))
+        << snapshot_.verdicts["X01"].sentence << problems_;
+    EXPECT_NE(snapshot_.runs[2].changed.find("lr -> 0.5"), std::string::npos) << snapshot_.runs[2].changed;
+    EXPECT_EQ(snapshot_.runs[3].changed, "");
+}
+
+// Runs that belong to no experiment, or to one that is not known here, are listed together.
+TEST_F(Manager, runs_without_an_experiment_are_listed) {
+    start({{"steps", "5"}});
+    ASSERT_TRUE(until_state(0, RunState::finished));
+    const std::string from = snapshot_.runs[0].folder;
+    for (const auto& [name, experiment] : {std::pair{"plain", ""}, std::pair{"foreign", "X99"}}) {
+        const std::string to = folder_.path() + "/runs/" + name;
+        std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+        std::filesystem::remove(to + "/request.json");
+        std::string text = read_file(to + "/run.json", 1 << 20);
+        const std::string was = "\"experiment\": \"X01\"";
+        text.replace(text.find(was), was.size(), std::string("\"experiment\": \"") + experiment + "\"");
+        write_file_atomic(to + "/run.json", text);
+    }
+    ASSERT_TRUE(until([&] { return snapshot_.find("plain") && snapshot_.find("foreign"); }));
+    const LabInfo* where = nullptr;
+    for (const LabInfo& i : snapshot_.experiments)
+        if (i.is_collection) where = &i;
+    ASSERT_NE(where, nullptr);
+    EXPECT_EQ(snapshot_.find("plain")->experiment, where->name);
+    EXPECT_EQ(snapshot_.find("foreign")->experiment, where->name);
+    EXPECT_EQ(snapshot_.find("foreign")->arm, "X99 hc");
+    m_->send(WatchScalars{{"plain"}, where->plots[0].metrics});
+    ASSERT_TRUE(until([&] { return snapshot_.find("plain")->scalars["loss"].value.size() == 5; }));
+    m_->send(StartRuns{where->name, {}, 1, 1});
+    ASSERT_TRUE(until([&] { return problems_.find("there is no experiment") != std::string::npos; })) << problems_;
 }
 
 TEST_F(Manager, rewinding_starts_a_new_run_from_a_checkpoint) {

@@ -238,6 +238,54 @@ TEST_F(Lab, verdict_difference_and_replay) {
         << stage.text("lab/replay/loss");
 }
 
+// `vitrine train --preset mix3-t1 --run DIR/a`: drawn and steered like others, with nothing to press and nothing to judge.
+TEST_F(Lab, runs_without_an_experiment_have_an_entry) {
+    s.lab = fake::lab();
+    LabInfo own;
+    own.name = "Runs", own.title = "Runs without an experiment", own.is_collection = true;
+    own.plots = {{"Loss", "step", "nats", {"loss"}, false, false}};
+    s.lab.experiments.push_back(own);
+    draw();
+    EXPECT_FALSE(stage.is_drawn("lab/experiment/Runs")) << "there are none";
+    for (const char* id : {"first", "second"}) {
+        LabRun r = s.lab.runs[1];
+        r.id = id, r.experiment = own.name, r.arm.clear(), r.knobs["lr"] = id;
+        s.lab.runs.push_back(r);
+    }
+    ++s.lab.version;
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/group/Your own runs"));
+    ASSERT_TRUE(click("lab/experiment/Runs"));
+    draw();
+    EXPECT_EQ(stage.number("lab/run/first/shown"), 1);
+    EXPECT_EQ(stage.number("lab/run/second/shown"), 1) << "whatever they were given";
+    EXPECT_TRUE(stage.is_drawn("lab/plot/Loss/title"));
+    EXPECT_FALSE(stage.is_drawn("lab/Run"));
+    ASSERT_TRUE(click("lab/tab/Verdict"));
+    draw();
+    EXPECT_NE(stage.text("lab/verdict").find("nothing judges them"), std::string::npos);
+}
+
+TEST_F(Lab, where_only_such_runs_are_they_are_chosen) {
+    s.lab = fake::lab_without_runs();
+    LabInfo own;
+    own.name = "Runs", own.title = "Runs without an experiment", own.is_collection = true;
+    s.lab.experiments.push_back(own);
+    LabRun r;
+    r.id = "first", r.experiment = own.name, r.state = RunState::finished;
+    s.lab.runs.push_back(r);
+    draw();
+    EXPECT_EQ(stage.number("lab/experiment/Runs"), 1);
+}
+
+// A run that was changed while it ran is a curve of its own, beside the band of its arm's seeds.
+TEST_F(Lab, a_changed_run_is_labelled) {
+    s.lab = fake::lab();
+    s.lab.runs[1].changed = "lr 0.01 -> 0 at step 60";
+    draw();
+    EXPECT_NE(stage.text("lab/run/" + s.lab.runs[1].id).find("changed: lr 0.01 -> 0 at step 60"), std::string::npos);
+}
+
 TEST_F(Lab, what_is_calculated_has_charts_and_no_runs) {
     s.lab = fake::lab();
     draw();

@@ -14,10 +14,11 @@ void add_runs(std::vector<PanelAction>& all, State& s, const LabSnapshot& lab) {
     if (is_working)
         all.push_back({"Stop " + what, true, false,
                        [name = info->name](const Snapshot&, CommandSink& sink) { ask(sink, CancelWork{name}); }});
-    all.push_back({start_word(*info) + (" " + what), !is_working && is_form_valid(s, *info), false,
-                   [&s, name = info->name](const Snapshot& now, CommandSink& sink) {
-                       if (const LabInfo* i = now.lab.experiment(name)) start_runs(s, *i, sink);
-                   }});
+    if (!info->is_collection)
+        all.push_back({start_word(*info) + (" " + what), !is_working && is_form_valid(s, *info), false,
+                       [&s, name = info->name](const Snapshot& now, CommandSink& sink) {
+                           if (const LabInfo* i = now.lab.experiment(name)) start_runs(s, *i, sink);
+                       }});
     bool has_held = false;
     for (const LabRun& r : lab.runs) has_held |= r.state == RunState::waiting && r.is_resumable;
     all.push_back({"Start the runs that wait since an earlier window", has_held, false,
@@ -78,9 +79,10 @@ std::vector<PanelAction> actions(State& s, const LabSnapshot& lab) {
     for (int i = 0; i < 4; ++i)
         all.push_back(
             {std::string("Show the ") + kTabs[i], true, i == 0, [&s, i](const Snapshot&, CommandSink&) { s.tab = i; }});
-    for (const LabInfo& info : lab.experiments)
-        all.push_back({"Choose " + info.name + " \xC2\xB7 " + info.title, true, &info == &lab.experiments.front(),
-                       [&s, name = info.name](const Snapshot&, CommandSink&) { choose(s, name); }});
+    const auto choices = listed(lab);
+    for (const LabInfo* info : choices)
+        all.push_back({"Choose " + (info->is_collection ? "" : info->name + " \xC2\xB7 ") + info->title, true,
+                       info == choices.front(), [&s, name = info->name](const Snapshot&, CommandSink&) { choose(s, name); }});
     return all;
 }
 

@@ -50,7 +50,8 @@ void draw_badge(const LabInfo& info, const std::string& name) {
 
 // Experiments of a kind stand together; the pointer tells the kinds apart.
 const char* group_title(const LabInfo& info) {
-    return lab_has_runs(info.badge)           ? "Small models, trained here"
+    return info.is_collection                 ? "Your own runs"
+           : lab_has_runs(info.badge)         ? "Small models, trained here"
            : info.badge == LabBadge::measured ? "The shipped model, measured"
                                               : "Calculated";
 }
@@ -74,7 +75,7 @@ void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
     ImGui::SetCursorScreenPos({p.x + pad, p.y + px(6)});
     ImGui::BeginGroup();
     ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + width - 2 * pad);
-    ImGui::TextUnformatted((info.name + "  " + info.title).c_str());
+    ImGui::TextUnformatted((info.is_collection ? info.title : info.name + "  " + info.title).c_str());
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
@@ -82,7 +83,7 @@ void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
         ui::mark("lab/experiment/" + info.name + "/question", info.question);
     }
     ImGui::PopTextWrapPos();
-    draw_badge(info, "lab/experiment/" + info.name + "/badge");
+    if (!info.is_collection) draw_badge(info, "lab/experiment/" + info.name + "/badge");
     if (const auto verdict = lab.verdicts.find(info.name); verdict != lab.verdicts.end()) {
         ImGui::SameLine(0, px(8));
         ui::text_dim(outcome_text(verdict->second.outcome));
@@ -276,9 +277,9 @@ void draw_experiments(State& s, const LabSnapshot& lab) {
         return;
     }
     const char* group = "";
-    for (const LabInfo& info : lab.experiments) {
-        if (group != group_title(info)) draw_group(group = group_title(info));
-        draw_entry(s, lab, info);
+    for (const LabInfo* info : listed(lab)) {
+        if (group != group_title(*info)) draw_group(group = group_title(*info));
+        draw_entry(s, lab, *info);
     }
 }
 
@@ -292,7 +293,8 @@ void draw_experiment_combo(State& s, const LabSnapshot& lab) {
     ui::mark("lab/experiments", shown);
     if (!is_open) return;
     const char* group = "";
-    for (const LabInfo& info : lab.experiments) {
+    for (const LabInfo* each : listed(lab)) {
+        const LabInfo& info = *each;
         if (group != group_title(info)) draw_group(group = group_title(info));
         ImGui::PushID(info.name.c_str());
         if (ImGui::Selectable((info.name + "  " + info.title).c_str(), s.experiment == info.name)) choose(s, info.name);
@@ -308,6 +310,12 @@ void draw_form(State& s, const LabSnapshot& lab, View& view) {
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info) {
         ui::text_wrapped("Choose an experiment on the left.");
+        return;
+    }
+    if (info->is_collection) {
+        ui::section(info->title.c_str());
+        ui::text_wrapped(info->question, "lab/question");
+        draw_at_once(s, view);
         return;
     }
     ui::section((info->name + " \xC2\xB7 " + info->title).c_str());

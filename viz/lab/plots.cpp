@@ -120,6 +120,7 @@ void Plots::draw_chart(const LabChart& chart, float height) {
         ui::Series one;
         one.name = c.label, one.color = hues[i % 6], one.is_dashed = i >= 6, one.x = c.x, one.y = c.y;
         one.has_points = c.x.size() <= 40;
+        if (c.lowest.size() == c.y.size() && c.highest.size() == c.y.size()) one.band_lo = c.lowest, one.band_hi = c.highest;
         series.push_back(one);
     }
     const std::string id = "lab/chart/" + chart.title;

@@ -72,6 +72,11 @@ std::string outcome_text(LabVerdict::Outcome o) {
 void draw_verdict(State& s, const LabSnapshot& lab) {
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info) return;
+    if (info->is_collection) {
+        ui::text_wrapped("These runs belong to no experiment: nothing judges them. Difference compares two of them.",
+                         "lab/verdict");
+        return;
+    }
     const auto it = lab.verdicts.find(s.experiment);
     ui::section("Measured here");
     if (it == lab.verdicts.end()) {

@@ -13,7 +13,7 @@
 namespace vitrine::viz::lab {
 namespace {
 
-constexpr size_t kMaxShown = 128;
+constexpr size_t kMaxShown = 128, kMaxShownAlone = 12;  // the latter: runs that are nothing to each other
 std::string last_problem;
 
 Values differing(const LabRun& run, const LabInfo* info) {
@@ -41,8 +41,23 @@ void choose_runs(State& s, const LabSnapshot& lab) {
     s.shown.clear();
     if (runs.empty()) return;
     const LabRun& newest = *runs.back();
+    const LabInfo* info = lab.experiment(s.experiment);
+    if (info && info->is_collection) {
+        for (auto r = runs.rbegin(); r != runs.rend() && s.shown.size() < kMaxShownAlone; ++r) s.shown.insert((*r)->id);
+        return;
+    }
     for (auto r = runs.rbegin(); r != runs.rend() && s.shown.size() < kMaxShown; ++r)
         if ((*r)->knobs == newest.knobs || (*r)->id == newest.parent) s.shown.insert((*r)->id);
+}
+
+// The first experiment; where all runs belong to none, what holds them.
+std::string first_choice(const LabSnapshot& lab) {
+    const auto collection =
+        std::find_if(lab.experiments.begin(), lab.experiments.end(), [](const LabInfo& i) { return i.is_collection; });
+    const bool holds_all = collection != lab.experiments.end() && !lab.runs.empty() &&
+                           std::all_of(lab.runs.begin(), lab.runs.end(),
+                                       [&](const LabRun& r) { return r.experiment == collection->name; });
+    return holds_all ? collection->name : lab.experiments.empty() ? "" : lab.experiments.front().name;
 }
 
 void watch(State& s, const LabSnapshot& lab, View& view) {
@@ -63,7 +78,7 @@ void watch(State& s, const LabSnapshot& lab, View& view) {
 void tend(State& s, const LabSnapshot& lab, View& view) {
     if (!lab.experiment(s.experiment)) {
         const bool has_orphans = !s.experiment.empty() && !runs_of(lab, s.experiment).empty();
-        if (!has_orphans) s.experiment = lab.experiments.empty() ? "" : lab.experiments.front().name;
+        if (!has_orphans) s.experiment = first_choice(lab);
         s.has_own_choice = false;
     }
     choose_runs(s, lab);
@@ -98,6 +113,14 @@ std::vector<const LabRun*> runs_of(const LabSnapshot& lab, const std::string& ex
     return out;
 }
 
+std::vector<const LabInfo*> listed(const LabSnapshot& lab) {
+    std::vector<const LabInfo*> out;
+    for (const bool is_collection : {true, false})
+        for (const LabInfo& i : lab.experiments)
+            if (i.is_collection == is_collection && (!is_collection || !runs_of(lab, i.name).empty())) out.push_back(&i);
+    return out;
+}
+
 // "X34-0003-beta2-0.95-clip-s1" -> "0003": enough to tell replays apart.
 std::string short_id(const std::string& id) {
     const size_t from = id.find('-'), to = id.find('-', from + 1);
@@ -107,6 +130,7 @@ std::string short_id(const std::string& id) {
 std::string group_of(const LabRun& run, const LabInfo* info) {
     std::string out = run.arm.empty() ? run.id : run.arm;
     for (const auto& [key, value] : differing(run, info)) out += ", " + key + " " + value;
+    if (!run.changed.empty()) out += ", changed: " + run.changed + " (" + short_id(run.id) + ")";  // no sample of its arm
     if (!run.parent.empty()) out += ", from step " + std::to_string(run.parent_step) + " (" + short_id(run.id) + ")";
     return out;
 }

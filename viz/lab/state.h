@@ -63,6 +63,8 @@ const std::string& problem();  // why the last request was not taken; empty: it 
 
 // The runs of the experiment, oldest first.
 std::vector<const LabRun*> runs_of(const LabSnapshot& lab, const std::string& experiment);
+// What can be chosen: the experiments, and above them the runs that belong to none, where there are some.
+std::vector<const LabInfo*> listed(const LabSnapshot& lab);
 // "mhc, depth 16": the arm and what differs from the preset; the same for all seeds.
 std::string group_of(const LabRun& run, const LabInfo* info);
 std::string run_title(const LabRun& run, const LabInfo* info);  // the group and the seed

@@ -20,9 +20,11 @@ constexpr Help kHelp = {
     "plots share "
     "the axis of steps; a click puts the cursor on a step in all of them. Vertical lines are spikes, alarms and "
     "changes of the "
-    "run in focus. Badges: natural, provoked (by which knob), weights edited, analytic (calculated), measured (on a "
+    "run in focus. Below them are the verdict's charts: what finished runs say over learning rates or layers. Badges: "
+    "natural, provoked (by which knob), weights edited, analytic (calculated), measured (on a "
     "trained model).",
-    "a run = its resolved config + seed + build; the same three give the same bits",
+    "a run = the weights it began with + resolved config and seed + changes in its middle + build; the same four give the "
+    "same bits",
     "Each experiment's README names its papers; results stand in experiments/.",
     "Run \xE2\x80\x9CHyper-connections against mHC\xE2\x80\x9D, watch the composite gain on its logarithmic axis, then "
     "double the depth and run again.",
