@@ -114,6 +114,7 @@ void Trainer::add_gpu_issues(const TrainConfig& c, std::vector<Issue>& issues) c
     need(c.anticipatory == AnticipatoryMode::off, "anticipatory", "off");
     need(c.metrics != MetricsLevel::all, "metrics", "few or layers");
     need(c.qk_clip == 0, "qk_clip", "0");
+    need(c.sharpness_every == 0, "sharpness_every", "0");
     need(c.fp8_activation_scale == ActivationScale::row, "fp8_activation_scale", "row");
     need(model_.variants.router != RouterKind::top_p, "vitrine.router", "another router than top_p");
 }
@@ -324,6 +325,12 @@ StepReport Trainer::step_here(std::stop_token stop) {
     }
     const bool has_noise = half.n_counted > 0 && half.n_counted < n_counted(batch.targets);
     const double distance = has_noise ? squared_distance(ctx, masters_, half) : NAN;
+    Point point;
+    if (is_sharpness_due()) {
+        point = {active_weights(), active_gradients(), control};
+        if (chosen == anticipated_.end()) point.experts = choices(ctx, batch, step_, has_mtp(step_));
+        else if (control.by_layer.empty()) point.experts = chosen->second;
+    }
     const auto sums = [&] {
         const OpTimer timer(ctx, OpKind::optimize);
         return optimizer_.step(ctx, config_, r.lr, scale, is_moved);
@@ -373,6 +380,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
         r.scalars.insert(r.scalars.end(), of_weights.begin(), of_weights.end());
     }
 
+    if (is_sharpness_due()) add_sharpness(batch, point, r.lr, r.scalars);
     anticipated_.erase(step_);
     if (saw_spike(r, batch, {squares, sums})) return r;
     ++step_;
@@ -580,12 +588,14 @@ Trainer::Means Trainer::held_out_losses(int64_t i, std::stop_token stop, Loads& 
     return sums;
 }
 
-LossAndGradients Trainer::gradients(const TrainBatch& batch) {
+LossAndGradients Trainer::gradients(const TrainBatch& batch) { return gradients_of(batch, nullptr); }
+
+LossAndGradients Trainer::gradients_of(const TrainBatch& batch, const Forced* forced) {
     forget_values();
     Ctx ctx = context(tape_);
     bind_active();
     Pass pass;
-    forward(ctx, batch, nullptr, pass);
+    forward(ctx, batch, forced, pass);
     tape_.backward(ctx);
     return {pass.next.value, pass.total};
 }

@@ -132,6 +132,7 @@ class Trainer {
     using Loads = std::vector<std::vector<double>>;  // [L + MTP] of [E]: tokens by expert
     Means held_out_losses(int64_t i, std::stop_token stop, Loads& loads);
     std::vector<double> gradient_squares(Ctx& ctx);  // by leaf
+    LossAndGradients gradients_of(const TrainBatch& batch, const Forced* forced);
     PartGradient half_gradient(const TrainBatch& batch);
     bool is_active(size_t leaf) const;
     bool has_mtp(int64_t step) const;
@@ -146,6 +147,16 @@ class Trainer {
     void roll_back(StepReport& r);
     void anticipate(Ctx& ctx);
     double churn_since_last(Ctx& ctx);
+    // trainer_sharpness.cpp
+    struct Point {                        // in the space of all weights that the step moves, one after the other
+        std::vector<double> weights, gradient;
+        ExpertChoices experts;            // of the batch's tokens: kept, so that the loss is smooth there
+    };
+    bool is_sharpness_due() const;
+    std::vector<double> active_weights();
+    std::vector<double> active_gradients();
+    void set_active_weights(const std::vector<double>& x);
+    void add_sharpness(const TrainBatch& batch, const Point& at, double lr, std::vector<Scalar>& scalars);
     double clip_rate(bool is_clipped);
     double spike_z(double loss) const;
     void note_used_experts(const std::vector<LayerLoad>& loads, std::vector<Scalar>& scalars);

@@ -45,6 +45,7 @@ void Trainer::add_rank_issues(const TrainConfig& c, std::vector<Issue>& issues) 
     need(c.batch >= ranks_->size(), "batch", "at least " + std::to_string(ranks_->size()) + ", one sequence for each rank,");
     need(c.metrics == MetricsLevel::few, "metrics", "few");
     need(c.anticipatory == AnticipatoryMode::off, "anticipatory", "off");
+    need(c.sharpness_every == 0, "sharpness_every", "0");
     need(!c.fp8_activations || c.fp8_activation_scale == ActivationScale::row, "fp8_activation_scale", "row");
     if (place_.gpu()) need(c.balance != BalanceKind::auxiliary, "balance", "another than auxiliary on GPUs");
 }

@@ -232,7 +232,7 @@ TEST(Ranks, a_live_change_reaches_all) {
 }
 
 TEST(Ranks, what_a_share_can_not_tell_is_refused) {
-    for (const char* setting : {"metrics=layers", "anticipatory=always", "batch=2"}) {
+    for (const char* setting : {"metrics=layers", "anticipatory=always", "sharpness_every=1", "batch=2"}) {
         TrainConfig c = everything();
         fields(c).set(setting);
         EXPECT_THROW(train(c, 3, 1), Error) << setting;

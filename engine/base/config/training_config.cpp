@@ -108,6 +108,8 @@ void list_numbers_and_records(TrainConfig& c, ConfigFields& f) {
     f.integer("eval_batches", c.eval_batches, 1, 100000, "batches of an evaluation");
     f.choice("metrics", c.metrics, {"few", "layers", "all"}, "scalars a step: totals, by layer, and internals").is_live = true;
     f.integer("metrics_every", c.metrics_every, 1, kMany, "steps between the costly ones").is_live = true;
+    f.integer("sharpness_every", c.sharpness_every, 0, kMany,
+              "steps between measurements of the loss's curvature, up to 162 gradients each; 0: never").is_live = true;
 }
 
 }  // namespace

@@ -67,6 +67,7 @@ struct TrainConfig {
     double init_aligned = 0, init_router_skew = 1;
     // records
     int64_t checkpoint_every = 50, keep_checkpoints = 3, eval_every = 0, eval_batches = 4, metrics_every = 10;
+    int64_t sharpness_every = 0;
     MetricsLevel metrics = MetricsLevel::few;
 
     friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
