@@ -43,8 +43,12 @@ struct Item {
     bool drops_reasoning = false;
 };
 
-bool has_format(const Message& m) {  // null and {} mean none
-    return !m.response_format.is_null() && !(m.response_format.is_object() && m.response_format.size() == 0);
+bool has_format(const Message& m) {  // what Python takes for false means none
+    const Json& f = m.response_format;
+    if (f.is_object() || f.is_array()) return f.size() > 0;
+    if (f.is_bool()) return f.as_bool();
+    if (f.is_string()) return !f.as_string().empty();
+    return !f.is_null() && !(f == Json(0));
 }
 
 std::string joined_parts(const Message& m) {

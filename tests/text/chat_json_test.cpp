@@ -77,6 +77,14 @@ TEST(ChatJson, WhatIsWrong) {
     for (const auto& [text, part] : cases) EXPECT_NE(refusal(text).find(part), std::string::npos) << text << "\n" << refusal(text);
 }
 
+TEST(ChatJson, AFormatThatPythonTakesForFalseIsNone) {
+    for (const char* none : {"null", "{}", "[]", "\"\"", "false", "0", "0.0"}) {
+        const std::string text = R"([{"role": "system", "content": "S", "response_format": )" + std::string(none) + "}]";
+        EXPECT_EQ(render(read(text), RenderOptions::for_mode(Mode::non_think), preview_chat_format()).text, std::string(kBos) + "S")
+            << none;
+    }
+}
+
 // Python keeps such an integer, a double would not: the arguments are passed on as they are.
 TEST(ChatJson, ArgumentsWithAnIntegerBeyond64Bits) {
     Message m;
