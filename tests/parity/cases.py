@@ -13,7 +13,6 @@ def base_case():
         dtype="float32",
         layout="saved",
         tables="random",
-        ctx=None,
         bias=0.3,
         spread=1.0,
         config=dict(
@@ -140,7 +139,6 @@ def random_case(seed):
         case["layout"] = "modules"
     if r.random() < 0.15:
         c["max_position_embeddings"] = 64
-        case["ctx"] = max(64, case["T"])
     return case
 
 
@@ -171,7 +169,7 @@ def named_cases():
         out[name] = case
 
     for t in (1, 3, 4, 5, 8, 9, 40, 64, 127, 128, 129, 300, 511, 512, 513, 1025):
-        add(f"ci-{t}", T=t, max_position_embeddings=64, ctx=max(64, t))
+        add(f"ci-{t}", T=t, max_position_embeddings=64)
     add("ci-few-heads", T=64, index_n_heads=2)
     add("ci-hash-zeros", mlp_layer_types=["hash_moe", "hash_moe"], tables="zeros")
     add("ci-hash-repeats", mlp_layer_types=["hash_moe", "moe"], tables="random")
@@ -225,5 +223,4 @@ def named_cases():
                 layer_types=[SLIDE, CSA, HCA],
                 compress_rates={CSA: 4, HCA: 8},
             )
-    add("pad-token", pad_token_id=1, layer_types=[SLIDE, CSA])
     return out

