@@ -31,6 +31,15 @@ void Dialogue::forget_session() {
     branch_ = 0;
 }
 
+const Session* Dialogue::session_of_shown() const {
+    if (!session_ || branch_ == 0) return nullptr;
+    const std::vector<int64_t> path = tree_.path();
+    for (auto turn = path.rbegin(); turn != path.rend(); ++turn)
+        if (const TurnContext& c = tree_.at(*turn).context; c.branch != 0)
+            return c.branch == branch_ && c.n_total >= session_->length() ? session_.get() : nullptr;
+    return nullptr;
+}
+
 void Dialogue::draft(int n) {
     if ((n > 0) != (n_drafts_ > 0)) forget_session();  // it is made to draft, or not
     n_drafts_ = n;
@@ -94,6 +103,8 @@ int64_t Dialogue::answer(int64_t asked, Mode mode, const Sampling& sampling, con
     turn.mode = mode;
     turn.sampling = sampling;
     turn.is_complete = false;
+    turn.model = engine_.info().folder;
+    turn.numerics = numerics_name(engine_.numerics());
     TurnContext context;
     context.reuse_reason = explain_reuse(timeline_, n_before, prompt, n_reused);
     context.branch = branch_for(prompt, n_reused);

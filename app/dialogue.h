@@ -45,6 +45,8 @@ class Dialogue {
     ConversationTree& tree() { return tree_; }
     Engine& engine() { return engine_; }
     const Session* session() const { return session_.get(); }  // null: nothing was read yet
+    // The same when what it holds is the shown path's last answer; null: it holds another conversation or branch, or nothing.
+    const Session* session_of_shown() const;
 
   private:
     uint64_t branch_for(const RenderedPrompt& prompt, int64_t n_reused);

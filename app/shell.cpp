@@ -82,7 +82,7 @@ void Shell::note_text(const Update& u) {
     if (const auto* c = std::get_if<ConversationChanged>(&u); c && c->conversation) {
         const bool is_other = c->conversation->id != noted_conversation_;
         noted_conversation_ = c->conversation->id;
-        fonts_.note_text(c->conversation->title);
+        fonts_.note_text(c->conversation->title), fonts_.note_text(c->conversation->system);
         const auto& path = c->conversation->path;
         for (size_t i = is_other || path.size() < 3 ? 0 : path.size() - 2; i < path.size(); ++i)
             fonts_.note_text(path[i].content), fonts_.note_text(path[i].reasoning);

@@ -104,7 +104,7 @@ void save_turn(sql::Statement& s, int64_t conversation, const StoredTurn& stored
     const TurnContext& c = stored.node.context;
     s.bind(1, conversation).bind(2, t.id).bind(3, t.parent).bind(4, int64_t{stored.is_selected});
     s.bind(5, t.role).bind(6, t.content).bind(7, t.reasoning).bind(8, static_cast<int64_t>(t.mode));
-    s.bind(9, sampling_to_json(t.sampling)).bind(10, stats_to_json(t.stats)).bind(11, int64_t{t.is_complete});
+    s.bind(9, sampling_to_json(t.sampling)).bind(10, stats_to_json(t)).bind(11, int64_t{t.is_complete});
     s.bind(12, static_cast<int64_t>(c.branch)).bind(13, c.n_prompt).bind(14, c.n_total).bind(15, c.n_reused);
     s.bind(16, c.reuse_reason).bind(17, c.prompt_text).bind(18, segments_to_json(c.segments));
     s.run();

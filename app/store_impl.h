@@ -12,8 +12,9 @@ struct Store::Impl {
 
 std::string sampling_to_json(const Sampling& s);
 Sampling sampling_from_json(const std::string& text, const std::string& file);
-std::string stats_to_json(const TurnStats& s);
-TurnStats stats_from_json(const std::string& text, const std::string& file);
+// With who answered (Turn's model and numerics), which files of earlier versions don't have.
+std::string stats_to_json(const Turn& t);
+void stats_from_json(const std::string& text, const std::string& file, Turn& to);
 std::string segments_to_json(const std::vector<PromptSegment>& segments);
 std::vector<PromptSegment> segments_from_json(const std::string& text, const std::string& file);
 

@@ -76,7 +76,7 @@ void load_turns(sql::Database& db, int64_t id, ConversationTree& tree) {
         t.reasoning = s.text(5);
         t.mode = static_cast<Mode>(in_range<int>(s.integer(6), 0, static_cast<int>(Mode::max), db.path(), "mode"));
         t.sampling = sampling_from_json(s.text(7), db.path());
-        t.stats = stats_from_json(s.text(8), db.path());
+        stats_from_json(s.text(8), db.path(), t);
         t.is_complete = s.integer(9) != 0;
         TurnContext& c = node.context;
         c.branch = in_range<uint64_t>(s.integer(10), 0, INT64_MAX, db.path(), "branch");
@@ -142,7 +142,8 @@ Sampling sampling_from_json(const std::string& text, const std::string& file) {
     return s;
 }
 
-std::string stats_to_json(const TurnStats& s) {
+std::string stats_to_json(const Turn& t) {
+    const TurnStats& s = t.stats;
     Json j = Json::object();
     j.set("n_prompt", s.n_prompt);
     j.set("n_reused", s.n_reused);
@@ -153,13 +154,15 @@ std::string stats_to_json(const TurnStats& s) {
     j.set("tokens_per_s", s.tokens_per_s);
     j.set("first_token_ms", s.first_token_ms);
     j.set("stop_reason", s.stop_reason);
+    if (!t.model.empty()) j.set("model", t.model);
+    if (!t.numerics.empty()) j.set("numerics", t.numerics);
     return j.dump();
 }
 
-TurnStats stats_from_json(const std::string& text, const std::string& file) {
+void stats_from_json(const std::string& text, const std::string& file, Turn& to) {
     const Json j = Json::parse(text, file);
     const auto count = [&](const char* key) { return in_range<int>(j.at(key).as_int(), 0, INT32_MAX, file, key); };
-    TurnStats s;
+    TurnStats& s = to.stats;
     s.n_prompt = count("n_prompt");
     s.n_reused = count("n_reused");
     s.n_thinking = count("n_thinking");
@@ -169,7 +172,8 @@ TurnStats stats_from_json(const std::string& text, const std::string& file) {
     s.tokens_per_s = j.at("tokens_per_s").as_double();
     s.first_token_ms = j.at("first_token_ms").as_double();
     s.stop_reason = j.at("stop_reason").as_string();
-    return s;
+    if (const Json* model = j.find("model")) to.model = model->as_string();
+    if (const Json* numerics = j.find("numerics")) to.numerics = numerics->as_string();
 }
 
 std::string segments_to_json(const std::vector<PromptSegment>& segments) {

@@ -172,14 +172,18 @@ Dialogue& Worker::need_dialogue() {
 }
 
 void Worker::handle(LoadModel& c) {
-    const std::string name = std::filesystem::path(c.folder).lexically_normal().filename().string();
+    // One spelling of a folder: by it a conversation knows its model. A file of a checkpoint stands for its folder.
+    std::error_code failed;
+    std::filesystem::path folder = std::filesystem::absolute(c.folder, failed).lexically_normal();
+    if (!folder.has_filename() || std::filesystem::is_regular_file(folder, failed)) folder = folder.parent_path();
+    const std::string name = folder.filename().string();
     reports_.push(Progress{"Loading " + escaped(name), 0, 0});
     EngineOptions options = options_.engine;
     if (engine_) options.numerics = engine_->numerics(), options.gpu = engine_->device();
     // The old model is kept until the new one is ready.
     std::shared_ptr<Engine> loaded;
     try {
-        loaded = Engine::load(c.folder, options, running_.get_token());
+        loaded = Engine::load(folder.string(), options, running_.get_token());
     } catch (const Error& e) {
         if (e.kind() != ErrorKind::cancelled) throw;
         const std::string rest = engine_ ? "; " + escaped(engine_->info().name) + " stays open." : ".";
@@ -232,13 +236,20 @@ void Worker::handle(RecomputeToken& c) {
         Worker& w;
         ~Reapply() { w.apply_watch(); }  // it may have been changed while the computation had its own
     } reapply{*this};
+    for (const auto& [id, node] : need_dialogue().tree().nodes())
+        if (node.context.branch == c.token.branch && !node.turn.model.empty() && node.turn.model != engine_->info().folder)
+            throw Error(ErrorKind::bad_input, "this token was read by " + escaped(node.turn.model, 300) +
+                                                  ": its record can only be computed again with that model");
     need_dialogue().recompute(c.token, c.probes, running_.get_token());
     reports_.push(RecordReady{c.token});
 }
 
 void Worker::handle(ExportConversation& c) {
     const auto conversation = need_dialogue().tree().publish();
-    const std::string text = c.is_json ? to_json(*conversation, engine_->info().name) : to_markdown(*conversation);
+    std::string model = engine_->info().name;
+    for (const Turn& t : conversation->path)
+        if (!t.model.empty()) model = std::filesystem::path(t.model).lexically_normal().filename().string();
+    const std::string text = c.is_json ? to_json(*conversation, model) : to_markdown(*conversation);
     write_file_atomic(c.path, text);
     notice(Notice::Level::info, "Exported to " + c.path);
 }

@@ -80,6 +80,7 @@ class Worker : public CommandSink {
     void start_conversation(const std::string& system);
     void publish_conversation();
     void publish_recorded_timeline();
+    void report_cache();
     void report_after_answer(const TurnStats& stats);
     void save_turns(const std::vector<int64_t>& turns);
     void save_all();

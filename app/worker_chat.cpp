@@ -41,6 +41,13 @@ void Worker::start_conversation(const std::string& system) {
     need_dialogue().replace(std::move(tree));
     saved_.clear();
     publish_conversation();
+    report_cache();
+}
+
+// What the shown conversation holds: after another one was opened, the session still holds what it read last.
+void Worker::report_cache() {
+    const Session* s = dialogue_->session_of_shown();
+    reports_.push(CacheChanged{s ? s->cache_report() : CacheReport{}});
 }
 
 void Worker::publish_conversation() {
@@ -73,17 +80,21 @@ void Worker::handle(OpenConversation& c) {
             trace_->put(branch, r->token.ref.position, std::move(r->record));
     }
     const std::string model = engine_->info().folder;
+    for (const auto& [id, node] : loaded.tree.nodes())  // files of earlier versions name one model for all of it
+        if (Turn& t = loaded.tree.at(id).turn; node.context.branch != 0 && t.model.empty()) t.model = loaded.model;
     if (loaded.model != model)
         notice(Notice::Level::info, "This conversation was held with " + escaped(loaded.model, 300) + "; now " +
-                                        escaped(model, 300) + " is loaded. Its tokens and records are those of then.");
+                                        escaped(model, 300) + " is loaded. Its records are shown once that one is opened.");
     saved_.clear();
     for (const auto& [branch, b] : loaded.tree.branches) saved_[branch] = b.end();
     d.replace(std::move(loaded.tree));
     publish_conversation();
     publish_recorded_timeline();
-    if (loaded.n_tokens_without_record > 0)
-        notice(Notice::Level::info, std::to_string(loaded.n_tokens_without_record) +
-                                        " tokens were saved without their records; select one to compute it again.");
+    report_cache();
+    if (const int64_t n = loaded.n_tokens_without_record; n > 0 && loaded.model == model)
+        notice(Notice::Level::info, n == 1 ? "One token was saved without its record; select it to compute it again."
+                                           : std::to_string(n) + " tokens were saved without their records; select one to "
+                                                                 "compute it again.");
 }
 
 void Worker::handle(DeleteConversation& c) {
@@ -170,6 +181,7 @@ void Worker::handle(SelectSibling& c) {
     d.tree().select_sibling(c.turn, c.sibling);
     publish_conversation();
     publish_recorded_timeline();
+    report_cache();
     save_turns(d.tree().siblings(c.turn));
 }
 

@@ -112,12 +112,17 @@ void Fonts::set_scale(float scale) {
 }
 
 void Fonts::note_text(std::string_view utf8) {
-    if (kHasDynamicFonts) return;
     for (size_t i = 0; i < utf8.size();) {
         const unsigned c = next_code_point(utf8, i);
         if (c < 0x180 || c > 0xFFFF || seen_[c]) continue;
         seen_[c] = true;
-        if (!is_always(c, kAlways)) late_.add(c);
+        if (is_always(c, kAlways)) continue;
+#if IMGUI_VERSION_NUM >= 19200
+        if (g_fonts[0] && !g_fonts[0]->IsGlyphInFont(static_cast<ImWchar>(c))) set_undrawable(c);
+#else
+        if (!late_.has(c)) set_undrawable(c);
+#endif
+        if (!kHasDynamicFonts) late_.add(c);
     }
 }
 

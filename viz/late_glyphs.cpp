@@ -54,6 +54,9 @@ LateGlyphs::~LateGlyphs() {
 void LateGlyphs::set_face(const std::string&, int) {}
 void LateGlyphs::attach(ImFontAtlas*, std::vector<Target>) {}
 void LateGlyphs::add(unsigned) {}
+bool LateGlyphs::has(unsigned) const {
+    return true;
+}
 LateGlyphs::Change LateGlyphs::update() {
     return {};
 }
@@ -109,8 +112,12 @@ void LateGlyphs::attach(ImFontAtlas* atlas, std::vector<Target> targets) {
     x_ = shelf_ = 0, y_ = room_end_ = first_row_ = atlas->TexHeight;
 }
 
+bool LateGlyphs::has(unsigned code_point) const {
+    return face_ && stbtt_FindGlyphIndex(&face_->info, static_cast<int>(code_point)) != 0;
+}
+
 void LateGlyphs::add(unsigned code_point) {
-    if (face_ && atlas_ && stbtt_FindGlyphIndex(&face_->info, static_cast<int>(code_point)))
+    if (atlas_ && has(code_point))
         without_width_.push_back(code_point);
 }
 

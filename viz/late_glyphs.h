@@ -35,6 +35,7 @@ class LateGlyphs {
     void set_face(const std::string& path, int index);
     // After the atlas was built anew: it has none of these glyphs.
     void attach(ImFontAtlas* atlas, std::vector<Target> targets);
+    bool has(unsigned code_point) const;      // the face can draw it
     void add(unsigned code_point);            // again after attach()
     // Between frames: widths for what was added, pictures that are ready.
     Change update();

@@ -24,6 +24,8 @@ struct View {
     bool is_dark = true;
     std::string go_to;                 // a panel sets the name of another panel to switch to it
     std::string run = {};              // and the id of an action to have it done
+    // The one token that the view is about: of which everything in it must be, previewed or selected.
+    TokenRef shown() const { return token ? token->ref : cursor.token; }
 };
 
 // What a panel can do by name: in the menu of its name and in the command palette.

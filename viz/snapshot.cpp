@@ -23,7 +23,7 @@ struct Applier {
     void operator()(ConversationChanged&& u) const {
         const bool is_other = !s.conversation || !u.conversation || s.conversation->id != u.conversation->id;
         s.conversation = std::move(u.conversation);
-        if (is_other && !s.is_generating) s.timeline = {}, ++s.timeline_version;
+        if (is_other && !s.is_generating) s.timeline = {}, s.cache = {}, ++s.timeline_version;
     }
     void operator()(ConversationsListed&& u) const { s.conversations = std::move(u.list); }
     void operator()(TimelineStarted&& u) const {
@@ -78,6 +78,22 @@ struct Applier {
 };
 
 }  // namespace
+
+const Turn* answer_of(const Snapshot& s, TokenRef token) {
+    if (!s.conversation || token.position < 0) return nullptr;
+    for (const Turn& t : s.conversation->path) {
+        if (t.role != "assistant") continue;
+        if (!t.tokens.empty() && t.tokens.front().ref.branch == token.branch && token.position <= t.tokens.back().ref.position)
+            return &t;
+        if (!t.is_complete && token.branch == s.timeline.branch) return &t;  // it grows: its tokens are in the timeline
+    }
+    return nullptr;
+}
+
+std::string other_model(const Snapshot& s, TokenRef token) {
+    const Turn* t = answer_of(s, token);
+    return t && s.model && t->model != s.model->folder ? t->model : std::string();
+}
 
 void Snapshot::apply(Update update) {
     std::visit([this](auto&& u) { Applier{*this}(std::move(u)); }, std::move(update));

@@ -47,6 +47,12 @@ struct Snapshot {
     void apply(Update update);
 };
 
+// The answer that a token belongs to, or was read for; nullptr: none that is shown.
+const Turn* answer_of(const Snapshot& s, TokenRef token);
+// The folder of the model that read this token, when another one is loaded: its record can't be read with the names, layers and
+// biases of that one. "": the loaded one, or not known.
+std::string other_model(const Snapshot& s, TokenRef token);
+
 // The one cursor (window.md): a token, a layer and, where it applies, a head, an expert, an entry, selected once, everywhere.
 struct Cursor {
     TokenRef token;

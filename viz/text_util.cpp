@@ -3,11 +3,26 @@
 
 #include <imgui.h>
 
+#include <array>
+#include <atomic>
 #include <cctype>
 #include <cfloat>
+#include <cstdint>
 #include <cstdio>
 
 namespace vitrine::viz {
+
+namespace {
+std::array<std::atomic<uint64_t>, 0x10000 / 64> g_undrawable{};
+
+bool is_undrawable(unsigned c) {
+    return c > 0xFFFF || (g_undrawable[c / 64].load(std::memory_order_relaxed) >> (c % 64) & 1) != 0;
+}
+}  // namespace
+
+void set_undrawable(unsigned c) {
+    if (c <= 0xFFFF && c >= 0x180) g_undrawable[c / 64].fetch_or(uint64_t{1} << (c % 64), std::memory_order_relaxed);
+}
 
 unsigned next_code_point(std::string_view s, size_t& i) {
     const auto byte = [&](size_t k) { return static_cast<unsigned char>(s[k]); };
@@ -35,8 +50,8 @@ std::string displayable(std::string_view s) {
         const unsigned c = next_code_point(s, i);
         if (c == 0xFFFD) {
             out += "\xEF\xBF\xBD";
-        } else if (c > 0xFFFF) {
-            std::snprintf(buffer, sizeof buffer, "<U+%X>", c);
+        } else if (is_undrawable(c)) {
+            std::snprintf(buffer, sizeof buffer, "<U+%04X>", c);
             out += buffer;
         } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F || (c >= 0x80 && c < 0xA0)) {
             std::snprintf(buffer, sizeof buffer, "\\x%02X", c);

@@ -9,6 +9,7 @@
 #include "viz/fonts.h"
 #include "viz/imgui_compat.h"
 #include "viz/widgets/number.h"
+#include "viz/widgets/registry.h"
 
 namespace vitrine::viz {
 namespace {
@@ -146,7 +147,7 @@ void color_legend(ColorMap m, float lo, float hi, const char* unit, float width)
                       right = ui::format_bound(hi) + (unit && *unit ? std::string(" ") + unit : "");
     const float wl = ImGui::CalcTextSize(left.c_str()).x, wr = ImGui::CalcTextSize(right.c_str()).x, gap = px(6);
     const float strip = std::max(px(24), width - wl - wr - 2 * gap);
-    dl->AddText(p, g_theme.text_dim, left.c_str());
+    ui::paint_text(dl, p, g_theme.text_dim, left.c_str());
     const float x0 = p.x + wl + gap, y0 = p.y + h * 0.25f, y1 = p.y + h * 0.75f;
     constexpr int kSteps = 24;
     for (int i = 0; i < kSteps; ++i) {
@@ -154,7 +155,7 @@ void color_legend(ColorMap m, float lo, float hi, const char* unit, float width)
         const ImU32 a = map_color(m, at(i)), b = map_color(m, at(i + 1));
         dl->AddRectFilledMultiColor({x0 + strip * i / kSteps, y0}, {x0 + strip * (i + 1) / kSteps, y1}, a, b, b, a);
     }
-    dl->AddText({x0 + strip + gap, p.y}, g_theme.text_dim, right.c_str());
+    ui::paint_text(dl, {x0 + strip + gap, p.y}, g_theme.text_dim, right.c_str());
     ImGui::Dummy({wl + wr + 2 * gap + strip, h});
 }
 

@@ -15,6 +15,7 @@
 #include "engine/base/error.h"
 #include "engine/base/reader.h"
 #include "engine/infer/sampler.h"
+#include "viz/text_util.h"
 #include "viz/widgets/registry.h"
 
 namespace vitrine::cli {
@@ -38,8 +39,9 @@ class Drive {
         if (s.verb == "token") return select_token(static_cast<size_t>(s.number));
         if (s.verb == "layer") return select_layer(static_cast<int>(s.number));
         if (s.verb == "view") return show(s.rest);
-        if (s.verb == "open")
-            return w_.worker().send(LoadModel{s.rest}) ? wait_idle() : "the queue of commands is full";
+        if (s.verb == "menu") return driver_.click(s.rest, 1);
+        if (s.verb == "labels") return labels(s.rest);
+        if (s.verb == "open") return open(s.rest);
         if (s.verb == "set") return set(s);
         if (s.verb == "pace") return pace(s.rest == "real");
         if (s.verb == "frames") return measure(static_cast<int>(s.number));
@@ -197,20 +199,53 @@ class Drive {
     }
 
     std::string expect_value(const Step& s) {
-        const ui::Widget* found = nullptr;
+        viz::Label label;
+        double shown = 0;
         for (int i = 0; i < kFramesToAppear; ++i) {
-            found = ui::find_widget(s.label);
-            if (found && found->has_number && std::abs(found->number - s.value) <= s.tolerance) return "";
+            label = viz::find_label(s.label, true);
+            if (!label.name.empty()) shown = ui::find_widget(label.name)->number;
+            if (!label.name.empty() && std::abs(shown - s.value) <= s.tolerance) return "";
             if (!frame()) return "the window was closed";
         }
-        if (!found) {
-            const std::string near = nearest_name(s.label, ui::widget_names());
-            return "no such value is shown" + (near.empty() ? "" : "; did you mean \"" + near + "\"?");
-        }
-        if (!found->has_number) return "this widget shows no number";
+        if (label.name.empty()) return label.problem;
         char b[96];
-        std::snprintf(b, sizeof b, "%.9g is shown, expected %.9g ± %.3g", found->number, s.value, s.tolerance);
+        std::snprintf(b, sizeof b, "%.9g is shown, expected %.9g ± %.3g", shown, s.value, s.tolerance);
         return b;
+    }
+
+    // What click, hover and expect-value can name now.
+    std::string labels(const std::string& text) {
+        driver_.frames(2);
+        for (const std::string& name : ui::widget_names()) {
+            const ui::Widget* w = ui::find_widget(name);
+            if (!viz::contains_folded(name, text) && !viz::contains_folded(w->label, text)) continue;
+            const std::string words = w->has_number ? number_text(w->number) : escaped(w->text, 100);
+            std::printf("%s%s%s\n", escaped(name, 200).c_str(), w->has_number ? " = " : "  ", words.c_str());
+        }
+        std::fflush(stdout);
+        return "";
+    }
+    static std::string number_text(double v) {
+        char b[32];
+        std::snprintf(b, sizeof b, "%.9g", v);
+        return b;
+    }
+
+    // The model is the folder's, or why it was not opened.
+    std::string open(const std::string& folder) {
+        const size_t n_before = w_.shell().snapshot().notices.size();
+        if (!w_.worker().send(LoadModel{folder})) return "the queue of commands is full";
+        if (const std::string problem = wait_idle(); !problem.empty()) return problem;
+        const viz::Snapshot& s = w_.shell().snapshot();
+        if (s.model && is_same_place(s.model->folder, folder)) return "";
+        for (size_t i = s.notices.size(); i > std::min(n_before, s.notices.size()); --i)
+            if (s.notices[i - 1].notice.level == Notice::Level::error) return s.notices[i - 1].notice.text;
+        return "it was not opened";
+    }
+    static bool is_same_place(const std::string& a, const std::string& b) {
+        std::error_code failed;
+        const bool is_same = std::filesystem::equivalent(a, b, failed);
+        return is_same || std::filesystem::equivalent(a, std::filesystem::path(b).parent_path(), failed);
     }
 
     std::string shot(const std::string& file) {
@@ -246,8 +281,9 @@ int run_drive(const Args& args) {
         "frames N (draws N frames of this view and prints how long they took),\n"
         "pace real|fast (frames wait for a reason, as for a user; fast again prints what was drawn and what it cost),\n"
         "set NAME VALUE (mode, temperature, top-k, top-p, min-p, repetition-penalty, seed, max-new-tokens).\n"
-        "A LABEL may be given by its last part: Think High for mode/Think High.\n"
-        "Ends with 1 at the first step that fails, naming its line.");
+        "labels [TEXT] (prints the names that hold the text, with what they show), menu LABEL (a right click).\n"
+        "A LABEL may be given by its last part, or by the word before a number: Think High for mode/Think High,\n"
+        "MaxVio for routing/load/maxvio. Ends with 1 at the first step that fails, naming its line.");
     o.positional("SCRIPT", &script, "the script; # begins a comment")
         .flag("--headless", &is_headless, "draw without a window; also where there is no display")
         .flag("--forget", &is_forgetful, "read and write neither conversations nor settings")
@@ -260,7 +296,14 @@ int run_drive(const Args& args) {
         n_read != static_cast<int>(size.size()) || width < 320 || height < 240 || width > 16384 || height > 16384)
         throw UsageError("--size " + escaped(size) + ": expected WxH from 320x240 to 16384x16384");
 
-    const std::vector<Step> steps = parse_script(read_file(script, 1 << 20), script);
+    const std::string text = read_file(script, 1 << 20);
+    std::vector<Step> steps;
+    try {
+        steps = parse_script(text, script);
+    } catch (const Error& e) {  // a line that can't be run fails like one that was
+        std::fprintf(stderr, "vitrine: %s\n", e.what());
+        return 1;
+    }
     WorkbenchOptions options;
     options.model = std::filesystem::absolute(model.folder_or_shipped()).string();
     options.engine = model.options();

@@ -11,7 +11,8 @@ namespace vitrine::cli {
 namespace {
 
 const std::vector<std::string> kVerbs = {"type", "key",  "click",  "hover",        "token", "layer", "view",
-                                         "open", "wait", "expect", "expect-value", "set",   "shot",  "frames", "pace"};
+                                         "open", "wait", "expect", "expect-value", "set",   "shot",  "frames", "pace",
+                                         "menu", "labels"};
 
 const std::vector<std::string> kSettings = {"mode",  "temperature",        "top-k", "top-p",
                                             "min-p", "repetition-penalty", "seed",  "max-new-tokens"};
@@ -69,7 +70,7 @@ std::string check(Step& s) {
         }
         return parse_number(s.text, s.number) ? "" : "expected a number";
     }
-    return s.rest.empty() ? "expected something after the verb" : "";
+    return s.rest.empty() && s.verb != "labels" ? "expected something after the verb" : "";
 }
 
 }  // namespace

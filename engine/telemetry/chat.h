@@ -48,6 +48,7 @@ struct Turn {
     int sibling = 0, n_siblings = 1;     // this is sibling number `sibling` of `n_siblings`
     bool is_complete = true;
     bool is_reasoning_in_context = true;
+    std::string model, numerics;         // an answer's: the folder of the model that gave it, "exact" or "reference"; "": not known
 };
 
 // The session's timeline: the rendered prompt and what was generated after it.

@@ -12,9 +12,9 @@ TEST(Script, ReadsEveryVerb) {
     const auto steps = parse_script(
         "# a comment\n\n  type 74*82=? and more \nkey Ctrl+Enter\nwait idle\nwait 0.5\ntoken 12\nlayer 4\n"
         "expect-value routing/a = b/weight = -1.5e-3 ± 1e-5\nexpect-value x = 1 +- 0\r\nclick Send\nshot a b.png\n"
-        "set temperature 0.7\nset mode high",
+        "set temperature 0.7\nset mode high\nlabels\nlabels max\nmenu routing/map",
         "s");
-    ASSERT_EQ(steps.size(), 12u);
+    ASSERT_EQ(steps.size(), 15u);
     EXPECT_EQ(steps[10].label, "temperature");
     EXPECT_EQ(steps[10].number, 0.7);
     EXPECT_EQ(steps[11].text, "high");

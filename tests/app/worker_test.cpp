@@ -296,6 +296,56 @@ TEST(Worker, ReopenedConversationsHaveTheirTrace) {
     });
 }
 
+TEST(Worker, TheCacheIsTheShownConversations) {
+    const test::TempFolder folder;
+    Window w(folder.file("c.sqlite"));
+    w.run(LoadModel{kSeedling});
+    w.ask("72*59=?", Mode::non_think);
+    const uint64_t held = w.cache.total();
+    const int64_t id = w.conversation->id;
+    EXPECT_GT(held, 0u);
+    w.run(NewConversation{});
+    EXPECT_EQ(w.cache.total(), 0u);
+    EXPECT_EQ(w.cache.n_tokens, 0);
+    w.run(OpenConversation{id});  // the session still has it
+    ASSERT_EQ(w.errors, "");
+    EXPECT_EQ(w.cache.total(), held);
+    w.run(Regenerate{w.conversation->path[1].id, Mode::high, greedy(50)});
+    EXPECT_GT(w.cache.total(), 0u);
+    w.run(SelectSibling{w.conversation->path[1].id, 0});
+    EXPECT_EQ(w.cache.total(), 0u) << "held is the other version";
+    w.run(SelectSibling{w.conversation->path[1].id, 1});
+    EXPECT_GT(w.cache.total(), 0u);
+}
+
+TEST(Worker, AConversationKnowsTheModelThatReadIt) {
+    const test::TempFolder folder;
+    const std::string other = folder.file("other");
+    std::filesystem::create_directory_symlink(kSeedling, other);
+    Window w(folder.file("c.sqlite"));
+    w.run(LoadModel{other + "/config.json"});  // a file stands for its folder
+    ASSERT_TRUE(w.model) << w.errors;
+    EXPECT_EQ(w.model->folder, other);
+    w.ask("72*59=?", Mode::non_think);
+    EXPECT_EQ(w.last().model, other);
+    EXPECT_EQ(w.last().numerics, "exact");
+    const int64_t id = w.conversation->id;
+    w.run(LoadModel{kSeedling});
+    w.run(OpenConversation{id});
+    ASSERT_EQ(w.errors, "");
+    EXPECT_EQ(w.last().model, other);
+    EXPECT_EQ(w.last().numerics, "exact");
+    w.run(RecomputeToken{w.timeline.tokens[3].ref, 0});
+    EXPECT_NE(w.errors.find("this token was read by " + other), std::string::npos) << w.errors;
+    w.ask("2*3=?", Mode::non_think);  // what follows is this model's, and stays told apart on disk
+    EXPECT_EQ(w.last().model, kSeedling);
+    w.run(NewConversation{});
+    w.run(OpenConversation{id});
+    ASSERT_EQ(w.conversation->path.size(), 4u);
+    EXPECT_EQ(w.conversation->path[1].model, other);
+    EXPECT_EQ(w.conversation->path[3].model, kSeedling);
+}
+
 TEST(Worker, WatchingIsMeasuredWhileIdle) {
     Window w("", true);
     w.run(LoadModel{kSeedling});

@@ -7,6 +7,7 @@
 
 #include "viz/gl.h"
 #include "viz/imgui_compat.h"
+#include "viz/text_util.h"
 
 namespace vitrine::viz {
 namespace {
@@ -69,7 +70,12 @@ TEST_F(LateGlyphsTest, have_their_width_at_once_and_their_picture_later) {
         EXPECT_LE(g->X1, g->AdvanceX + 1);
     }
     EXPECT_EQ(glyph(Font::body, 0x94A5)->AdvanceX, advance) << "nothing jumps";
+    const std::string arabic = "\xD8\xA7";
+    fonts_->note_text(arabic + utf8(0x0E01));
+    fonts_->finish();
     EXPECT_EQ(glyph(Font::body, 0x0627), nullptr) << "a script that no font here has";
+    EXPECT_EQ(displayable(arabic + "x" + utf8(0x0E01) + utf8(0x94A5)), "<U+0627>x<U+0E01>" + utf8(0x94A5));
+    EXPECT_EQ(token_label(arabic), "<U+0627>");
 }
 
 TEST_F(LateGlyphsTest, what_was_there_keeps_its_pixels_when_the_atlas_grows) {

@@ -82,7 +82,8 @@ TEST(ViewsStates, EverythingThatIsDrawnExports) {
             EXPECT_GT(std::filesystem::file_size(r.path), r.path.ends_with(".csv") ? 20u : 400u) << r.path;
         }
     }
-    for (const char* name : {"streams/sites", "attention/shares", "routing/norms", "overview/cache", "streams/gain"})
+    for (const char* name : {"streams/sites", "attention/shares", "routing/norms", "overview/cache", "streams/gain",
+                             "overview/routing", "overview/attention", "routing/why", "model/memory"})
         EXPECT_TRUE(all.count(name)) << name;
 }
 

@@ -92,12 +92,12 @@ void draw_value(const std::string& of, const std::string& name, const Json& valu
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted(name.c_str());
+        ui::plain(name.c_str());
     }
     ImGui::SameLine(0, between);
     ui::FontScope mono(Font::mono);
     if (ImGui::CalcTextSize(words.c_str()).x <= ImGui::GetContentRegionAvail().x) {
-        ImGui::TextUnformatted(words.c_str());
+        ui::plain(words.c_str());
         ui::mark(path, words);
     } else {
         ui::text_wrapped(words, path.c_str());
@@ -133,7 +133,7 @@ void draw_values(const std::string& name, const Json& j, int depth) {
         if (!value.is_object() && !is_list_of(value, Json::Type::object) && !is_list_of(value, Json::Type::string)) {
             if (is_first && !name.empty()) {
                 ui::FontScope small(Font::small);
-                ImGui::TextUnformatted(name.c_str());
+                ui::plain(name.c_str());
                 is_first = false;
             }
             draw_value(name, key, value, is_first);

@@ -40,7 +40,7 @@ void draw_badge(const LabInfo& info, const std::string& name) {
         dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
         dl->AddCircleFilled(c, px(1.5f), t.text_dim, 8);
     }
-    dl->AddText({c.x + r + px(5), p.y}, t.text_dim, words);
+    ui::paint_text(dl, {c.x + r + px(5), p.y}, t.text_dim, words);
     ImGui::Dummy({end.x - p.x, h});
     ui::mark(name, words);
     std::string why = badge_words(info.badge);
@@ -75,11 +75,11 @@ void draw_entry(State& s, const LabSnapshot& lab, const LabInfo& info) {
     ImGui::SetCursorScreenPos({p.x + pad, p.y + px(6)});
     ImGui::BeginGroup();
     ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + width - 2 * pad);
-    ImGui::TextUnformatted((info.is_collection ? info.title : info.name + "  " + info.title).c_str());
+    ui::plain((info.is_collection ? info.title : info.name + "  " + info.title).c_str());
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted(info.question.c_str());
+        ui::plain(info.question.c_str());
         ui::mark("lab/experiment/" + info.name + "/question", info.question);
     }
     ImGui::PopTextWrapPos();
@@ -155,7 +155,7 @@ void draw_knob(State& s, const LabInfo& info, const LabKnob& knob) {
         ui::Color c(is_changed ? theme().text : theme().text_dim);
         const std::string label = (is_changed ? "\xE2\x97\x8F " : "") + (knob.label.empty() ? knob.key : knob.label);
         ImGui::PushTextWrapPos(indent + left);
-        ImGui::TextUnformatted(label.c_str());
+        ui::plain(label.c_str());
         ImGui::PopTextWrapPos();
         if (!knob.help.empty()) ui::tooltip(knob.help + (is_changed ? "\nPreset: " + knob.value : ""));
         ui::mark("lab/knob/" + knob.key + "/label", label);
@@ -187,7 +187,7 @@ void draw_at_once(State& s, View& view) {
     {
         ui::Color dim(theme().text_dim);
         ImGui::AlignTextToFramePadding();
-        ImGui::TextUnformatted("At once");
+        ui::plain("At once");
     }
     ui::tooltip("How many runs share this machine; the others wait. More than one makes each slower.");
     ImGui::SameLine(0, px(8));
@@ -215,7 +215,7 @@ void draw_start(State& s, const LabInfo& info, const LabSnapshot& lab, View& vie
         ImGui::AlignTextToFramePadding();
         {
             ui::Color dim(theme().text_dim);
-            ImGui::TextUnformatted("Seeds");
+            ui::plain("Seeds");
         }
         ui::tooltip("Each arm runs once with every seed. Three or more show what is chance.");
         ImGui::SameLine(0, px(8));

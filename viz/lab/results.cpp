@@ -17,7 +17,7 @@ namespace {
 void heading(const char* words) {
     ui::FontScope small(Font::small);
     ui::Color dim(theme().text_dim);
-    ImGui::TextUnformatted(words);
+    ui::plain(words);
 }
 
 void draw_table(const LabTable& t, size_t number) {

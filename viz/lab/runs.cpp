@@ -65,16 +65,16 @@ void draw_row(State& s, const LabSnapshot& lab, const LabRun& r, const LabInfo* 
     {
         ui::FontScope small(Font::mono_small);
         x -= ImGui::CalcTextSize(right.c_str()).x;
-        dl->AddText({x, y + px(1)}, theme().text_dim, right.c_str());
+        ui::paint_text(dl, {x, y + px(1)}, theme().text_dim, right.c_str());
         ui::value(name + "/step", static_cast<double>(r.step));
     }
     {
         ui::FontScope small(Font::small);
         x -= ImGui::CalcTextSize(state.c_str()).x + px(10);
-        dl->AddText({x, y + px(1)}, ink, state.c_str());
+        ui::paint_text(dl, {x, y + px(1)}, ink, state.c_str());
         ui::mark_rect(name + "/state", {x, p.y}, {x + px(40), p.y + h}, run_state_name(r.state));
     }
-    dl->AddText({p.x + h + px(2), y}, theme().text,
+    ui::paint_text(dl, {p.x + h + px(2), y}, theme().text,
                 ui::elide(run_title(r, info), std::max(px(20), x - p.x - h - px(12))).c_str());
     const float done =
         r.n_steps > 0 ? std::clamp(static_cast<float>(r.step) / static_cast<float>(r.n_steps), 0.0f, 1.0f) : 0;
@@ -135,7 +135,7 @@ void draw_live(State& s, const LabRun& r, View& view) {
         ImGui::AlignTextToFramePadding();
         {
             ui::Color dim(theme().text_dim);
-            ImGui::TextUnformatted(f.label.c_str());
+            ui::plain(f.label.c_str());
         }
         ui::tooltip(f.help);
         ImGui::SameLine(indent + px(104));

@@ -168,7 +168,7 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
         x += w;
         ui::dot(color, 4);
         ImGui::SameLine(0, px(6));
-        ImGui::TextUnformatted(word);
+        ui::plain(word);
     }
     ui::Region list("layers", {0, 0});
     ui::FontScope mono(Font::mono_small);
@@ -195,15 +195,15 @@ void AttentionPanel::draw_layers(const Snapshot& s, View& view) {
             {"window", r.window, t.window},
             {config.kind() == LayerKind::hca ? "HCA" : "CSA", r.compressed, t.kind(config.kind())},
             {"sink", r.sink, t.sink}};
-        ui::stacked_bar(("attention/shares/" + std::to_string(l)).c_str(), parts, width - px(4), step - px(7), 1, "",
-                        &canvas);
+        const int part = ui::stacked_bar(("attention/shares/" + std::to_string(l)).c_str(), parts, width - px(4),
+                                         step - px(7), 1, "", &canvas);
         if (ImGui::IsItemClicked()) view.cursor.layer = l, view.cursor.entry = -1;
         const std::string row = std::to_string(l) + "," + layer_glyph(config.kind()) + "," +
                                 ui::exact_number(r.window) + "," + ui::exact_number(r.compressed) + "," +
                                 ui::exact_number(r.sink);
         csv += row + "\n";
         ImGui::PushID(l);
-        ui::copy_menu("copy", {"", row, {}, "attention/shares", {}});
+        ui::copy_menu("copy", {part < 0 ? "" : ui::full_precision(parts[part].value), row, {}, "attention/shares", {}});
         ImGui::PopID();
     }
     const float bars_end = top.y + step * rows, bottom = bars_end + axis;
@@ -307,7 +307,7 @@ void AttentionPanel::draw_map(const Snapshot& s, View& view) {
     ui::section("In the text");
     ImGui::SameLine(0, px(12));
     draw_summary();
-    const int64_t index = ui::timeline_index(s.timeline, view.cursor.token);
+    const int64_t index = ui::timeline_index(s.timeline, view.shown());
     if (index < 0) {
         ui::empty_state(
             "Its text is no longer in context",
@@ -322,6 +322,7 @@ void AttentionPanel::draw_map(const Snapshot& s, View& view) {
     spec.style = [this](int64_t i) { return style_of(i); };
     spec.hover = [&](int64_t i) { draw_token_hover(s, view, i); };
     const ui::TokenTextResult result = text_.draw(spec);
+    ui::value("attention/text/selected", static_cast<double>(index));
     hovered_entry_ = entry_of(result.hovered);
     if (result.clicked < 0) return;
     if (ImGui::GetIO().KeyCtrl && entry_of(result.clicked) >= 0) {
@@ -335,17 +336,17 @@ void AttentionPanel::draw_map(const Snapshot& s, View& view) {
 void AttentionPanel::draw_token_hover(const Snapshot& s, const View& view, int64_t token) {
     ui::text_dim("token " + std::to_string(token) + " \"" + token_label(s.timeline.tokens[token].text) + "\"");
     if (token > position_) {
-        ImGui::TextUnformatted("comes after the selected token");
+        ui::plain("comes after the selected token");
         return;
     }
     const int64_t in_window = token - reading_.window_begin;
     if (in_window >= 0 && in_window < static_cast<int64_t>(reading_.window_mass.size()))
-        ImGui::Text("in the window: %s of attention", ui::full_precision(reading_.window_mass[in_window]).c_str());
+        ui::plainf("in the window: %s of attention", ui::full_precision(reading_.window_mass[in_window]).c_str());
     const int64_t entry = entry_of(token);
     if (entry >= 0)
         draw_entry(s, view, entry, false);
     else if (reading_.ratio > 0)
-        ImGui::TextUnformatted("its entry is not complete yet");
+        ui::plain("its entry is not complete yet");
 }
 
 void AttentionPanel::draw_scores(const Snapshot& s, View& view) {
@@ -366,7 +367,7 @@ void AttentionPanel::draw_scores(const Snapshot& s, View& view) {
         spec.hover = [&](int i) {
             const int64_t at = reading_.window_begin + i;
             if (at < static_cast<int64_t>(s.timeline.tokens.size()))
-                ImGui::Text("token \"%s\"", token_label(s.timeline.tokens[at].text).c_str());
+                ui::plainf("token \"%s\"", token_label(s.timeline.tokens[at].text).c_str());
         };
         if (reading_.window_mass.empty())
             ui::text_dim("not recorded");
@@ -418,7 +419,7 @@ void AttentionPanel::draw_index_scores(View& view) {
         return static_cast<size_t>(i) < n_chosen ? theme().csa : with_alpha(theme().text_dim, 0.45f);
     };
     spec.label = [&](int i) { return std::to_string(entries[i]); };
-    spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, entries[i]).c_str()); };
+    spec.hover = [&](int i) { ui::plain(entry_sentence(r, entries[i]).c_str()); };
     if (r.has_cut && r.left_some_out) spec.line = r.cut, spec.line_label = "cut";
     // A ranking: where scores are negative or much alike the bars stand a little below the lowest one, else on 0.
     const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
@@ -463,7 +464,7 @@ void AttentionPanel::draw_masses(View& view) {
     spec.value_name = "share of attention", spec.label_name = "block", spec.is_share = true;
     spec.color = [](int) { return theme().hca; };
     spec.label = [&](int i) { return std::to_string(shown[i]); };
-    spec.hover = [&](int i) { ImGui::TextUnformatted(entry_sentence(r, shown[i]).c_str()); };
+    spec.hover = [&](int i) { ui::plain(entry_sentence(r, shown[i]).c_str()); };
     for (size_t i = 0; i < shown.size(); ++i)
         if (shown[i] == view.cursor.entry) spec.selected = static_cast<int>(i);
     const ui::BarsResult result = ui::vertical_bars(spec);
@@ -514,7 +515,7 @@ void AttentionPanel::draw_entry(const Snapshot& s, const View& view, int64_t ent
 
 void AttentionPanel::draw_pooling(const Snapshot& s, const View& view, const EntrySource& source, bool is_card) {
     // The weights lie with the token that completed the entry.
-    const auto completer = s.trace ? s.trace->get(view.cursor.token.branch, source.completed_at()) : nullptr;
+    const auto completer = s.trace ? s.trace->get(view.shown().branch, source.completed_at()) : nullptr;
     const std::vector<float> weights = pooling_weights(completer.get(), layer_);
     if (weights.empty()) {
         ui::FontScope small(Font::small);
@@ -543,7 +544,7 @@ void AttentionPanel::draw_pooling(const Snapshot& s, const View& view, const Ent
         ui::horizontal_bars(spec, label_width);
     } else {
         const auto labelled = spec.label;
-        spec.hover = [&, labelled](int i) { ImGui::TextUnformatted(labelled(i).c_str()); };
+        spec.hover = [&, labelled](int i) { ui::plain(labelled(i).c_str()); };
         spec.label = nullptr;
         spec.width = is_card ? 0 : px(320);
         spec.height = is_card ? std::max(px(40), ImGui::GetContentRegionAvail().y) : px(60);

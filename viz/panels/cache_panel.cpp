@@ -71,9 +71,17 @@ class CachePanel final : public Panel {
 void CachePanel::draw(const Snapshot& s, View& view) {
     ui::section("Cache", &kHelp);
     ImGui::SameLine(0, px(12));
-    ui::badge(s.model ? Source::projected : Source::none);
-    if (s.model) ImGui::SameLine(0, px(12));
-    ui::text_dim("held now: as allocated \xC2\xB7 at length: by the formulas, packed");
+    if (s.model && s.cache.total() > 0) {
+        ui::badge(Source::live);
+        ImGui::SameLine(0, px(6));
+        ui::text_dim("held now: as allocated");
+        ImGui::SameLine(0, px(16));
+    }
+    if (s.model) {
+        ui::badge(Source::projected, "badge/projected");
+        ImGui::SameLine(0, px(6));
+        ui::text_dim("at length: by the formulas, packed");
+    }
     if (!ui::require_model(s)) return;
     ui::four_panes({{"cache-plot", 280, [&] { draw_projection(s); }},
                     {"cache-kinds", 260, [&] { draw_kinds(s); }},
@@ -169,7 +177,10 @@ void CachePanel::draw_length(const Snapshot& s) {
 
 void CachePanel::draw_check(const Snapshot& s) {
     if (s.cache.layers.empty()) {
-        ui::text_dim("nothing held yet", "cache/check/text");
+        ui::text_wrapped(s.timeline.tokens.empty()
+                             ? "Nothing is held yet."
+                             : "Nothing is held of this conversation: it is read again when it goes on.",
+                         "cache/check/text");
         return;
     }
     const bool is_consistent = s.cache.is_consistent();
@@ -299,15 +310,15 @@ void CachePanel::cell_hover(const Snapshot& s, const View& view, int64_t entry) 
     const LayerConfig& layer = s.model->config.layers[view.cursor.layer];
     const EntrySource source = entry_source(layer.kind(), layer.ratio, entry);
     const auto n = static_cast<int64_t>(s.timeline.tokens.size());
-    ImGui::TextUnformatted(
+    ui::plain(
         ("Entry " + std::to_string(entry) + " (" + token_range(source.own_begin, source.own_end) + ")").c_str());
-    ImGui::Text("age: %s tokens", ui::format_count(n - 1 - source.completed_at()).c_str());
+    ui::plainf("age: %s tokens", ui::format_count(n - 1 - source.completed_at()).c_str());
     if (static_cast<size_t>(entry) >= uses_.uses().size()) return;
     const EntryUses::Use& use = uses_.uses()[entry];
     if (use.last < 0)
-        ImGui::TextUnformatted("never used in what is recorded");
+        ui::plain("never used in what is recorded");
     else
-        ImGui::Text("last used %s tokens ago, %s times in all", ui::format_count(n - 1 - use.last).c_str(),
+        ui::plainf("last used %s tokens ago, %s times in all", ui::format_count(n - 1 - use.last).c_str(),
                     ui::format_count(use.count).c_str());
 }
 
@@ -316,6 +327,7 @@ void CachePanel::draw_cells(const Snapshot& s, View& view) {
     ImGui::SameLine(0, px(10));
     ui::text_dim(ui::layer_text(s.model->config, view.cursor.layer));
     if (view.cursor.layer < 0 || view.cursor.layer >= s.model->config.n_layers()) return;
+    if (!s.timeline.tokens.empty() && !ui::require_own_record(s, view, s.timeline.tokens.back().ref)) return;
     const LayerConfig& layer = s.model->config.layers[view.cursor.layer];
     const auto n = static_cast<int64_t>(s.timeline.tokens.size());
     const int64_t n_entries = layer.ratio > 0 ? n / layer.ratio : 0;

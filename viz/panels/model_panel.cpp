@@ -113,6 +113,8 @@ void ModelPanel::draw(const Snapshot& s, View& view) {
     ui::section("Model", &kHelp);
     if (s.model) {
         ImGui::SameLine(0, px(12));
+        ui::badge(Source::live);
+        ImGui::SameLine(0, px(12));
         ui::text_dim(s.model->name + " \xC2\xB7 " + numerics_name(s.model->numerics) + " \xC2\xB7 " + s.model->device +
                          " \xC2\xB7 " + s.model->folder,
                      "model/name");
@@ -167,7 +169,7 @@ void ModelPanel::draw_memory(const Snapshot& s) {
         {"weights", "mapped from files", m.weight_bytes},
         {"cache now", ui::format_count(s.cache.n_tokens) + " tokens, as held", s.cache.total()},
         {"kept states", "to go back to", s.cache.snapshot_bytes},
-        {"cache at the limit", ui::format_count(longest) + ", FP8 and FP4", sum(projected_bytes(m.config, longest))},
+        {"cache at the limit", ui::format_count(longest) + ", projected", sum(projected_bytes(m.config, longest))},
         {"trace", "for looking back", s.trace ? s.trace->bytes() : 0},
         {"trace, at most", "", s.trace ? s.trace->max_bytes() : 0},
     };
@@ -263,7 +265,7 @@ void ModelPanel::draw_histogram(const Snapshot& s) {
     const std::string range = "value, from " + ui::format_number(h.min) + " to " + ui::format_number(h.max);
     spec.value_name = "how many", spec.label_name = range.c_str();
     spec.hover = [&](int i) {
-        ImGui::Text("from %s to %s", ui::full_precision(h.min + step * i).c_str(),
+        ui::plainf("from %s to %s", ui::full_precision(h.min + step * i).c_str(),
                     ui::full_precision(h.min + step * (i + 1)).c_str());
     };
     spec.height = std::max(px(60), ImGui::GetContentRegionAvail().y);

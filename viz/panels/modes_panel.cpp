@@ -107,6 +107,8 @@ bool ModesPanel::draw_head(const Snapshot& s, View& view) {
     const size_t last = all.rfind('\n');
     const std::string question =
         (last == std::string::npos ? displayable(all) : "\xE2\x80\xA6 " + displayable(all.substr(last + 1))) + context;
+    ui::badge(Source::live);
+    ImGui::SameLine(0, px(12));
     ui::Color dim(theme().text_dim);
     ui::text_in(question, std::max(px(40), ImGui::GetContentRegionAvail().x - px(4)), "modes/question");
     return true;
@@ -301,16 +303,16 @@ void ModesPanel::draw_distances(const Snapshot& s, const Comparison& c, View& vi
     };
     spec.hover = [&](int r, int l) {
         const PhasePair& pair = kPhasePairs[r];
-        ImGui::TextUnformatted(pair_name(pair).c_str());
-        ImGui::Text("%d and %d tokens", c.at(pair.a).n_counted, c.at(pair.b).n_counted);
-        if (l == c.n_layers) return ImGui::TextUnformatted("mean over the layers");
+        ui::plain(pair_name(pair).c_str());
+        ui::plainf("%d and %d tokens", c.at(pair.a).n_counted, c.at(pair.b).n_counted);
+        if (l == c.n_layers) return ui::plain("mean over the layers");
         const LoadDistance& d = c.distance(r, l);
-        if (!d.is_known()) return ImGui::TextUnformatted("one of them has no tokens");
+        if (!d.is_known()) return ui::plain("one of them has no tokens");
         if (!d.has_chance())
-            return ImGui::Text("more than %d tokens: what chance gives was not dealt", PhaseMeasure::kMaxKept);
-        ImGui::Text("by chance %s; 95 of 100 deals at most %s", ui::format_number(d.chance).c_str(),
+            return ui::plainf("more than %d tokens: what chance gives was not dealt", PhaseMeasure::kMaxKept);
+        ui::plainf("by chance %s; 95 of 100 deals at most %s", ui::format_number(d.chance).c_str(),
                     ui::format_number(d.chance_95).c_str());
-        ImGui::TextUnformatted(d.exceeds_chance() ? "more than chance" : "no more than chance gives");
+        ui::plain(d.exceeds_chance() ? "more than chance" : "no more than chance gives");
     };
     spec.marks = marks_;
     spec.selected_col = view.cursor.layer;
@@ -339,9 +341,9 @@ void ModesPanel::draw_loads(const Comparison& c) {
     spec.col_label = [every](int e) { return e % every == 0 ? std::to_string(e) : std::string(); };
     spec.hover = [&](int r, int) {
         const PhaseMeasure& m = c.at(phases_[static_cast<size_t>(r)]);
-        ImGui::Text("of %s choices of %d tokens", ui::format_count(int64_t{m.n_counted} * c.n_chosen).c_str(),
+        ui::plainf("of %s choices of %d tokens", ui::format_count(int64_t{m.n_counted} * c.n_chosen).c_str(),
                     m.n_counted);
-        ImGui::Text("even would be %s", ui::format_number(1.0 / c.n_experts).c_str());
+        ui::plainf("even would be %s", ui::format_number(1.0 / c.n_experts).c_str());
     };
     load_map_.draw(spec);
     if (!ui::registry_is_on()) return;
@@ -361,7 +363,7 @@ void ModesPanel::draw_cache_row(const Comparison& c, Mode m, Phase p, uint64_t m
     const float inset = (row - ImGui::GetTextLineHeight()) / 2;
     ImDrawList* dl = ImGui::GetWindowDrawList();
     const std::string words = std::string(kShort[static_cast<int>(m)]) + " " + phase_name(p);
-    dl->AddText({at.x, at.y + inset}, theme().text_dim, words.c_str());
+    ui::paint_text(dl, {at.x, at.y + inset}, theme().text_dim, words.c_str());
     ImGui::SetCursorScreenPos({at.x + label, at.y + px(3)});
     std::vector<ui::Share> parts;
     for (int k = 0; k < kCacheKinds; ++k)
@@ -371,7 +373,7 @@ void ModesPanel::draw_cache_row(const Comparison& c, Mode m, Phase p, uint64_t m
                     static_cast<double>(most), "B");
     const bool is_known = !phase.cache.layers.empty();
     const std::string total = is_known ? ui::format_bytes(phase.n_filled()) : "\xE2\x80\x93";
-    dl->AddText({at.x + room - ImGui::CalcTextSize(total.c_str()).x, at.y + inset}, theme().text, total.c_str());
+    ui::paint_text(dl, {at.x + room - ImGui::CalcTextSize(total.c_str()).x, at.y + inset}, theme().text, total.c_str());
     ui::value_rect(name + "/total", static_cast<double>(phase.n_filled()), at, {at.x + room, at.y + row});
     ui::value(name + "/entries", static_cast<double>(phase.n_entries()));
     ui::value(name + "/length", static_cast<double>(phase.cache.n_tokens));

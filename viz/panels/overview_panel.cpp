@@ -11,6 +11,7 @@
 #include "viz/text_util.h"
 #include "viz/widgets/bars.h"
 #include "viz/widgets/basic.h"
+#include "viz/widgets/export.h"
 #include "viz/widgets/heatmap.h"
 #include "viz/widgets/line_plot.h"
 #include "viz/widgets/view_head.h"
@@ -57,11 +58,13 @@ class OverviewPanel final : public Panel {
         ImVec2 at;
         float width, height;  // height: of one row
     };
-    Rows draw_rows(const Snapshot& s, const View& view, const char* id, float below);
+    Rows draw_rows(const Snapshot& s, const View& view, const char* id, float below, ui::Canvas& canvas);
     void draw_promise(const Snapshot& s, View& view);
     void draw_routing(const Snapshot& s, const View& view);
     void draw_attention(const Snapshot& s, const View& view);
-    static void draw_share_axis(ImVec2 p, ImVec2 room);
+    static void draw_share_axis(ImVec2 p, ImVec2 room, ui::Canvas& canvas);
+    std::string routing_csv() const;
+    std::string attention_csv() const;
     void draw_streams(const View& view);
     void draw_cache(const Snapshot& s);
     void draw_next(const Snapshot& s, View& view);
@@ -79,7 +82,7 @@ void OverviewPanel::read(const Snapshot& s, const View& view) {
     if (record_ == view.record && model_ == s.model.get()) return;
     record_ = view.record, model_ = s.model.get();
     routers_.clear(), attention_.clear();
-    const int64_t position = view.token ? view.token->ref.position : view.cursor.token.position;
+    const int64_t position = view.shown().position;
     for (int l = 0; l < model_->config.n_layers(); ++l) {
         routers_.push_back(read_router(*record_, *model_, l));
         attention_.push_back(read_attention(*record_, *model_, l, position, -1));
@@ -100,7 +103,7 @@ void OverviewPanel::tile(const char* title, ImVec2 size, View& view, const std::
     if (is_hovered) {
         const char* words = "open \xE2\x86\x92";
         const float w = ImGui::CalcTextSize(words).x;
-        ImGui::GetWindowDrawList()->AddText({high.x - w - px(14), low.y + px(9)}, theme().text_dim, words);
+        ui::paint_text(ImGui::GetWindowDrawList(), {high.x - w - px(14), low.y + px(9)}, theme().text_dim, words);
         ImGui::GetWindowDrawList()->AddRect(low, high, theme().border_strong, ImGui::GetStyle().ChildRounding);
         if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) view.go_to = title;
     }
@@ -160,7 +163,8 @@ void OverviewPanel::draw(const Snapshot& s, View& view) {
 }
 
 // The layers' names as the axis of a tile, with room `below` for the other axis.
-OverviewPanel::Rows OverviewPanel::draw_rows(const Snapshot& s, const View& view, const char* id, float below) {
+OverviewPanel::Rows OverviewPanel::draw_rows(const Snapshot& s, const View& view, const char* id, float below,
+                                             ui::Canvas& canvas) {
     const ModelConfig& c = s.model->config;
     ui::FontScope small(Font::mono_small);
     const ImVec2 p = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
@@ -170,9 +174,8 @@ OverviewPanel::Rows OverviewPanel::draw_rows(const Snapshot& s, const View& view
                     std::max(1.0f, room.y - below) / static_cast<float>(c.n_layers())};
     const int selected = std::clamp(view.cursor.layer, 0, c.n_layers() - 1);
     const int step = std::max(1, static_cast<int>(std::ceil(line * 0.95f / rows.height)));
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     const auto right_aligned = [&](const std::string& words, float y, ImU32 color) {
-        dl->AddText({rows.at.x - px(8) - ImGui::CalcTextSize(words.c_str()).x, y}, color, words.c_str());
+        canvas.text({rows.at.x - px(8) - ImGui::CalcTextSize(words.c_str()).x, y}, color, words);
     };
     for (int l = 0; l < c.n_layers(); ++l) {
         if (l != selected && (l % step != 0 || std::abs(l - selected) < step)) continue;
@@ -187,6 +190,23 @@ OverviewPanel::Rows OverviewPanel::draw_rows(const Snapshot& s, const View& view
     return rows;
 }
 
+std::string OverviewPanel::routing_csv() const {
+    std::string out = "layer,rank,expert,weight\n";
+    for (size_t l = 0; l < routers_.size(); ++l)
+        for (const ChosenExpert& e : routers_[l].chosen)
+            out += std::to_string(l) + "," + std::to_string(e.rank) + "," + std::to_string(e.expert) + "," +
+                   ui::exact_number(e.weight) + "\n";
+    return out;
+}
+
+std::string OverviewPanel::attention_csv() const {
+    std::string out = "layer,kind,window,compressed,sink\n";
+    for (size_t l = 0; l < attention_.size(); ++l)
+        out += std::to_string(l) + "," + layer_glyph(attention_[l].kind) + "," + ui::exact_number(attention_[l].window) +
+               "," + ui::exact_number(attention_[l].compressed) + "," + ui::exact_number(attention_[l].sink) + "\n";
+    return out;
+}
+
 // Layers as rows, experts as columns, a filled cell where chosen; the weight is the ink's strength.
 void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
     const ModelConfig& c = s.model->config;
@@ -199,21 +219,23 @@ void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
                  "overview/routing/line");
     const ImVec2 all = ImGui::GetContentRegionAvail();
     const float line = small_line();
-    const Rows rows = draw_rows(s, view, "overview/routing", 2 * line + px(6));
+    const ImVec2 top = ImGui::GetCursorScreenPos();
+    ui::Recording recording("overview/routing", top, all.x);
+    ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
+    const Rows rows = draw_rows(s, view, "overview/routing", 2 * line + px(6), canvas);
     const ImVec2 p = rows.at, room{rows.width, rows.height * static_cast<float>(c.n_layers())};
     const float w = room.x / static_cast<float>(c.n_experts), h = rows.height;
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     const float inset = std::min({px(1.5f), w * 0.15f, h * 0.15f});
     for (int l = 0; l < c.n_layers(); ++l) {
         const float y = p.y + h * static_cast<float>(l);
-        dl->AddRectFilled({p.x, y + inset}, {p.x + room.x, y + h - inset},
-                          l == layer ? theme().hovered : theme().raised, px(2));
+        canvas.rect_filled({p.x, y + inset}, {p.x + room.x, y + h - inset},
+                           l == layer ? theme().hovered : theme().raised, px(2));
         for (const ChosenExpert& e : routers_[l].chosen) {
             const float x = p.x + w * static_cast<float>(e.expert),
                         strength = std::clamp(e.weight / static_cast<float>(c.routed_scaling_factor), 0.0f, 1.0f);
             // At least two pixels wide: with 384 experts a choice must still be seen.
-            dl->AddRectFilled({x + inset, y + inset}, {std::max(x + w - inset, x + px(2)), y + h - inset},
-                              with_alpha(theme().text, 0.35f + 0.65f * strength), px(2));
+            canvas.rect_filled({x + inset, y + inset}, {std::max(x + w - inset, x + px(2)), y + h - inset},
+                               with_alpha(theme().text, 0.35f + 0.65f * strength), px(2));
         }
     }
     {
@@ -223,26 +245,27 @@ void OverviewPanel::draw_routing(const Snapshot& s, const View& view) {
         for (int e = 0; e < c.n_experts; e += step) {
             const std::string number = std::to_string(e);
             const float at = p.x + w * (static_cast<float>(e) + 0.5f) - ImGui::CalcTextSize(number.c_str()).x / 2;
-            dl->AddText({std::max(at, p.x), p.y + room.y + px(3)}, theme().text_dim, number.c_str());
+            canvas.text({std::max(at, p.x), p.y + room.y + px(3)}, theme().text_dim, number);
         }
         const char* words = room.x > ImGui::CalcTextSize(kExpertAxis).x ? kExpertAxis : "expert";
         const ImVec2 at{p.x + (room.x - ImGui::CalcTextSize(words).x) / 2, p.y + room.y + line + px(4)};
-        dl->AddText(at, theme().text_dim, words);
+        canvas.text(at, theme().text_dim, words);
         ui::mark_rect("overview/routing/columns", {p.x, p.y + room.y}, {p.x + room.x, at.y + line}, words);
     }
     ImGui::Dummy({all.x, std::max(1.0f, all.y)});
+    ui::copy_menu("copy", {"", "", [&] { return routing_csv(); }, "overview/routing", {}});
+    recording.finish(top.y + all.y, [&] { return [csv = routing_csv()] { return csv; }; });
 }
 
 // 0 to 100 % below the bars, and what their colours stand for.
-void OverviewPanel::draw_share_axis(ImVec2 p, ImVec2 room) {
+void OverviewPanel::draw_share_axis(ImVec2 p, ImVec2 room, ui::Canvas& canvas) {
     ui::FontScope small(Font::mono_small);
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     const float line = ImGui::GetTextLineHeight(), y = p.y + room.y + px(3);
     for (const int percent : {0, 25, 50, 75, 100}) {
         const std::string number = std::to_string(percent) + " %";
         const float w = ImGui::CalcTextSize(number.c_str()).x,
                     at = p.x + room.x * static_cast<float>(percent) / 100 - w / 2;
-        dl->AddText({std::clamp(at, p.x, std::max(p.x, p.x + room.x - w)), y}, theme().text_dim, number.c_str());
+        canvas.text({std::clamp(at, p.x, std::max(p.x, p.x + room.x - w)), y}, theme().text_dim, number);
     }
     const std::pair<const char*, ImU32> kinds[] = {
         {"window", theme().window}, {"CSA", theme().csa}, {"HCA", theme().hca}, {"sink", theme().sink}};
@@ -252,10 +275,10 @@ void OverviewPanel::draw_share_axis(ImVec2 p, ImVec2 room) {
     const float title = ImGui::CalcTextSize(words).x + px(10);
     const bool has_title = title + width <= room.x;
     ImVec2 at{p.x + std::max(0.0f, (room.x - width - (has_title ? title : 0)) / 2), y + line + px(1)};
-    if (has_title) dl->AddText(at, theme().text_dim, words), at.x += title;
+    if (has_title) canvas.text(at, theme().text_dim, words), at.x += title;
     for (const auto& [name, color] : kinds) {
-        dl->AddCircleFilled({at.x + px(4), at.y + line / 2}, px(4), color);
-        dl->AddText({at.x + px(12), at.y}, theme().text_dim, name);
+        canvas.circle_filled({at.x + px(4), at.y + line / 2}, px(4), color);
+        canvas.text({at.x + px(12), at.y}, theme().text_dim, name);
         at.x += ImGui::CalcTextSize(name).x + px(24);
     }
     ui::mark_rect("overview/attention/columns", {p.x, y}, {p.x + room.x, at.y + line}, "share of attention");
@@ -270,10 +293,12 @@ void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
         line += std::string(r.kind == LayerKind::csa ? ", CSA " : ", HCA ") + ui::format_percent(r.compressed);
     ui::text_dim(line + ", sink " + ui::format_percent(r.sink), "overview/attention/line");
     const ImVec2 all = ImGui::GetContentRegionAvail();
-    const Rows rows = draw_rows(s, view, "overview/attention", 2 * small_line() + px(6));
+    const ImVec2 top = ImGui::GetCursorScreenPos();
+    ui::Recording recording("overview/attention", top, all.x);
+    ui::Canvas canvas = recording.canvas(ImGui::GetWindowDrawList());
+    const Rows rows = draw_rows(s, view, "overview/attention", 2 * small_line() + px(6), canvas);
     const ImVec2 p = rows.at, room{rows.width, rows.height * static_cast<float>(c.n_layers())};
     const float h = rows.height, inset = std::min(px(1.5f), h * 0.15f);
-    ImDrawList* dl = ImGui::GetWindowDrawList();
     for (int l = 0; l < c.n_layers(); ++l) {
         const float y = p.y + h * static_cast<float>(l);
         float x = p.x;
@@ -283,13 +308,15 @@ void OverviewPanel::draw_attention(const Snapshot& s, const View& view) {
         for (const auto& [share, color] : parts) {
             const float w = room.x * std::max(0.0f, share);
             if (w > 0.3f)
-                dl->AddRectFilled({x, y + inset}, {x + w - (w > px(3) ? 1.0f : 0.0f), y + h - inset},
-                                  with_alpha(color, l == layer ? 1.0f : 0.75f), px(2));
+                canvas.rect_filled({x, y + inset}, {x + w - (w > px(3) ? 1.0f : 0.0f), y + h - inset},
+                                   with_alpha(color, l == layer ? 1.0f : 0.75f), px(2));
             x += w;
         }
     }
-    draw_share_axis(p, room);
+    draw_share_axis(p, room, canvas);
     ImGui::Dummy({all.x, std::max(1.0f, all.y)});
+    ui::copy_menu("copy", {"", "", [&] { return attention_csv(); }, "overview/attention", {}});
+    recording.finish(top.y + all.y, [&] { return [csv = attention_csv()] { return csv; }; });
 }
 
 void OverviewPanel::draw_streams(const View& view) {
@@ -323,13 +350,19 @@ void OverviewPanel::draw_streams(const View& view) {
 }
 
 void OverviewPanel::draw_cache(const Snapshot& s) {
-    const auto held = s.cache.allocated();
+    // A conversation that was reopened holds nothing until it goes on: what it would take then, by the formulas.
+    const bool is_held = s.cache.total() > 0;
+    const auto n_tokens = static_cast<int64_t>(s.timeline.tokens.size());
+    const auto held = is_held ? s.cache.allocated() : projected_bytes(s.model->config, n_tokens);
     const double n = static_cast<double>(s.cache.n_tokens);
-    ui::text_dim(
-        ui::format_bytes(s.cache.total()) + " for " + ui::format_count(s.cache.n_tokens) + " tokens" +
-            (n > 0 ? ", " + ui::format_bytes(static_cast<uint64_t>(static_cast<double>(s.cache.total()) / n)) + " each"
-                   : ""),
-        "overview/cache/line");
+    uint64_t sum = 0;
+    for (const uint64_t b : held) sum += b;
+    ui::text_dim(is_held ? ui::format_bytes(sum) + " held now for " + ui::format_count(s.cache.n_tokens) + " tokens" +
+                               (n > 0 ? ", " + ui::format_bytes(static_cast<uint64_t>(static_cast<double>(sum) / n)) + " each"
+                                      : "")
+                         : "nothing held now; projected for " + ui::format_count(n_tokens) + " tokens: " +
+                               ui::format_bytes(sum) + ", packed",
+                 "overview/cache/line");
     ui::value("overview/cache/total", static_cast<double>(s.cache.total()));
     std::vector<ui::Share> parts;
     for (int k = 0; k < kCacheKinds; ++k)
@@ -373,12 +406,12 @@ void OverviewPanel::draw_next(const Snapshot& s, View& view) {
         ImGui::SameLine(0, px(14));
         ui::label_number("entropy", entropy[0], "nat", "overview/entropy");
     }
-    const int64_t at = ui::timeline_index(s.timeline, view.cursor.token);
+    const int64_t at = ui::timeline_index(s.timeline, view.shown());
     const auto n_tokens = static_cast<int64_t>(s.timeline.tokens.size());
     const int32_t came = at >= 0 && at + 1 < n_tokens ? s.timeline.tokens[at + 1].id : -1;
     if (came >= 0) {
         ImGui::SameLine(0, px(14));
-        ui::text_dim("then came \"" + token_label(s.timeline.tokens[at + 1].text) + "\"");
+        ui::text_dim("then came \"" + token_label(s.timeline.tokens[at + 1].text) + "\"", "overview/came");
     }
     ui::BarsSpec spec;
     spec.id = "overview/next";
@@ -387,7 +420,7 @@ void OverviewPanel::draw_next(const Snapshot& s, View& view) {
     spec.lo = 0, spec.hi = 1;
     spec.label = [&](int i) { return next_label(s, ids[i]) + (ids[i] == came ? " \xE2\x97\x82" : ""); };
     spec.color = [&](int i) { return ids[i] == came ? theme().answer : theme().text_dim; };
-    spec.hover = [&](int i) { ImGui::Text("token id %d, %s", ids[i], ui::format_percent(probabilities[i]).c_str()); };
+    spec.hover = [&](int i) { ui::plainf("token id %d, %s", ids[i], ui::format_percent(probabilities[i]).c_str()); };
     spec.height = ImGui::GetContentRegionAvail().y;
     if (ui::registry_is_on())
         for (size_t i = 0; i < ids.data.size(); ++i) ui::value("overview/next/id/" + std::to_string(i), ids[i]);

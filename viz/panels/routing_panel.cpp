@@ -118,17 +118,17 @@ void RoutingPanel::draw_map(const Snapshot& s, View& view) {
     spec.col_label = [every](int e) { return e % every == 0 ? std::to_string(e) : std::string(); };
     spec.hover = [&](int r, int e) {
         const RouterReading& l = layers_[r];
-        ImGui::Text("expert %d", e);
+        ui::plainf("expert %d", e);
         for (const ChosenExpert& x : l.chosen)
             if (x.expert == e) {
-                ImGui::Text("chosen, rank %d of %zu, weight %s", x.rank, l.chosen.size(),
+                ui::plainf("chosen, rank %d of %zu, weight %s", x.rank, l.chosen.size(),
                             ui::full_precision(x.weight).c_str());
                 if (!l.is_hash)
-                    ImGui::Text("bias %s, margin %s", ui::full_precision(x.bias).c_str(),
+                    ui::plainf("bias %s, margin %s", ui::full_precision(x.bias).c_str(),
                                 ui::full_precision(x.margin).c_str());
             }
-        if (!l.has_chosen(e)) ImGui::TextUnformatted("not chosen");
-        if (l.is_hash) ImGui::TextUnformatted("chosen by the token id table");
+        if (!l.has_chosen(e)) ui::plain("not chosen");
+        if (l.is_hash) ui::plain("chosen by the token id table");
     };
     spec.marks = marks_;
     spec.selected_row = view.cursor.layer;
@@ -268,10 +268,10 @@ void RoutingPanel::draw_load_bars(const std::vector<int64_t>& counts, const Load
     spec.label = [&](int i) { return (counts[order[i]] == 0 ? "\xC3\x97" : "") + std::to_string(order[i]); };
     spec.color = [&](int i) { return r.has_chosen(order[i]) ? theme().text : with_alpha(theme().text_dim, 0.55f); };
     spec.hover = [&](int i) {
-        ImGui::Text("expert %d: %s of the load, %s x the mean", order[i],
+        ui::plainf("expert %d: %s of the load, %s x the mean", order[i],
                     ui::format_percent(sorted[i] / stats.total).c_str(), ui::format_number(sorted[i] / mean).c_str());
-        if (counts[order[i]] == 0) ImGui::TextUnformatted("never chosen here");
-        if (r.has_chosen(order[i])) ImGui::TextUnformatted("chosen for the selected token");
+        if (counts[order[i]] == 0) ui::plain("never chosen here");
+        if (r.has_chosen(order[i])) ui::plain("chosen for the selected token");
     };
     spec.value_name = "chosen", spec.unit = "times", spec.label_name = "expert";
     spec.line = mean, spec.line_label = "mean";

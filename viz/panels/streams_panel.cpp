@@ -266,7 +266,14 @@ void StreamsPanel::draw_sites(View& view) {
     }
     canvas.cells(sites_.id(), at, end, rows, cols, site_pixels_);
     recording.finish(end.y + numbers, [&] { return sites_csv(); });
-    ui::copy_menu("copy", {"", "", [&] { return sites_csv()(); }, "streams/sites", {}});
+    std::string under;  // the element of a matrix that the mouse is on
+    if (is_over) {
+        const int row = static_cast<int>((mouse.y - at.y) / cell), col = static_cast<int>((mouse.x - at.x) / cell);
+        const MixingSite* site = reading_.find(col / (n + 1), row / (n + 1) > 0);
+        const int j = row % (n + 1), k = col % (n + 1);
+        if (site && j < n && k < n) under = ui::full_precision(site->comb[static_cast<size_t>(j * n + k)]);
+    }
+    ui::copy_menu("copy", {under, "", [&] { return sites_csv()(); }, "streams/sites", {}});
     const auto frame = [&](int layer, bool is_mlp, ImU32 color) {
         const ImVec2 a{at.x + block * static_cast<float>(layer) - 1, at.y + (is_mlp ? block : 0) - 1};
         dl->AddRect(a, {a.x + side + 2, a.y + side + 2}, color, 1, 0, px(1.5f));
@@ -281,9 +288,9 @@ void StreamsPanel::draw_sites(View& view) {
     if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) view.cursor.layer = layer, is_mlp_ = is_mlp;
     if (const MixingSite* site = reading_.find(layer, is_mlp)) {
         ui::begin_tooltip();
-        ImGui::TextUnformatted(site->name().c_str());
-        ImGui::Text("\xCF\x83\xE2\x82\x82 %s", ui::full_precision(site->stats.sigma2).c_str());
-        ImGui::Text("gain forward %s, backward %s", ui::full_precision(site->gain.forward).c_str(),
+        ui::plain(site->name().c_str());
+        ui::plainf("\xCF\x83\xE2\x82\x82 %s", ui::full_precision(site->stats.sigma2).c_str());
+        ui::plainf("gain forward %s, backward %s", ui::full_precision(site->gain.forward).c_str(),
                     ui::full_precision(site->gain.backward).c_str());
         ui::end_tooltip();
     }
@@ -359,8 +366,8 @@ void StreamsPanel::draw_sums(const MixingSite& site, float matrix_width) {
         const ImVec2 c{
             low.x + left + cell_w * (static_cast<float>(i) + 0.5f) - ImGui::CalcTextSize(column_text.c_str()).x / 2,
             high.y + px(1)};
-        dl->AddText(r, theme().text_dim, row_text.c_str());
-        dl->AddText(c, theme().text_dim, column_text.c_str());
+        ui::paint_text(dl, r, theme().text_dim, row_text.c_str());
+        ui::paint_text(dl, c, theme().text_dim, column_text.c_str());
         if (!ui::registry_is_on()) continue;
         ui::value_rect("streams/row_sum/" + std::to_string(i), row, r, {r.x + px(40), r.y + line});
         ui::value_rect("streams/column_sum/" + std::to_string(i), column, c, {c.x + px(40), c.y + line});

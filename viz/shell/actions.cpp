@@ -99,7 +99,7 @@ void add_chat(std::vector<Action>& a, Desk& d) {
                  [&d] { return !d.s.timeline.tokens.empty(); },
                  {},
                  true});
-    a.push_back({"chat.sampling", "Sampling\xE2\x80\xA6", "Chat", {}, [&d] { d.open(Overlay::sampling); }});
+    a.push_back({"chat.sampling", "Sampling and system text\xE2\x80\xA6", "Chat", {}, [&d] { d.open(Overlay::sampling); }});
     for (int i = 0; i < 3; ++i) {
         static const char* ids[] = {"mode.non-think", "mode.high", "mode.max"};
         const Mode m = static_cast<Mode>(i);
@@ -272,6 +272,7 @@ void draw_menu_items(const std::vector<Action>& actions, const char* menu) {
         const std::string keys = a.shortcut.to_string();
         if (ImGui::MenuItem(a.title.c_str(), keys.empty() ? nullptr : keys.c_str(), is_checked, is_enabled)) a.run();
         ui::mark(a.title);
+        if (!keys.empty()) ui::note_text(keys);
     }
 }
 

@@ -22,7 +22,7 @@ bool chip(const char* id, const std::string& label, float most, const char* tip)
     ImDrawList* dl = ImGui::GetWindowDrawList();
     if (ImGui::IsItemHovered()) dl->AddRectFilled(p, {p.x + w, p.y + h}, theme().hovered, px(6));
     dl->AddRect(p, {p.x + w, p.y + h}, theme().border_strong, px(6));
-    dl->AddText({p.x + pad, p.y + (h - ImGui::GetTextLineHeight()) / 2}, theme().text, shown.c_str());
+    ui::paint_text(dl, {p.x + pad, p.y + (h - ImGui::GetTextLineHeight()) / 2}, theme().text, shown.c_str());
     ui::tooltip(shown == label ? std::string(tip) : label + "\n" + tip);
     return is_clicked;
 }
@@ -38,7 +38,7 @@ void Workspace::draw_menu_bar() {
     ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(px(8), px(5)));
     {
         ui::FontScope bold(Font::title);
-        ImGui::TextUnformatted("Vitrine");
+        ui::plain("Vitrine");
     }
     ImGui::Dummy({px(6), 0});
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(px(10), px(8)));
@@ -104,7 +104,7 @@ void Workspace::draw_tabs() {
         ui::mark(name);
         ui::mark(std::string("view/") + name, name);
         if (is_hovered) ui::tooltip(std::string(name) + " (" + std::to_string(i + 1) + ")");
-        dl->AddText({x + pad, origin.y + (h - size.y) / 2}, is_selected || is_hovered ? t.text : t.text_dim, name);
+        ui::paint_text(dl, {x + pad, origin.y + (h - size.y) / 2}, is_selected || is_hovered ? t.text : t.text_dim, name);
         if (is_selected) dl->AddRectFilled({x + pad, origin.y + h - px(2)}, {x + w - pad, origin.y + h}, t.text, px(1));
         x += w;
     }
@@ -120,7 +120,8 @@ void Workspace::draw_status_bar() {
     ui::FontScope mono(Font::mono_small);
     ui::Color dim(theme().text_dim);
     ImGui::SetCursorPosX(ImGui::GetCursorPosX() + px(6));
-    const float right = px(170);
+    const Source source = record_ ? desk_.source(desk_.shown) : Source::none;
+    const float badge = source == Source::none ? 0 : px(110), right = px(170) + badge;
     bool is_first = true;
     const auto item = [&](const char* name, const std::string& text, const char* tip) {
         const float need = ImGui::CalcTextSize(text.c_str()).x + (is_first ? 0 : px(26));
@@ -133,7 +134,7 @@ void Workspace::draw_status_bar() {
                                                         theme().border_strong);
             ImGui::SameLine(0, 0);
         }
-        ImGui::TextUnformatted(text.c_str());
+        ui::plain(text.c_str());
         ui::mark(std::string("status/") + name, text);
         ui::tooltip(tip);
         is_first = false;
@@ -172,10 +173,15 @@ void Workspace::draw_status_bar() {
         doing = "lab: " + ui::format_count(n) + (n == 1 ? " run trains" : " runs train");
     else if (s.model)
         doing = "idle";
-    doing = ui::elide(doing, right - px(16));
+    doing = ui::elide(doing, right - badge - px(16));
     ImGui::SameLine(0, 0);
+    if (source != Source::none) {  // of the token that the views show; at a place of its own, so that nothing moves
+        ImGui::SetCursorPosX(ImGui::GetWindowWidth() - right);
+        ui::badge(source, "status/badge");
+        ImGui::SameLine(0, 0);
+    }
     ImGui::SetCursorPosX(ImGui::GetWindowWidth() - ImGui::CalcTextSize(doing.c_str()).x - px(18));
-    ImGui::TextUnformatted(doing.c_str());
+    ui::plain(doing.c_str());
     ui::mark("status/engine", doing);
 }
 

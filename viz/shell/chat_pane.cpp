@@ -14,6 +14,15 @@ namespace {
 
 constexpr const char* kDot = " \xC2\xB7 ";
 
+constexpr Help kHelp = {
+    "The conversation: what was asked, what the model thought, what it answered, and each answer's own figures.",
+    "Thinking is folded: a click opens it. A click on a token selects it in every view. \xE2\x80\xB9 1/2 \xE2\x80\xBA are "
+    "versions: an edit or another answer overwrites nothing. Reused are the tokens of the prompt that were in the cache already.",
+    "prompt = reused + read again",
+    "DeepSeek-V4's encoding of conversations; the rendered prompt (Ctrl+P) shows it with the token ids",
+    "Ask one question in Non-think and in Think Max, or press Compare.",
+};
+
 const char* role_title(const std::string& role) {
     return role == "user" ? "You" : role == "assistant" ? "Model" : role == "system" ? "System" : "Tool";
 }
@@ -76,10 +85,12 @@ void ChatPane::draw_header(Desk& desk) {
     ImGui::AlignTextToFramePadding();
     {
         ui::FontScope bold(Font::title);
-        const float room = std::max(px(20), ImGui::GetContentRegionAvail().x - buttons - px(12));
+        const float room = std::max(px(20), ImGui::GetContentRegionAvail().x - buttons - px(40));
         ImGui::SetCursorPosY(ImGui::GetCursorPosY() + ImGui::GetStyle().FramePadding.y);
-        ui::text_in(title, room, "chat/title");
+        ui::text_in(title, std::min(room, ImGui::CalcTextSize(title.c_str()).x + 1), "chat/title");
     }
+    ImGui::SameLine();
+    ui::help_button("Chat", kHelp);
     ImGui::SameLine();
     ImGui::SetCursorPos({ImGui::GetCursorPosX() + std::max(0.0f, ImGui::GetContentRegionAvail().x - buttons),
                          ImGui::GetCursorPosY() - ImGui::GetStyle().FramePadding.y});
@@ -110,6 +121,7 @@ void ChatPane::draw_messages(Desk& desk) {
             desk.s.is_loading ? desk.stop() : desk.open(Overlay::open_folder);
         return;
     }
+    if (c && !c->system.empty()) ui::text_dim("System: " + displayable(c->system), "chat/system");
     if (is_empty && desk.s.knows_curriculum) return draw_suggestions(desk);
     if (is_empty) {
         if (ui::empty_state(
@@ -197,8 +209,9 @@ void ChatPane::draw_turn(Desk& desk, const Turn& t, int index) {
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted(
-            (role_title(t.role) + (t.role == "assistant" ? kDot + std::string(mode_title(t.mode)) : "")).c_str());
+        const std::string role = role_title(t.role) + (t.role == "assistant" ? kDot + std::string(mode_title(t.mode)) : "");
+        ui::plain(role.c_str());
+        ui::mark(name + "/role", role);
     }
     Message& m = message(t.id, desk.settings.is_think_open);
     if (desk.edited_turn == t.id) {
@@ -238,7 +251,7 @@ void ChatPane::draw_thinking(Desk& desk, Message& m, const std::vector<TokenInfo
     fold_arrow({p.x + px(6), p.y + h / 2}, m.is_open, is_hovered ? theme().text : theme().thinking);
     {
         ui::FontScope small(Font::small);
-        ImGui::GetWindowDrawList()->AddText({p.x + px(18), p.y + (h - ImGui::GetTextLineHeight()) / 2},
+        ui::paint_text(ImGui::GetWindowDrawList(), {p.x + px(18), p.y + (h - ImGui::GetTextLineHeight()) / 2},
                                             is_hovered ? theme().text : theme().text_dim,
                                             ui::elide(label, width - px(20)).c_str());
     }
@@ -305,7 +318,7 @@ void ChatPane::draw_tools(Desk& desk, const Turn& t, const std::string& name) {
         const std::string which = std::to_string(t.sibling + 1) + "/" + std::to_string(t.n_siblings);
         const ImVec2 p = ImGui::GetCursorScreenPos(), size = ImGui::CalcTextSize(which.c_str());
         const float row = font_design_size(Font::small) * ui_scale() + px(4);
-        ImGui::GetWindowDrawList()->AddText({p.x, p.y + (row - size.y) / 2}, theme().text_dim, which.c_str());
+        ui::paint_text(ImGui::GetWindowDrawList(), {p.x, p.y + (row - size.y) / 2}, theme().text_dim, which.c_str());
         ImGui::Dummy({size.x, row});
         ui::mark(name + "/sibling", which);
     }
@@ -323,7 +336,12 @@ void ChatPane::draw_live(Desk& desk) {
     {
         ui::FontScope small(Font::small);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted((std::string("Model") + kDot + mode_title(desk.settings.mode)).c_str());
+        // The answer's own mode: the switch may have been moved since.
+        const Turn* t = desk.last_turn("assistant");
+        const Mode mode = t && !t->is_complete ? t->mode : desk.settings.mode;
+        const std::string role = std::string("Model") + kDot + mode_title(mode);
+        ui::plain(role.c_str());
+        ui::mark("live/role", role);
     }
     const uint64_t version = s.timeline_version;
     if (!s.live_reasoning.empty()) {

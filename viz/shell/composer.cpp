@@ -46,7 +46,7 @@ void ChatPane::draw_composer(Desk& desk) {
         const ImVec2 pad = ImGui::GetStyle().FramePadding;
         const std::string hint = desk.settings.enter_sends ? "Ask\xE2\x80\xA6  Enter sends, Shift+Enter begins a line"
                                                            : "Ask\xE2\x80\xA6  Ctrl+Enter sends";
-        ImGui::GetWindowDrawList()->AddText({p.x + pad.x + px(4), p.y + pad.y}, theme().text_faint,
+        ui::paint_text(ImGui::GetWindowDrawList(), {p.x + pad.x + px(4), p.y + pad.y}, theme().text_faint,
                                             ui::elide(hint, end.x - p.x - 2 * pad.x - px(4)).c_str());
     }
     // Ctrl+Enter: Dear ImGui ends the editing by itself.
@@ -76,7 +76,7 @@ void ChatPane::draw_composer(Desk& desk) {
         const bool fits = ImGui::CalcTextSize(summary.c_str()).x + px(14) < summary_room;
         if (ui::quiet_button(fits ? summary.c_str() : "Sampling", "Sampling")) desk.open(Overlay::sampling);
         ImGui::PopStyleVar();
-        ui::tooltip("Sampling: temperature, top-k, top-p, min-p, repetition penalty, seed, stop strings");
+        ui::tooltip("Sampling and system text: temperature, top-k, top-p, min-p, repetition penalty, seed, stop strings");
     }
     ImGui::SameLine(0, 0);
     ImGui::SetCursorPosX(ImGui::GetCursorPosX() +

@@ -35,12 +35,12 @@ void ConversationList::draw_row(Desk& desk, const ConversationSummary& c) {
         ImGui::SameLine();
         if (ui::quiet_button("Cancel")) renamed_ = 0;
     } else {
-        dl->AddText({p.x + px(12), p.y + px(7)}, theme().text, ui::elide(displayable(c.title), text_width).c_str());
+        ui::paint_text(dl, {p.x + px(12), p.y + px(7)}, theme().text, ui::elide(displayable(c.title), text_width).c_str());
         {
             ui::FontScope small(Font::small);
             const std::string line =
                 c.when + " \xC2\xB7 " + std::to_string(c.n_turns) + " turns \xC2\xB7 " + displayable(c.snippet);
-            dl->AddText({p.x + px(12), p.y + row / 2 + px(2)}, theme().text_dim, ui::elide(line, text_width).c_str());
+            ui::paint_text(dl, {p.x + px(12), p.y + row / 2 + px(2)}, theme().text_dim, ui::elide(line, text_width).c_str());
         }
         ImGui::SetCursorScreenPos({p.x + width - buttons, p.y + (row - ImGui::GetFrameHeight()) / 2});
         if (deleted_ == c.id) {

@@ -152,7 +152,10 @@ void Desk::follow_live() {
 
 Source Desk::source(TokenRef ref) const {
     if (ref.position < 0) return Source::none;
-    const bool is_recorded = (s.conversation && s.conversation->is_recorded) || !is_in_context(ref);
+    bool is_recorded = (s.conversation && s.conversation->is_recorded) || !is_in_context(ref);
+    // Its record was made with other numerics than what is loaded now has.
+    if (const Turn* t = answer_of(s, ref); t && s.model && !t->numerics.empty())
+        is_recorded = is_recorded || t->numerics != numerics_name(s.model->numerics);
     return is_recorded ? Source::recorded : Source::live;
 }
 
@@ -175,6 +178,12 @@ bool Desk::compare() {
     if (is_typed) draft.clear();
     for (size_t i = 0; i < panels.size(); ++i)
         if (std::string_view(panels[i]->name()) == "Modes") panel = static_cast<int>(i);
+    return true;
+}
+
+bool Desk::open_model(const std::string& folder) {
+    if (!post(LoadModel{folder})) return false;
+    s.is_loading = is_opening = true;
     return true;
 }
 

@@ -36,6 +36,7 @@ struct Desk {
     int panel = 0;
     Overlay overlay = Overlay::none;  // at most one; opened here, drawn by its owner
     bool is_overlay_new = false;      // opened in this frame
+    std::string wanted_setting;       // that gets the keyboard when its dialog is drawn
     bool is_presenter = false;
     bool wants_quit = false, wants_input_focus = false, wants_screenshot = false;
     std::string draft;        // what is typed in the composer
@@ -44,6 +45,7 @@ struct Desk {
     double frame_ms = 0;  // smoothed, of building and drawing
     uint64_t resident_bytes = 0;
     std::string export_folder;  // where exports go by default
+    bool is_opening = false;    // a model that was asked for here; it is a recent one once it is open
 
     void open(Overlay o) { overlay = o, is_overlay_new = true; }
     void close() { overlay = Overlay::none; }
@@ -74,6 +76,7 @@ struct Desk {
     bool can_compare() const;
     bool compare();
     bool can_stop() const { return s.is_generating || s.is_comparing || s.is_loading; }
+    bool open_model(const std::string& folder);  // or a file in it
     void stop();  // what the engine does: an answer, the opening of a model
     const Turn* last_turn(const char* role) const;
     void regenerate();

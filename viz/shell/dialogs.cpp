@@ -10,14 +10,17 @@
 namespace vitrine::viz {
 namespace {
 
+std::string* g_wanted = nullptr;  // Desk's, while a dialog is drawn
+
 // One row: label and what it does at the left, the control at the right.
 void row(const char* label, const char* what) {
     const ImVec2 p = ImGui::GetCursorPos();
     ImGui::AlignTextToFramePadding();
-    ImGui::TextUnformatted(label);
+    ui::plain(label);
     ui::tooltip(what);
     ImGui::SetCursorPos({p.x + px(190), p.y});
     ImGui::SetNextItemWidth(ImGui::GetContentRegionAvail().x);
+    if (g_wanted && *g_wanted == label) focus_next_item(), g_wanted->clear();
 }
 
 template <class Draw>
@@ -48,9 +51,33 @@ void draw_stop_strings(Sampling& s) {
     ui::mark("Stop strings", text);
 }
 
+// What stands before the conversation: the same in all its answers from now on.
+void draw_system(Desk& desk) {
+    row("System text", "Read before the first message; kept with the conversation, and shown in the rendered prompt");
+    static std::string text;
+    static bool is_edited = false;
+    const std::string now = desk.s.conversation ? desk.s.conversation->system : "";
+    if (!is_edited) text = now;
+    ImGui::BeginDisabled(!desk.can_send() || !desk.s.conversation);
+    ImGui::InputTextMultiline("##system", &text,
+                              {ImGui::GetContentRegionAvail().x, ImGui::GetTextLineHeight() * 4 + px(12)});
+    // Sent when the field is left, not with every letter: each change makes the whole prompt be read again.
+    is_edited = ImGui::IsItemActive();
+    if (ImGui::IsItemDeactivatedAfterEdit() && text != now && desk.post(SetSystemPrompt{text})) {
+        auto next = std::make_shared<Conversation>(*desk.s.conversation);  // until the engine has said so
+        next->system = text;
+        desk.s.conversation = std::move(next);
+        desk.fonts.note_text(text);
+    }
+    ImGui::EndDisabled();
+    ui::scrolls_sideways(ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
+    ui::mark("System text", text);
+}
+
 }  // namespace
 
 void draw_sampling(Desk& desk) {
+    g_wanted = &desk.wanted_setting;
     Sampling& s = desk.settings.sampling;
     const auto real = [](const char* label, const char* what, double& v, double lo, double hi, const char* format) {
         control(label, what, [&] {
@@ -79,6 +106,7 @@ void draw_sampling(Desk& desk) {
     });
     whole("Longest answer", "Tokens, thinking included", s.max_new_tokens, 1, 1 << 20);
     draw_stop_strings(s);
+    draw_system(desk);
     ImGui::Dummy({0, px(4)});
     if (ui::button("Greedy")) s.temperature = 0;
     ImGui::SameLine();
@@ -86,6 +114,7 @@ void draw_sampling(Desk& desk) {
 }
 
 void draw_settings(Desk& desk) {
+    g_wanted = &desk.wanted_setting;
     Settings& s = desk.settings;
     static const char* kThemes[] = {"Dark", "Light"};
     row("Theme", "Both meet 7:1 contrast for text");
@@ -104,7 +133,7 @@ void draw_settings(Desk& desk) {
         ui::value(label, v ? 1 : 0);
         ImGui::PopID();
     };
-    toggle("Reduced motion", "No animation at all", s.has_reduced_motion);
+    toggle("Reduced motion", "The caret does not blink; nothing else here moves by itself", s.has_reduced_motion);
     toggle("Unfold thinking", "New answers show their reasoning unfolded", s.is_think_open);
     toggle("Enter sends", "Shift+Enter begins a line; off: Enter begins a line and Ctrl+Enter sends", s.enter_sends);
     for (const std::string& f : desk.fonts.substitutes()) ui::text_dim("Font not found: " + f);
@@ -126,7 +155,7 @@ void draw_notices(Desk& desk) {
             ui::Color c(level == Notice::Level::error     ? theme().error
                         : level == Notice::Level::warning ? theme().warning
                                                           : theme().text_dim);
-            ImGui::TextUnformatted(
+            ui::plain(
                 (std::string(sign) + " \xC2\xB7 " + ui::format_number(std::max(0.0, desk.s.time - it->time)) + " s ago")
                     .c_str());
         }
@@ -144,7 +173,7 @@ void draw_keys(const std::vector<Action>& actions) {
         ImGui::SetCursorPosX(x + ImGui::GetContentRegionAvail().x + ImGui::GetCursorPosX() - x - px(130));
         ui::FontScope mono(Font::mono);
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted(keys.c_str());
+        ui::plain(keys.c_str());
     };
     line("Stop; else close; else clear the selection", "Esc");
     for (const Action& a : actions)

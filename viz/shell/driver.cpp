@@ -30,19 +30,43 @@ bool parse_key(std::string_view name, Key& key) {
     return false;
 }
 
-// "Think High" for "mode/Think High": a name's last part serves when no other widget has it.
-const ui::Widget* find_by_end(std::string_view name, std::string& full) {
-    const ui::Widget* found = nullptr;
-    const std::string end = "/" + std::string(name);
-    for (const std::string& n : ui::widget_names()) {
-        if (!n.ends_with(end)) continue;
-        if (found) return nullptr;
-        found = ui::find_widget(n), full = n;
-    }
-    return found;
+bool ends_with_name(std::string_view whole, std::string_view end) {
+    return whole.size() > end.size() && whole[whole.size() - end.size() - 1] == '/' &&
+           same_name(whole.substr(whole.size() - end.size()), end);
 }
 
 }  // namespace
+
+Label find_label(std::string_view label, bool is_number) {
+    const auto serves = [&](const ui::Widget* w) { return w && (!is_number || w->has_number); };
+    if (serves(ui::find_widget(label))) return {std::string(label), ""};
+    std::vector<std::string> whole, ends, seen;
+    for (const std::string& name : ui::widget_names()) {
+        const ui::Widget* w = ui::find_widget(name);
+        if (!serves(w)) continue;
+        if (same_name(name, label)) whole.push_back(name);
+        if (ends_with_name(name, label) || same_name(w->label, label)) {
+            ends.push_back(name);
+            if (w->is_visible) seen.push_back(name);
+        }
+    }
+    for (const std::vector<std::string>* found : {&whole, &ends, &seen})
+        if (found->size() == 1) return {found->front(), ""};
+    const std::string quoted = "\"" + std::string(label) + "\"";
+    if (!ends.empty()) {
+        constexpr size_t kMost = 8;
+        std::string why = quoted + " may mean ";
+        for (size_t i = 0; i < std::min(ends.size(), kMost); ++i) why += (i ? ", " : "") + ends[i];
+        return {"", why + (ends.size() > kMost ? " and " + std::to_string(ends.size() - kMost) + " more" : "")};
+    }
+    if (is_number && ui::find_widget(label)) return {"", quoted + " shows no number"};
+    std::vector<std::string> names = ui::widget_names();
+    const size_t n_whole = names.size();
+    for (size_t i = 0; i < n_whole; ++i) names.push_back(names[i].substr(names[i].rfind('/') + 1));
+    const std::string near = nearest_name(std::string(label), names);
+    return {"", (is_number ? "no value " : "no widget ") + quoted + " is shown" +
+                    (near.empty() ? "" : "; did you mean \"" + near + "\"?")};
+}
 
 void Input::apply() {
     if (!is_active) return;
@@ -70,11 +94,11 @@ std::string Driver::locate(std::string_view name, ImVec2& at) {
     const ui::Widget* w = nullptr;
     for (int i = 0; i < 6 && !((w = ui::find_widget(name)) && w->is_visible); ++i) frames(1);
     std::string found(name);
-    if (!w) w = find_by_end(name, found);
     if (!w) {
-        const std::string near = nearest_name(std::string(name), ui::widget_names());
-        return "no widget \"" + std::string(name) + "\" is shown" +
-               (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+        Label label = find_label(name, false);
+        if (label.name.empty()) return label.problem;
+        found = std::move(label.name);
+        w = ui::find_widget(found);
     }
     if (!w->is_in_reach) {
         ui::reveal(found);

@@ -26,6 +26,13 @@ class Input {
     std::vector<Key> applied_;
 };
 
+// What a script calls a widget: its full name, or its last parts, or the words before a number ("MaxVio" for routing/load/maxvio);
+// upper and lower case are the same. Several that fit: the only one that is not scrolled away.
+struct Label {
+    std::string name, problem;  // one of them is empty; the problem names what it could mean
+};
+Label find_label(std::string_view label, bool is_number);  // is_number: only widgets that show one
+
 class Driver {
   public:
     // `frame` draws one frame and returns false when the window is gone.

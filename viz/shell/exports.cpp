@@ -44,14 +44,18 @@ void Workspace::tend_exports() {
     const Panel& panel = *desk_.panels[static_cast<size_t>(desk_.panel)];
     c.lines = panel.picture_lines(s);
     if (c.lines.empty() && s.model) {
-        c.lines.push_back(displayable(s.model->name) + kDot + numerics_name(s.model->numerics) + kDot +
-                          s.model->device);
+        // Who read the token that is shown, and how: not what the window is set to now.
+        const Turn* answer = answer_of(s, desk_.shown);
+        const bool is_now = !answer || answer->numerics.empty() || answer->numerics == numerics_name(s.model->numerics);
+        c.lines.push_back(displayable(s.model->name) + kDot +
+                          (is_now ? std::string(numerics_name(s.model->numerics)) + kDot + s.model->device : answer->numerics));
         std::string line = s.timeline.tokens.empty() ? "" : "prompt " + hash_of(s.timeline.prompt_text) + kDot;
         if (const TokenInfo* t = desk_.token(desk_.shown))
             line += "token " + ui::format_count(t->ref.position) + " \xE2\x80\x9C" + token_label(t->text) +
                     "\xE2\x80\x9D" + kDot;
         c.lines.push_back(line + ui::layer_text(s.model->config, desk_.cursor.layer));
-        c.lines.push_back(sampling_line(desk_.settings.sampling, desk_.settings.mode));
+        c.lines.push_back(sampling_line(answer ? answer->sampling : desk_.settings.sampling,
+                                        answer ? answer->mode : desk_.settings.mode));
     }
     ui::set_export_context(std::move(c));
 }

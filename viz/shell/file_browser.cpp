@@ -47,11 +47,7 @@ void FileBrowser::go(const std::string& folder) {
 }
 
 void FileBrowser::open(Desk& desk, const std::string& folder) {
-    if (desk.post(LoadModel{folder})) {
-        desk.s.is_loading = true;
-        desk.settings.add_recent(folder);
-        desk.close();
-    }
+    if (desk.open_model(folder)) desk.close();
 }
 
 void FileBrowser::draw_entries(Desk& desk, float height) {
@@ -71,13 +67,13 @@ void FileBrowser::draw_entries(Desk& desk, float height) {
         if (ImGui::IsItemHovered())
             ImGui::GetWindowDrawList()->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
         const float y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
-        ImGui::GetWindowDrawList()->AddText(
-            {p.x + px(10), y}, e.is_model ? theme().text : theme().text_dim,
+        ui::paint_text(
+            ImGui::GetWindowDrawList(), {p.x + px(10), y}, e.is_model ? theme().text : theme().text_dim,
             ui::elide(displayable(e.name) + (e.is_model ? "" : "/"), width - px(90)).c_str());
         if (e.is_model) {
             ui::FontScope small(Font::small);
             const float w = ImGui::CalcTextSize("model").x;
-            ImGui::GetWindowDrawList()->AddText({p.x + width - w - px(10), y + px(1)}, theme().text_dim, "model");
+            ui::paint_text(ImGui::GetWindowDrawList(), {p.x + width - w - px(10), y + px(1)}, theme().text_dim, "model");
         }
         ImGui::PopID();
     }

@@ -23,6 +23,7 @@ class Palette {
     };
     void collect(Desk& desk, const std::vector<Action>& actions, bool is_find);
     void collect_places(Desk& desk);
+    void collect_settings(Desk& desk);
     void collect_exports();
     void search_tokens(Desk& desk);
     std::string query_, searched_;

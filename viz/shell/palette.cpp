@@ -87,6 +87,55 @@ void Palette::collect_exports() {
         }
 }
 
+// What has no menu entry: settings with what they are set to, heads, versions of the last answer, the token strip's paint.
+void Palette::collect_settings(Desk& desk) {
+    if (query_.empty()) return;
+    const auto add = [&](const std::string& title, const std::string& detail, std::function<void()> run) {
+        if (matches(title, query_)) hits_.push_back({title, detail, std::move(run)});
+    };
+    Settings& s = desk.settings;
+    const auto in_dialog = [&](Overlay dialog, const char* group, const char* label, const std::string& now) {
+        add(std::string(group) + ": " + label, now, [&desk, dialog, label] { desk.open(dialog), desk.wanted_setting = label; });
+    };
+    const auto sampling = [&](const char* label, const std::string& now) { in_dialog(Overlay::sampling, "Sampling", label, now); };
+    const Sampling& d = s.sampling;
+    sampling("Temperature", d.temperature == 0 ? "greedy" : ui::format_number(d.temperature));
+    sampling("Top-k", d.top_k == 0 ? "off" : ui::format_count(d.top_k));
+    sampling("Top-p", d.top_p >= 1 ? "off" : ui::format_number(d.top_p));
+    sampling("Min-p", d.min_p == 0 ? "off" : ui::format_number(d.min_p));
+    sampling("Repetition penalty", d.repetition_penalty == 1 ? "off" : ui::format_number(d.repetition_penalty));
+    sampling("Seed", std::to_string(d.seed));
+    sampling("Longest answer", ui::format_count(d.max_new_tokens) + " tokens");
+    sampling("Stop strings", d.stop.empty() ? "none" : ui::format_count(static_cast<int64_t>(d.stop.size())));
+    sampling("System text", desk.s.conversation && !desk.s.conversation->system.empty() ? "set" : "none");
+    in_dialog(Overlay::settings, "Settings", "Theme", s.is_dark ? "dark" : "light");
+    in_dialog(Overlay::settings, "Settings", "Text size", ui::format_percent(s.font_scale));
+    const auto toggle = [&](const char* label, bool& v) {
+        add(std::string("Settings: ") + label, v ? "on" : "off", [&v] { v = !v; });
+    };
+    toggle("Reduced motion", s.has_reduced_motion);
+    toggle("Unfold thinking", s.is_think_open);
+    toggle("Enter sends", s.enter_sends);
+    static constexpr const char* kPaints[] = {"Phase", "Probability", "Entropy"};
+    for (int i = 0; i < 3; ++i)
+        add(std::string("Token strip: paint by ") + kPaints[i], s.paint == i ? "now" : "", [&s, i] { s.paint = i; });
+    const Turn* answer = desk.last_turn("assistant");
+    if (!answer) return;
+    add("Copy the last answer", "", [text = answer->content] { ImGui::SetClipboardText(text.c_str()); });
+    for (int i = 0; i < answer->n_siblings && answer->n_siblings > 1 && desk.can_send(); ++i)
+        add("Version " + std::to_string(i + 1) + " of the last answer", i == answer->sibling ? "now" : "",
+            [&desk, id = answer->id, i] { desk.post(SelectSibling{id, i}); });
+    if (!desk.s.model) return;
+    const auto head = [&desk](int h) {
+        desk.cursor.head = h;
+        for (size_t i = 0; i < desk.panels.size(); ++i)
+            if (std::string(desk.panels[i]->name()) == "Attention") desk.panel = static_cast<int>(i);
+    };
+    add("Attention: mean over heads", desk.cursor.head < 0 ? "now" : "", [head] { head(-1); });
+    for (int h = 0; h < desk.s.model->config.n_heads; ++h)
+        add("Attention: head " + std::to_string(h), desk.cursor.head == h ? "now" : "", [head, h] { head(h); });
+}
+
 void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_find) {
     hits_.clear();
     collect_places(desk);
@@ -109,6 +158,7 @@ void Palette::collect(Desk& desk, const std::vector<Action>& actions, bool is_fi
     for (const Action& a : panel_actions(desk))
         if (const std::string title = std::string(a.menu) + ": " + a.title; matches(title, query_) && a.is_enabled())
             hits_.push_back({title, "", a.run});
+    collect_settings(desk);
 }
 
 void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find) {
@@ -148,8 +198,8 @@ void Palette::draw(Desk& desk, const std::vector<Action>& actions, bool is_find)
                 dl->AddRectFilled(p, {p.x + width, p.y + row}, theme().hovered, px(5));
             const float y = p.y + (row - ImGui::GetTextLineHeight()) / 2;
             const float detail = ImGui::CalcTextSize(hit.detail.c_str()).x;
-            dl->AddText({p.x + px(10), y}, theme().text, ui::elide(hit.title, width - detail - px(34)).c_str());
-            dl->AddText({p.x + width - detail - px(10), y}, theme().text_dim, hit.detail.c_str());
+            ui::paint_text(dl, {p.x + px(10), y}, theme().text, ui::elide(hit.title, width - detail - px(34)).c_str());
+            ui::paint_text(dl, {p.x + width - detail - px(10), y}, theme().text_dim, hit.detail.c_str());
             if (i == selected_ && before != selected_) ImGui::SetScrollHereY();
             ImGui::PopID();
         }

@@ -54,7 +54,7 @@ void PromptView::draw(Desk& desk) {
             ui::mark("segment/" + std::to_string(i), g.what);
             ImGui::SameLine();
             ui::Color dim(theme().text_dim);
-            ImGui::TextUnformatted(count.c_str());
+            ui::plain(count.c_str());
             ImGui::PopID();
         }
     }
@@ -79,9 +79,9 @@ void PromptView::draw(Desk& desk) {
     };
     spec.hover = [&](int64_t i) {
         const TokenInfo& k = t.tokens[static_cast<size_t>(i)];
-        ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 \xE2\x80\x9C%s\xE2\x80\x9D", ui::format_count(i).c_str(), k.id,
+        ui::plainf("token %s \xC2\xB7 id %d \xC2\xB7 \xE2\x80\x9C%s\xE2\x80\x9D", ui::format_count(i).c_str(), k.id,
                     token_label(k.text).c_str());
-        ImGui::TextUnformatted(i < t.n_reused ? "was in the cache already" : "was read for this answer");
+        ui::plain(i < t.n_reused ? "was in the cache already" : "was read for this answer");
     };
     const auto r = text_.draw(spec);
     if (r.clicked >= 0) desk.select(t.tokens[static_cast<size_t>(r.clicked)].ref);

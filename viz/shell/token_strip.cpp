@@ -12,6 +12,14 @@ namespace vitrine::viz {
 namespace {
 
 constexpr int64_t kCountedPerFrame = 50000;
+constexpr Help kHelp = {
+    "Every token of the context, one cell each: prompt, thinking and answer. The bar below is all of it, with what the cells show.",
+    "Hovering previews a token in every view, a click selects it, the left and right keys step. A hollow cell has no record: "
+    "selecting it offers to compute it again. Greyed cells at the left are no longer in context.",
+    "probability p of the token that was drawn, at temperature 1;  entropy H = -\xCE\xA3 p ln p [nat]",
+    "the logits of the step that drew the token",
+    "Paint by entropy and step to the brightest cell of an answer: there the model hesitated.",
+};
 constexpr const char* kPaints[] = {"Phase", "Probability", "Entropy"};
 
 ImU32 cell_color(const TokenInfo& t, int paint) {
@@ -43,14 +51,14 @@ void cell_tooltip(const TokenInfo& t, const std::string& why) {
     ui::Tooltip box;
     {
         ui::FontScope mono(Font::mono);
-        ImGui::TextUnformatted(("\xE2\x80\x9C" + token_label(t.text) + "\xE2\x80\x9D").c_str());
+        ui::plain(("\xE2\x80\x9C" + token_label(t.text) + "\xE2\x80\x9D").c_str());
     }
     ui::FontScope small(Font::small);
     ui::Color dim(theme().text_dim);
-    ImGui::Text("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(t.ref.position).c_str(), t.id,
+    ui::plainf("token %s \xC2\xB7 id %d \xC2\xB7 %s", ui::format_count(t.ref.position).c_str(), t.id,
                 phase_name(t.phase));
     if (t.probability >= 0)
-        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
+        ui::plainf("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
                     ui::format_number(t.entropy).c_str());
     if (why.empty()) return;
     ui::text_wrapped(why, "tokens/why");
@@ -133,15 +141,22 @@ void TokenStrip::draw_header(Desk& desk) {
     ImGui::AlignTextToFramePadding();
     {
         ui::Color dim(theme().text_dim);
-        ImGui::TextUnformatted("Tokens");
+        ui::plain("Tokens");
     }
+    ImGui::SameLine(0, px(6));
+    const float y = ImGui::GetCursorPosY();
+    ImGui::SetCursorPosY(y + ImGui::GetStyle().FramePadding.y);
+    ui::help_button("Tokens", kHelp);
+    ImGui::SameLine(0, 0);
+    ImGui::SetCursorPosY(y);
+    ImGui::Dummy({0, 0});  // what follows stands on the line again
     for (int p = 0; p < 4; ++p) {
         if (counts_[p] == 0) continue;
         ImGui::SameLine(0, px(14));
         ui::dot(theme().phase(static_cast<Phase>(p)), 4);
         ImGui::SameLine(0, px(6));
         const std::string label = std::string(phase_name(static_cast<Phase>(p))) + " " + ui::format_count(counts_[p]);
-        ImGui::TextUnformatted(label.c_str());
+        ui::plain(label.c_str());
         ui::mark(std::string("tokens/") + phase_name(static_cast<Phase>(p)), label);
         ui::value(std::string("tokens/") + phase_name(static_cast<Phase>(p)), static_cast<double>(counts_[p]));
     }
@@ -174,7 +189,7 @@ void TokenStrip::draw_header(Desk& desk) {
         dl->AddCircleFilled(c, px(3.5f), theme().accent, 12);
     else
         dl->AddCircle(c, px(3.5f), theme().text_dim, 12, px(1.3f));
-    dl->AddText({p.x + px(22), p.y + (h - ImGui::GetTextLineHeight()) / 2}, ink, "Live");
+    ui::paint_text(dl, {p.x + px(22), p.y + (h - ImGui::GetTextLineHeight()) / 2}, ink, "Live");
     ImGui::PopStyleVar();
 }
 

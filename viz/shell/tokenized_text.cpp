@@ -41,14 +41,14 @@ void token_tooltip(const TokenInfo& t) {
     ui::Tooltip box;
     {
         ui::FontScope mono(Font::mono);
-        ImGui::TextUnformatted(token_label(t.text).c_str());
+        ui::plain(token_label(t.text).c_str());
     }
     ui::FontScope small(Font::small);
     ui::Color dim(theme().text_dim);
-    ImGui::Text("id %d \xC2\xB7 position %lld \xC2\xB7 %s", t.id, static_cast<long long>(t.ref.position),
+    ui::plainf("id %d \xC2\xB7 position %lld \xC2\xB7 %s", t.id, static_cast<long long>(t.ref.position),
                 phase_name(t.phase));
     if (t.probability >= 0)
-        ImGui::Text("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
+        ui::plainf("probability %s \xC2\xB7 entropy %s nat", ui::format_number(t.probability).c_str(),
                     ui::format_number(t.entropy).c_str());
 }
 

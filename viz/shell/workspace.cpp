@@ -33,7 +33,7 @@ OverlayLook look_of(Overlay o) {
         case Overlay::prompt:
             return {"What the model reads", 1000, 640};
         case Overlay::sampling:
-            return {"Sampling", 540, 0};
+            return {"Sampling and system text", 540, 0};
         case Overlay::settings:
             return {"Settings", 520, 0};
         case Overlay::open_folder:
@@ -93,8 +93,7 @@ bool Workspace::is_animating() const {
 }
 
 void Workspace::drop_files(const std::vector<std::string>& paths) {
-    if (paths.empty()) return;
-    if (desk_.post(LoadModel{paths.front()})) desk_.s.is_loading = true, desk_.settings.add_recent(paths.front());
+    if (!paths.empty()) desk_.open_model(paths.front());
 }
 
 // Before anything is drawn: the cursor stays inside the model, follows live, and its record is looked up once.
@@ -102,17 +101,26 @@ void Workspace::prepare() {
     Snapshot& s = desk_.s;
     if (s.model.get() != last_model_) {
         last_model_ = s.model.get();
-        desk_.cursor = {};
-        if (s.model && s.model->folder != last_folder_) {  // sampling starts from what the model's authors ask for
+        const bool is_other = !s.model || s.model->folder != last_folder_;  // else: other numerics, another device
+        if (is_other) desk_.cursor = {};
+        if (s.model && is_other) {  // sampling starts from what the model's authors ask for
             last_folder_ = s.model->folder;
             Sampling& own = desk_.settings.sampling;
             const Sampling& asked = s.model->sampling;
             own.temperature = asked.temperature, own.top_k = asked.top_k, own.top_p = asked.top_p, own.min_p = asked.min_p;
         }
+        if (desk_.is_opening && s.model) desk_.settings.add_recent(s.model->folder);
         if (s.knows_curriculum)
             for (const Suggestion& x : suggestions()) desk_.fonts.note_text(std::string(x.skill) + x.chinese);
-        if (s.model) desk_.cursor.layer = std::min(4, std::max(0, s.model->config.n_layers() - 1));
+        if (s.model && is_other) desk_.cursor.layer = std::min(4, std::max(0, s.model->config.n_layers() - 1));
     }
+    desk_.is_opening = desk_.is_opening && s.is_loading;
+    if (const int64_t id = s.conversation ? s.conversation->id : 0; id != last_conversation_) {
+        // The token under the cursor is another conversation's.
+        last_conversation_ = id;
+        if (!desk_.is_in_context(desk_.cursor.token)) desk_.cursor.token = {}, desk_.cursor.entry = -1, desk_.cursor.is_live = true;
+    }
+    ImGui::GetIO().ConfigInputTextCursorBlink = !desk_.settings.has_reduced_motion;
     desk_.panel = std::clamp(desk_.panel, 0, static_cast<int>(desk_.panels.size()) - 1);
     desk_.settings.panel = desk_.panels[static_cast<size_t>(desk_.panel)]->name();
     desk_.follow_live();
@@ -295,7 +303,7 @@ void Workspace::draw_overlay() {
     } else {
         if (*look.title) {
             ui::FontScope bold(Font::heading);
-            ImGui::TextUnformatted(look.title);
+            ui::plain(look.title);
             ui::mark(std::string("overlay/") + look.title, look.title);
         }
         if (*look.title) {
@@ -402,7 +410,7 @@ void Workspace::draw_gpu_lost() {
     {
         ui::FontScope small(Font::small);
         ui::Color c(theme().error);
-        ImGui::TextUnformatted("GPU lost");
+        ui::plain("GPU lost");
     }
     std::string text = "What was written is saved, the answer as far as it came. The model can continue on the CPU.";
     for (auto n = desk_.s.notices.rbegin(); n != desk_.s.notices.rend(); ++n)
@@ -435,7 +443,7 @@ void Workspace::draw_toasts() {
         ui::Color c(level == Notice::Level::error     ? theme().error
                     : level == Notice::Level::warning ? theme().warning
                                                       : theme().text_dim);
-        ImGui::TextUnformatted(level == Notice::Level::error     ? "Error"
+        ui::plain(level == Notice::Level::error     ? "Error"
                                : level == Notice::Level::warning ? "Warning"
                                                                  : "Note");
     }

@@ -64,6 +64,7 @@ class Workspace {
     double dismissed_until_ = -1;  // notices up to this time were closed
     std::shared_ptr<const TokenRecord> record_;
     const ModelInfo* last_model_ = nullptr;
+    int64_t last_conversation_ = 0;
     std::string last_folder_;               // whose sampling was taken over
 };
 

@@ -32,10 +32,10 @@ void bar_tooltip(const BarsSpec& s, int i) {
     Tooltip box;
     if (s.label) {
         Color dim(theme().text_dim);
-        ImGui::TextUnformatted(s.label(i).c_str());
+        ui::plain(s.label(i).c_str());
     }
     const double v = s.values[static_cast<size_t>(i)];
-    ImGui::Text("%s %s %s", s.value_name, full_precision(s.is_share ? 100 * v : v).c_str(), s.is_share ? "%" : s.unit);
+    ui::plainf("%s %s %s", s.value_name, full_precision(s.is_share ? 100 * v : v).c_str(), s.is_share ? "%" : s.unit);
     if (s.hover) s.hover(i);
 }
 
@@ -247,7 +247,7 @@ void stacked_tooltip(std::span<const Share> parts, double whole, const char* uni
     for (const Share& s : parts) {
         dot(s.color);
         ImGui::SameLine(0, px(6));
-        ImGui::Text("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
+        ui::plainf("%s  %s %s (%s)", s.name, format_number(s.value).c_str(), unit,
                     format_percent(whole > 0 ? s.value / whole : 0).c_str());
     }
 }

@@ -14,7 +14,7 @@ namespace {
 void line(std::string_view s, float width, const char* name) {
     const std::string shown = elide(s, width);
     ImGui::TextUnformatted(shown.c_str(), shown.c_str() + shown.size());
-    if (name) mark(name, s);
+    name ? mark(name, s) : note_text(s);
     if (shown.size() != s.size() && ImGui::IsItemHovered()) tooltip(s);
 }
 
@@ -60,7 +60,7 @@ void text_mono(std::string_view s, const char* name) {
 void text_wrapped(std::string_view s, const char* name) {
     const std::string lines = wrapped(s, wrap_width());
     ImGui::TextUnformatted(lines.data(), lines.data() + lines.size());
-    if (name) mark(name, s);
+    name ? mark(name, s) : note_text(s);
 }
 
 void text_in(std::string_view s, float width, const char* name) {
@@ -68,7 +68,7 @@ void text_in(std::string_view s, float width, const char* name) {
     const std::string shown = elide(s, width);
     ImGui::GetWindowDrawList()->AddText(p, ImGui::GetColorU32(ImGuiCol_Text), shown.c_str());
     ImGui::Dummy({width, ImGui::GetTextLineHeight()});
-    if (name) mark(name, s);
+    name ? mark(name, s) : note_text(s);
     if (shown.size() != s.size() && ImGui::IsItemHovered()) tooltip(s);
 }
 
@@ -104,6 +104,7 @@ void label_number(const char* label, double v, const char* unit, const char* nam
     }
     ImGui::SameLine();
     number(v, unit, name);
+    if (name) ui::label(name, label);
 }
 
 void section(const char* title, const Help* help) {
@@ -125,13 +126,14 @@ void dot(ImU32 color, float radius) {
     ImGui::Dummy({2 * r, h});
 }
 
-void badge(Source s) {
+void badge(Source s, const char* name) {
     if (s == Source::none) return;
     const Theme& t = theme();
     const char* words[] = {"", "live", "recorded", "projected"};
     const char* word = words[static_cast<int>(s)];
     FontScope small(Font::small);
-    const ImVec2 p = ImGui::GetCursorScreenPos(), size = ImGui::CalcTextSize(word);
+    // Its border stands around the line: a little lower, so that the top of a pane does not cut it.
+    const ImVec2 at = ImGui::GetCursorScreenPos(), p{at.x, at.y + px(1.5f)}, size = ImGui::CalcTextSize(word);
     const float h = ImGui::GetTextLineHeight(), r = px(3.5f), pad = px(8);
     const ImVec2 end{p.x + size.x + 2 * r + pad * 2 + px(5), p.y + h};
     ImDrawList* dl = ImGui::GetWindowDrawList();
@@ -141,9 +143,9 @@ void badge(Source s) {
     else if (s == Source::recorded) dl->AddCircle(c, r, t.text_dim, 16, px(1.5f));
     else dl->AddTriangle({c.x - r, c.y + r}, {c.x + r, c.y + r}, {c.x, c.y - r}, t.text_dim, px(1.5f));
     dl->AddText({c.x + r + px(5), p.y}, t.text_dim, word);
-    ImGui::Dummy({end.x - p.x, h});
-    mark("badge", word);
-    const char* meaning[] = {"", "Recorded while this window watched.",
+    ImGui::Dummy({end.x - p.x, h + px(2)});
+    mark(name, word);
+    const char* meaning[] = {"", "Measured in this window, with the model that is loaded.",
                              "Recorded earlier. Saved of a conversation are all texts, token ids and settings, and the "
                              "records of its tokens (what the views show) that the trace held then, up to 256 MiB. A token "
                              "without one is hollow in the token strip; select it to compute it again.",

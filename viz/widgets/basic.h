@@ -54,7 +54,7 @@ void label_number(const char* label, double v, const char* unit, const char* nam
 // add to it.
 void section(const char* title, const Help* help = nullptr);
 void help_button(const char* id, const Help& help);
-void badge(Source s);                        // "live", "recorded", "projected", with a sign
+void badge(Source s, const char* name = "badge");  // "live", "recorded", "projected", with a sign
 void dot(ImU32 color, float radius = 4);     // a round swatch on the text line
 void kind_glyph(LayerKind k, bool is_hash);  // S C H in the kind's colour, # when hash-routed
 

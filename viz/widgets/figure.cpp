@@ -6,6 +6,7 @@
 
 #include "viz/fonts.h"
 #include "viz/theme.h"
+#include "viz/widgets/registry.h"
 
 namespace vitrine::viz::ui {
 namespace {
@@ -99,7 +100,7 @@ void Canvas::circle_filled(ImVec2 center, float radius, ImU32 color) {
 }
 
 void Canvas::text(ImVec2 at, ImU32 color, std::string_view t) {
-    if (dl_) dl_->AddText(at, color, t.data(), t.data() + t.size());
+    if (dl_) paint_text(dl_, at, color, t);
     if (Shape* s = add(Shape::Kind::text, color, {at}))
         s->text = t, s->width = ImGui::GetFontSize(),
         s->is_mono = ImGui::GetFont() == font(Font::mono) || ImGui::GetFont() == font(Font::mono_small);

@@ -132,10 +132,10 @@ void hover_text(const HeatmapSpec& s, int r, int c) {
         Color dim(theme().text_dim);
         const std::string row = s.row_label ? s.row_label(r) : std::to_string(r),
                           col = s.col_label ? s.col_label(c) : "";
-        ImGui::Text("%s %s  \xC2\xB7  %s %s", s.row_name, row.c_str(), s.col_name,
+        ui::plainf("%s %s  \xC2\xB7  %s %s", s.row_name, row.c_str(), s.col_name,
                     col.empty() ? std::to_string(c).c_str() : col.c_str());
     }
-    if (std::isfinite(v)) ImGui::Text("%s %s %s", s.value_name, full_precision(v).c_str(), s.unit);
+    if (std::isfinite(v)) ui::plainf("%s %s %s", s.value_name, full_precision(v).c_str(), s.unit);
     if (s.hover) s.hover(r, c);
 }
 

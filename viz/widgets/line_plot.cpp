@@ -424,7 +424,7 @@ void LinePlot::crosshair(const PlotSpec& s, Frame& f) {
         const size_t i = nearest_index(c, at);
         if (!has_title) {
             Color dim(theme().text_dim);
-            ImGui::Text("%s %s", s.x_label, text_of(s.x_text, x_of(c, i), s.x_unit).c_str());
+            ui::plainf("%s %s", s.x_label, text_of(s.x_text, x_of(c, i), s.x_unit).c_str());
             has_title = true;
         }
         const Curve& cached = curves_[c.name];
@@ -441,7 +441,7 @@ void LinePlot::crosshair(const PlotSpec& s, Frame& f) {
         if (is_smooth) text += "  (smoothed " + words(drawn) + ")";
         if (i < c.band_lo.size() && i < c.band_hi.size())
             text += "  [" + words(c.band_lo[i]) + ", " + words(c.band_hi[i]) + "]";
-        ImGui::TextUnformatted(text.c_str());
+        ui::plain(text.c_str());
         if (registry_is_on()) value_rect(f.id + "/crosshair/" + c.name, shown, {f.x.from, f.y.to}, {f.x.to, f.y.from});
     }
 }

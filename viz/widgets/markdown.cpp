@@ -238,12 +238,12 @@ void Markdown::draw(std::string_view text, const char* id) {
         FontScope font(piece.font);
         if (piece.style == Style::code)
             dl->AddRectFilled({a.x - px(2), a.y - px(1)}, {b.x + px(2), b.y + px(1)}, t.raised, px(3));
-        dl->AddText(a, piece.style == Style::link ? t.thinking : t.text, piece.text.c_str());
+        ui::paint_text(dl, a, piece.style == Style::link ? t.thinking : t.text, piece.text.c_str());
         if (piece.style == Style::link) {
             dl->AddLine({a.x, b.y}, {b.x, b.y}, t.thinking);
             if (ImGui::IsWindowHovered() && ImGui::IsMouseHoveringRect(a, b)) {
                 Tooltip tip;
-                ImGui::TextUnformatted(piece.address.c_str());
+                ui::plain(piece.address.c_str());
             }
         }
     }

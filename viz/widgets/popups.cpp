@@ -17,7 +17,7 @@ void help_line(const char* title, const char* body, bool is_mono = false) {
     {
         FontScope small(Font::small);
         Color dim(theme().text_dim);
-        ImGui::TextUnformatted(title);
+        plain(title);
     }
     if (is_mono) {
         FontScope mono(Font::mono);
@@ -56,7 +56,7 @@ void tooltip(std::string_view s) {
     if (!ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) return;
     Tooltip box;
     FontScope body(Font::small);
-    ImGui::TextUnformatted(s.data(), s.data() + s.size());
+    plain(s);
 }
 
 void rich_tooltip(const std::function<void()>& draw) {
@@ -78,7 +78,7 @@ void help_button(const char* id, const Help& help) {
     {
         FontScope small(Font::mono_small);
         const ImVec2 size = ImGui::CalcTextSize("?");
-        dl->AddText({p.x + r - size.x / 2, p.y + h / 2 - size.y / 2}, is_hovered ? t.text : t.text_dim, "?");
+        ui::paint_text(dl, {p.x + r - size.x / 2, p.y + h / 2 - size.y / 2}, is_hovered ? t.text : t.text_dim, "?");
     }
     if (is_hovered) tooltip("What this shows and how to read it");
     ImGui::SetNextWindowSize({px(460), 0});
@@ -123,6 +123,7 @@ bool empty_state(const char* title, const char* what_to_do, const char* action) 
             const std::string part(at, stop);
             centred(part.c_str());
             ImGui::TextUnformatted(part.c_str());
+            note_text(what_to_do);
             for (at = stop; at < end && *at == ' ';) ++at;
         }
     }
@@ -137,14 +138,17 @@ bool empty_state(const char* title, const char* what_to_do, const char* action) 
 }
 
 void copy_menu(const char* id, const Copyable& c) {
+    // While the menu is open nothing under it is hovered: it copies what was pointed at when it was opened. One is open at a time.
+    static std::string value, row;
+    if (ImGui::IsItemHovered() && ImGui::IsMouseReleased(ImGuiMouseButton_Right)) value = c.value, row = c.row;
     ImGui::PushID(id);
     if (ImGui::BeginPopupContextItem("copy", ImGuiPopupFlags_MouseButtonRight)) {
         const auto offer = [](const char* label, const std::string& s) {
             if (!s.empty() && ImGui::MenuItem(label)) ImGui::SetClipboardText(s.c_str());
             if (!s.empty()) mark(label);
         };
-        offer("Copy value", c.value);
-        offer("Copy row", c.row);
+        offer("Copy value", value);
+        offer("Copy row", row);
         if (c.csv) {
             if (ImGui::MenuItem("Copy all as CSV")) ImGui::SetClipboardText(c.csv().c_str());
             mark("Copy all as CSV");

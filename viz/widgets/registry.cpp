@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdarg>
+#include <cstdio>
 
 #include "viz/imgui_compat.h"
 
@@ -19,6 +21,12 @@ struct Rect {
 bool g_is_on = false;
 std::map<std::string, Widget, std::less<>> g_widgets;
 std::vector<Rect> g_scrolling;
+struct Noted {
+    std::string text;
+    int frame;
+    bool is_visible;
+};
+std::vector<Noted> g_noted;  // of this frame and the last
 std::string g_revealed;  // the widget to scroll to; empty: none
 
 Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
@@ -38,6 +46,13 @@ Widget& put(std::string_view name, ImVec2 min, ImVec2 max) {
     return w;
 }
 
+void note(std::string_view text, ImVec2 min, ImVec2 max) {
+    const int frame = ImGui::GetFrameCount();
+    if (!g_noted.empty() && g_noted.back().frame != frame)
+        std::erase_if(g_noted, [&](const Noted& n) { return n.frame < frame - 1; });
+    g_noted.push_back({std::string(text), frame, ImGui::IsRectVisible(min, max)});
+}
+
 bool is_current(const Widget& w) { return w.frame >= ImGui::GetFrameCount() - 1; }
 
 }  // namespace
@@ -47,6 +62,32 @@ bool registry_is_on() { return g_is_on; }
 void registry_clear() {
     g_widgets.clear();
     g_scrolling.clear();
+    g_noted.clear();
+}
+
+void plain(std::string_view s) {
+    ImGui::TextUnformatted(s.data(), s.data() + s.size());
+    note_text(s);
+}
+
+void plainf(const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    char text[1024];
+    const int n = std::vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    plain({text, static_cast<size_t>(std::clamp(n, 0, static_cast<int>(sizeof text) - 1))});
+}
+
+void paint_text(ImDrawList* dl, ImVec2 at, ImU32 color, std::string_view s) {
+    dl->AddText(at, color, s.data(), s.data() + s.size());
+    if (!g_is_on) return;
+    const ImVec2 size = ImGui::CalcTextSize(s.data(), s.data() + s.size());
+    note(s, at, {at.x + size.x, at.y + size.y});
+}
+
+void note_text(std::string_view s) {
+    if (g_is_on) note(s, ImGui::GetItemRectMin(), ImGui::GetItemRectMax());
 }
 
 void mark(std::string_view name, std::string_view text) {
@@ -67,6 +108,10 @@ void value_rect(std::string_view name, double v, ImVec2 min, ImVec2 max) {
     w.number = v, w.has_number = true;
 }
 
+void label(std::string_view name, std::string_view words) {
+    if (const auto it = g_widgets.find(name); g_is_on && it != g_widgets.end()) it->second.label = words;
+}
+
 const Widget* find_widget(std::string_view name) {
     const auto it = g_widgets.find(name);
     return it == g_widgets.end() || !is_current(it->second) ? nullptr : &it->second;
@@ -82,6 +127,11 @@ std::vector<std::string> widget_names(std::string_view prefix) {
 }
 
 bool is_text_shown(std::string_view text) {
+    const int frame = ImGui::GetFrameCount();
+    if (std::any_of(g_noted.begin(), g_noted.end(), [&](const Noted& n) {
+            return n.frame >= frame - 1 && n.is_visible && n.text.find(text) != std::string::npos;
+        }))
+        return true;
     return std::any_of(g_widgets.begin(), g_widgets.end(), [&](const auto& w) {
         return is_current(w.second) && w.second.is_visible && w.second.text.find(text) != std::string::npos;
     });

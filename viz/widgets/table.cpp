@@ -1,6 +1,8 @@
 // The table widget.
 #include "viz/widgets/table.h"
 
+#include <imgui_internal.h>
+
 #include <algorithm>
 
 #include "viz/imgui_compat.h"
@@ -47,7 +49,7 @@ std::string elide_front(const std::string& s, float width) {
 
 void text_in(float room, bool wraps, const std::string& s) {
     if (wraps) ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + room);
-    ImGui::TextUnformatted(s.c_str());
+    ui::plain(s.c_str());
     if (wraps) ImGui::PopTextWrapPos();
 }
 
@@ -62,6 +64,15 @@ float wrapped_height(const TableSpec& s, int row) {
     return height;
 }
 
+// The column that the mouse is in; the gap between two belongs to the left one.
+int column_under_mouse(int n_columns) {
+    const ImGuiTable* t = ImGui::GetCurrentTable();
+    int column = 0;
+    for (int c = 1; t && c < n_columns; ++c)
+        if (ImGui::GetIO().MousePos.x >= t->Columns[c].MinX) column = c;
+    return column;
+}
+
 void draw_header(const TableSpec& s) {
     FontScope small(Font::small);
     Color dim(theme().text_dim);
@@ -74,6 +85,7 @@ void draw_header(const TableSpec& s) {
         if (c.is_number)
             ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
         text_in(room, s.wraps, shown);
+        note_text(c.title);
         if (*c.help)
             tooltip(c.help);
         else if (shown != c.title)
@@ -113,6 +125,31 @@ void draw_cell(const TableSpec& s, int row, int column) {
         tooltip(cell.has_number ? full_precision(cell.number) : cell.text);
 }
 
+// A table as a picture: all its columns as wide as on the screen, the first rows.
+void draw_figure(const TableSpec& s, Canvas canvas, ImVec2 at, const std::vector<float>& lefts, float right, float& bottom) {
+    constexpr int kMostRows = 100;
+    FontScope small(Font::mono_small);
+    const float row = ImGui::GetTextLineHeight() + px(6);
+    const auto line = [&](const std::function<std::string(int)>& text_of, ImU32 color) {
+        for (size_t c = 0; c < s.columns.size(); ++c) {
+            const float end = (c + 1 < lefts.size() ? lefts[c + 1] : right) - px(14);
+            const std::string shown = elide(text_of(static_cast<int>(c)), end - lefts[c]);
+            const float x = s.columns[c].is_number ? end - ImGui::CalcTextSize(shown.c_str()).x : lefts[c];
+            canvas.text({x, bottom + px(3)}, color, shown);
+        }
+        bottom += row;
+        canvas.line({at.x, bottom}, {right, bottom}, theme().border);
+    };
+    bottom = at.y;
+    line([&](int c) { return std::string(s.columns[static_cast<size_t>(c)].title); }, theme().text_dim);
+    for (int r = 0; r < std::min(s.n_rows, kMostRows); ++r)
+        line([&](int c) { return s.cell(r, c).text; }, theme().text);
+    if (s.n_rows > kMostRows) {
+        canvas.text({at.x, bottom + px(3)}, theme().text_dim, "\xE2\x80\xA6 " + format_count(s.n_rows - kMostRows) + " more");
+        bottom += row;
+    }
+}
+
 }  // namespace
 
 Cell Cell::value(double v, const char* unit) {
@@ -141,14 +178,18 @@ TableResult table(const TableSpec& s) {
     ImGuiTableFlags flags =
         ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_NoSavedSettings | ImGuiTableFlags_SizingStretchProp;
     if (s.height != 0) flags |= ImGuiTableFlags_ScrollY;
+    const ImVec2 origin = ImGui::GetCursorScreenPos();
+    const float room = ImGui::GetContentRegionAvail().x;
     const float table_height = s.height < 0 ? ImGui::GetContentRegionAvail().y : s.height;
     if (!ImGui::BeginTable(s.id, static_cast<int>(s.columns.size()), flags, {0, table_height})) return out;
+    Recording recording(s.id, origin, room);  // before the menu that asks for it: the next frame has what stands above a picture
     for (const Column& c : s.columns)
         ImGui::TableSetupColumn(c.title,
                                 c.width > 0 ? ImGuiTableColumnFlags_WidthFixed : ImGuiTableColumnFlags_WidthStretch,
                                 c.width > 0 ? px(c.width) : c.weight);
     ImGui::TableSetupScrollFreeze(0, 1);
     draw_header(s);
+    const auto n_columns = static_cast<int>(s.columns.size());
     const auto draw_row = [&](int row) {
         ImGui::TableNextRow();
         const float height = s.wraps ? wrapped_height(s, row) : 0;
@@ -161,7 +202,8 @@ TableResult table(const TableSpec& s) {
             out.hovered = row;
             if (s.hover) begin_tooltip(), s.hover(row), end_tooltip();
         }
-        copy_menu("copy", {copy_text(s.cell(row, 0)), row_text(s, row, '\t'), [&] { return to_csv(s); }});
+        const std::string under = out.hovered == row ? copy_text(s.cell(row, column_under_mouse(n_columns))) : "";
+        copy_menu("copy", {under, out.hovered == row ? row_text(s, row, '\t') : "", [&] { return to_csv(s); }, s.id, {}});
         if (row == s.selected) {
             const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
             ImGui::TableSetBgColor(ImGuiTableBgTarget_RowBg0, with_alpha(theme().hovered, 0.8f));
@@ -179,7 +221,16 @@ TableResult table(const TableSpec& s) {
     clipper.Begin(s.wraps ? 0 : s.n_rows);
     while (clipper.Step())
         for (int row = clipper.DisplayStart; row < clipper.DisplayEnd; ++row) draw_row(row);
+    std::vector<float> lefts;
+    const ImGuiTable* drawn = ImGui::GetCurrentTable();
+    for (int c = 0; c < n_columns; ++c) lefts.push_back(drawn->Columns[c].WorkMinX);
     ImGui::EndTable();
+    if (recording.is_on()) {
+        float bottom = origin.y;
+        draw_figure(s, recording.canvas(nullptr), origin, lefts, origin.x + room, bottom);
+        // The cells may point to what lives for this frame only: made now.
+        recording.finish(bottom, [&] { return [csv = to_csv(s)] { return csv; }; });
+    }
     return out;
 }
 

@@ -18,6 +18,28 @@ std::string layer_text(const ModelConfig& c, int layer) {
            (l.is_hash_routed ? ", hash-routed" : "");
 }
 
+std::string model_name(const std::string& folder) {
+    const size_t end = folder.find_last_not_of('/');
+    if (end == std::string::npos) return folder;
+    const size_t begin = folder.rfind('/', end);
+    return folder.substr(begin == std::string::npos ? 0 : begin + 1, end - (begin == std::string::npos ? 0 : begin + 1) + 1);
+}
+
+bool require_own_record(const Snapshot& s, View& view, TokenRef token) {
+    const std::string other = other_model(s, token);
+    if (other.empty()) return true;
+    std::string theirs = model_name(other), ours = s.model->name;
+    if (theirs == ours) theirs = other, ours = s.model->folder;
+    const std::string why = "This token was read by " + displayable(theirs) + ", and " + displayable(ours) +
+                            " is loaded. Its layers, experts, ratios and words are not those of this model, so nothing of "
+                            "its record is shown.";
+    if (empty_state("Recorded with another model", why.c_str(), "Open that model")) {
+        view.commands.send(LoadModel{other});
+        if (s.conversation) view.commands.send(OpenConversation{s.conversation->id});
+    }
+    return false;
+}
+
 std::string cursor_text(const Snapshot& s, const View& view, bool with_layer) {
     std::string out;
     if (view.token) {
@@ -28,6 +50,8 @@ std::string cursor_text(const Snapshot& s, const View& view, bool with_layer) {
     } else {
         out = "no token selected";
     }
+    if (const std::string other = other_model(s, view.shown()); !other.empty())
+        return out + " \xC2\xB7 recorded with " + displayable(model_name(other));
     if (with_layer && s.model) out += " \xC2\xB7 " + layer_text(s.model->config, view.cursor.layer);
     return out;
 }
@@ -35,8 +59,10 @@ std::string cursor_text(const Snapshot& s, const View& view, bool with_layer) {
 void view_head(const Help& help, const char* title, const Snapshot& s, const View& view, bool with_layer) {
     section(title, &help);
     ImGui::SameLine(0, px(12));
-    badge(view.record ? view.source : Source::none);
-    if (view.record && view.source != Source::none) ImGui::SameLine(0, px(12));
+    const bool is_other = !other_model(s, view.shown()).empty();
+    const Source source = is_other ? Source::recorded : view.record ? view.source : Source::none;
+    badge(source);
+    if (source != Source::none) ImGui::SameLine(0, px(12));
     text_dim(cursor_text(s, view, with_layer), "view/cursor");
 }
 
@@ -46,12 +72,12 @@ bool require_model(const Snapshot& s) {
         empty_state("Opening the model\xE2\x80\xA6", "Its parts are shown here once the folder is checked.");
     else
         empty_state("No model is open",
-                    "Open a folder with a DeepSeek-V4 checkpoint: File > Open, or drop it on the window.");
+                    "Open a folder with a DeepSeek-V4 checkpoint: File > Open model folder\xE2\x80\xA6, or drop it on the window.");
     return false;
 }
 
 bool require_record(const Snapshot& s, View& view, ProbeSet probes) {
-    if (!require_model(s)) return false;
+    if (!require_model(s) || !require_own_record(s, view, view.shown())) return false;
     if (view.record) return true;
     if (s.timeline.tokens.empty()) {
         empty_state("Nothing was read yet",

@@ -18,6 +18,9 @@ void view_head(const Help& help, const char* title, const Snapshot& s, const Vie
 // False after drawing why: no model, nothing read yet, record on its way, record fallen out (offers to compute it
 // again).
 bool require_model(const Snapshot& s);
+// False after saying that another model than the loaded one read this token; offers to open that one.
+bool require_own_record(const Snapshot& s, View& view, TokenRef token);
+std::string model_name(const std::string& folder);  // its last component
 bool require_record(const Snapshot& s, View& view, ProbeSet probes);
 
 // The view has no room for panes side by side: a narrow window, large type, presenter mode. They stand one below the
