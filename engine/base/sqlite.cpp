@@ -3,18 +3,44 @@
 
 #include <sqlite3.h>
 
+#include <cerrno>
+
 #include "engine/base/disk_full.h"
 
 namespace vitrine::sql {
 
+namespace {
+
+bool is_no_room(int number) { return number == ENOSPC || number == EDQUOT; }
+
+// A quota, or a file beside the database that could not grow, is no SQLITE_FULL: the system's own number tells. SQLite keeps it
+// for the connection after some failures, for the file after others.
+bool is_full(sqlite3* db, int code) {
+    const int kind = code & 0xFF;
+    if (kind == SQLITE_FULL || code == SQLITE_IOERR_SHMSIZE) return true;
+    if (!db || (kind != SQLITE_IOERR && kind != SQLITE_CANTOPEN)) return false;
+    int number = sqlite3_system_errno(db);
+    if (is_no_room(number)) return true;
+    if (code != SQLITE_IOERR_WRITE && code != SQLITE_IOERR_FSYNC && code != SQLITE_IOERR_TRUNCATE) return false;
+    number = 0;
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &number);
+    if (is_no_room(number)) return true;
+    sqlite3_file* journal = nullptr;  // or the WAL
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &journal);
+    number = 0;
+    if (journal && journal->pMethods) journal->pMethods->xFileControl(journal, SQLITE_FCNTL_LAST_ERRNO, &number);
+    return is_no_room(number);
+}
+
+}  // namespace
+
 void fail(sqlite3* db, const std::string& path, int code) {
     const std::string what = escaped(path, 512) + ": " + (db ? sqlite3_errmsg(db) : sqlite3_errstr(code));
+    if (is_full(db, code)) throw DiskFull(what);
     switch (code & 0xFF) {
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
             throw DamagedStore(what);
-        case SQLITE_FULL:
-            throw DiskFull(what);
         case SQLITE_NOMEM:
             throw Error(ErrorKind::out_of_memory, what);
         default:
