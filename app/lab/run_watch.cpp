@@ -26,11 +26,11 @@ fs::file_time_type made_at(const fs::path& folder) {
 LabInfo collection() {
     LabInfo i;
     i.name = "Runs", i.title = "Runs without an experiment", i.is_collection = true;
-    i.question = "What `vitrine train --run` wrote into this folder: one run each, compared with nothing.";
+    i.question = "What vitrine train --run wrote into this folder: single runs, held against nothing.";
     i.plots = {{"Loss", "step", "nats", {"loss"}, false, false},
-               {"Held-out loss", "step", "nats", {"eval.loss"}, false, false},
                {"Gradient norm before clipping", "step", "norm", {"grad_norm"}, false, true},
-               {"Learning rate", "step", "rate", {"lr"}, false, true}};
+               {"Learning rate", "step", "rate", {"lr"}, false, true},
+               {"Held-out loss", "step", "nats", {"eval.loss"}, false, false}};
     i.readme =
         "# Runs without an experiment\n\nRuns of `vitrine train` that name no experiment, or one that this program does not "
         "know, appear here when their folders lie in the folder of the window's runs (`vitrine --runs DIR`; it stands at the "

@@ -227,6 +227,11 @@ TEST_F(Lab, verdict_difference_and_replay) {
     EXPECT_NE(stage.text("lab/outcome").find("mixed"), std::string::npos);
     EXPECT_EQ(stage.text("lab/table/0/0/seed 1"), "550");
     EXPECT_NE(stage.text("lab/literature").find("2512.24880"), std::string::npos);
+    EXPECT_FALSE(stage.is_drawn("lab/chart/Loss over the learning rate/title"));
+    s.lab.verdicts["X01"].charts = {{"Loss over the learning rate", "learning rate", "nats", true, false,
+                                     {{"AdamW", {0.001, 0.01}, {2, 1.5}, {1.9, 1.4}, {2.1, 1.6}}}}};
+    draw();
+    EXPECT_TRUE(stage.is_drawn("lab/chart/Loss over the learning rate/title")) << "of what finished runs say";
     ASSERT_TRUE(click("lab/run/X01-0007-hc-s1"));
     ASSERT_TRUE(click("lab/tab/Difference"));
     draw();

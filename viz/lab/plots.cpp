@@ -191,12 +191,22 @@ void Plots::draw_nothing(const LabSnapshot& lab, const LabInfo* info, View& view
         ask(view.commands, CancelWork{info->name});
 }
 
+void Plots::draw_charts(const State& s, const LabSnapshot& lab) {
+    const LabInfo* info = lab.experiment(s.experiment);
+    const auto verdict = lab.verdicts.find(s.experiment);
+    if (!info || !lab_has_runs(info->badge) || verdict == lab.verdicts.end()) return;
+    if (charts_of_ != s.experiment) charts_.clear(), charts_of_ = s.experiment;
+    for (const LabChart& c : verdict->second.charts) draw_chart(c, px(230));
+}
+
 void Plots::draw(State& s, const LabSnapshot& lab, View& view) {
-    if (experiment_ != s.experiment) drawn_.clear(), charts_.clear(), x_ = {}, experiment_ = s.experiment;
+    if (experiment_ != s.experiment) drawn_.clear(), x_ = {}, experiment_ = s.experiment;
+    if (charts_of_ != s.experiment) charts_.clear(), charts_of_ = s.experiment;
     const LabInfo* info = lab.experiment(s.experiment);
     const auto verdict = lab.verdicts.find(s.experiment);
     const std::vector<LabChart> none;
-    const std::vector<LabChart>& charts = verdict == lab.verdicts.end() ? none : verdict->second.charts;
+    const bool has_runs = info && lab_has_runs(info->badge);  // their charts stand with the verdict
+    const std::vector<LabChart>& charts = has_runs || verdict == lab.verdicts.end() ? none : verdict->second.charts;
     const std::vector<Group> groups = group(s, lab);
     if (groups.empty() && charts.empty()) return draw_nothing(lab, info, view);
     last_step_ = 0;

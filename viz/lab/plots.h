@@ -13,6 +13,8 @@ namespace vitrine::viz::lab {
 class Plots {
   public:
     void draw(State& s, const LabSnapshot& lab, View& view);
+    // Those of the chosen experiment's verdict, where it is made of runs: under its sentence.
+    void draw_charts(const State& s, const LabSnapshot& lab);
 
   private:
     struct Group {
@@ -32,7 +34,7 @@ class Plots {
     void draw_export(State& s, View& view);
     std::vector<Group> group(const State& s, const LabSnapshot& lab) const;
     std::vector<ui::Line> events_of(const State& s, const LabSnapshot& lab) const;
-    std::string experiment_;
+    std::string experiment_, charts_of_;
     std::map<std::string, Drawn> drawn_;  // by title
     std::map<std::string, ui::LinePlot> charts_;
     std::vector<ui::Line> lines_;

@@ -69,7 +69,7 @@ std::string outcome_text(LabVerdict::Outcome o) {
     return std::string(kSigns[static_cast<int>(o)]) + " " + lab_outcome_name(o);
 }
 
-void draw_verdict(State& s, const LabSnapshot& lab) {
+void draw_verdict(State& s, const LabSnapshot& lab, const std::function<void()>& draw_charts) {
     const LabInfo* info = lab.experiment(s.experiment);
     if (!info) return;
     if (info->is_collection) {
@@ -91,6 +91,7 @@ void draw_verdict(State& s, const LabSnapshot& lab) {
         ui::text(outcome_text(v.outcome), "lab/outcome");
         ui::text_wrapped(v.sentence, "lab/verdict");
         ImGui::Dummy({0, px(4)});
+        draw_charts();
         for (size_t i = 0; i < v.tables.size(); ++i) draw_table(v.tables[i], i);
     }
     ImGui::Dummy({0, px(8)});

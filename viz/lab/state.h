@@ -3,6 +3,7 @@
 #pragma once
 #include <imgui.h>
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -100,7 +101,7 @@ void draw_experiment_combo(State& s, const LabSnapshot& lab);  // the same where
 void draw_form(State& s, const LabSnapshot& lab, View& view);
 void draw_runs(State& s, const LabSnapshot& lab, View& view);
 void draw_controls(State& s, const LabSnapshot& lab, View& view);
-void draw_verdict(State& s, const LabSnapshot& lab);
+void draw_verdict(State& s, const LabSnapshot& lab, const std::function<void()>& draw_charts);
 void draw_difference(State& s, const LabSnapshot& lab);
 void draw_readme(const State& s, const LabSnapshot& lab);
 void draw_events(State& s, const LabSnapshot& lab, View& view);

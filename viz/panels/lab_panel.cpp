@@ -20,7 +20,7 @@ constexpr Help kHelp = {
     "plots share "
     "the axis of steps; a click puts the cursor on a step in all of them. Vertical lines are spikes, alarms and "
     "changes of the "
-    "run in focus. Below them are the verdict's charts: what finished runs say over learning rates or layers. Badges: "
+    "run in focus. The verdict has charts too: what finished runs say over learning rates or layers. Badges: "
     "natural, provoked (by which knob), weights edited, analytic (calculated), measured (on a "
     "trained model).",
     "a run = the weights it began with + resolved config and seed + changes in its middle + build; the same four give the "
@@ -129,7 +129,7 @@ void LabPanel::draw_right(const LabSnapshot& lab, View& view) {
             plots_.draw(state_, lab, view);
             break;
         case lab::Tab::verdict:
-            lab::draw_verdict(state_, lab);
+            lab::draw_verdict(state_, lab, [&] { plots_.draw_charts(state_, lab); });
             break;
         case lab::Tab::difference:
             lab::draw_difference(state_, lab);
