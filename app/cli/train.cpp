@@ -1,8 +1,10 @@
 // vitrine train: a run in its folder, or steps on a checkpoint without one; one JSON line per step on stdout.
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <thread>
 
 #include "app/cli/common.h"
 #include "app/cli/experiment.h"
@@ -10,10 +12,12 @@
 #include "app/cli/sweep.h"
 #include "app/cli/train_begin.h"
 #include "app/cli/train_control.h"
+#include "engine/base/disk_full.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/comm/communicator.h"
 #include "engine/telemetry/run_folder.h"
+#include "engine/train/measured.h"
 #include "engine/train/run.h"
 #include "experiments/curriculum/source.h"
 
@@ -48,13 +52,19 @@ void print_line(const StepReport& r) {
 
 int run_without_folder(const TrainArgs& a, const RunOptions& options) {
     const Beginning b = beginning(a);
+    if (!b.left.empty())
+        throw UsageError("--config " + escaped(a.config, 512) + ": is of a rewound run; repeating it needs --run DIR");
     Interrupt interrupt;
     Trainer trainer(b.model, weights_of(b), b.train, options.n_threads, options.gpu, options.ranks);
     trainer.invite();
     const std::stop_token stop = interrupt.begin();
+    RecentRows rows;
+    ChangesAhead ahead(b.changes, trainer);
     int code = 0;
     while (code == 0 && !trainer.is_done()) {
-        const StepReport r = trainer.step(stop);
+        ahead.apply(trainer);
+        const StepReport r = measured_step(trainer, stop, [&](int64_t s, const std::string& name) { return rows.scalar(s, name); });
+        rows.add(r);
         print_line(r);
         if (r.status == StepReport::Status::stopped || stop.stop_requested()) code = 1;
     }
@@ -69,7 +79,23 @@ std::unique_ptr<TrainingRun> open_run(const TrainArgs& a, const RunOptions& opti
         if (const size_t at = s.find('='); at != std::string::npos) d.knobs[s.substr(0, at)] = s.substr(at + 1);
     if (!a.rewind.empty()) return TrainingRun::rewind(a.rewind, a.at_step, a.run, a.sets, d, options);
     const Beginning b = beginning(a);
-    return TrainingRun::start(a.run, b.model, weights_of(b), b.train, d, texts_of(b), options);
+    if (b.left.empty()) return TrainingRun::start(a.run, b.model, weights_of(b), b.train, described(b, d), texts_of(b), options);
+    d.parent = b.as.parent, d.parent_step = b.as.parent_step;
+    return TrainingRun::rewind(b.left, d.parent_step, a.run, settings_of(a), d, options);
+}
+
+void set_live(TrainingRun& run, const RunControl& c) {
+    try {
+        run.change(c.key, c.value);
+    } catch (const Error& e) {
+        log_warning(e.what());  // it does not fit the rest, or this device: the run goes on as it was
+    }
+}
+
+// A pause or its end: an event and the state, so that the run tells when somebody acted in it.
+void tell_control(TrainingRun& run, const std::string& what, const std::string& state) {
+    run.note(run_folder::kControl, what + " before step " + std::to_string(run.trainer().next_step()));
+    if (!state.empty()) run.set_state(state);
 }
 
 // What the lines on stdin asked for, between two steps. False: stop.
@@ -78,40 +104,50 @@ bool obey(TrainingRun& run, TrainControl& control, std::stop_token stop) {
     while (!stop.stop_requested()) {
         for (const auto& c : control.take()) {
             using Do = RunControl::Do;
-            if (c.what == Do::stop) return false;
+            if (c.what == Do::stop) return control.is_stopping = true, false;
             if (c.what == Do::step) steps_once = true;
             if (c.what == Do::checkpoint) run.checkpoint(stop);
-            if (c.what == Do::set) run.change(c.key, c.value);
-            if (c.what == Do::pause && !control.is_paused) control.is_paused = true, run.set_state("paused");
-            if (c.what == Do::resume && control.is_paused) control.is_paused = false, run.set_state("running");
+            if (c.what == Do::set) set_live(run, c);
+            if (c.what == Do::pause && !control.is_paused) control.is_paused = true, tell_control(run, "paused", "paused");
+            if (c.what == Do::resume && control.is_paused) control.is_paused = false, tell_control(run, "resumed", "running");
         }
+        if (steps_once && control.is_paused) tell_control(run, "one step", "");
         if (!control.is_paused || steps_once) return true;
         control.wait();
     }
     return false;
 }
 
-int drive(TrainingRun& run, TrainControl& control, Interrupt& interrupt) {
-    const std::stop_token stop = interrupt.begin();
+// Steps until the end or a stop. False: a step that is not finite stopped it.
+bool make_steps(TrainingRun& run, TrainControl& control, std::stop_token stop) {
     try {
-        while (!run.is_done()) {
-            if (!obey(run, control, stop)) break;
+        while (!run.is_done() && obey(run, control, stop) && !run.is_done()) {  // `steps` may have changed
             const StepReport r = run.step(stop);
             print_line(r);
             if (r.status != StepReport::Status::stopped) continue;
             run.set_state("failed", r.events.empty() ? "stopped" : r.events.back().text);
-            return 1;
+            return false;
         }
     } catch (const Error& e) {
-        if (e.kind() != ErrorKind::cancelled) {
-            run.set_state("failed", e.what());
-            throw;
-        }
+        if (e.kind() != ErrorKind::cancelled) throw;
     }
-    const bool is_done = run.is_done();
-    run.checkpoint();
-    if (!is_done) run.note(run_folder::kControl, "stopped at step " + std::to_string(run.trainer().next_step()));
-    run.set_state(is_done ? "finished" : "stopped");
+    return true;
+}
+
+int drive(TrainingRun& run, TrainControl& control, std::stop_token stop) {
+    try {
+        if (!make_steps(run, control, stop)) return 1;
+        const bool is_done = run.is_done();
+        run.checkpoint();
+        if (!is_done) run.note(run_folder::kControl, "stopped at step " + std::to_string(run.trainer().next_step()));
+        run.set_state(is_done ? "finished" : "stopped");
+    } catch (const DiskFull& e) {  // it waited, and was asked to stop
+        run.stop_without_room(e.what());
+        log_warning("stopped while the disk was full: --resume goes on from the newest checkpoint");
+    } catch (const Error& e) {
+        run.set_state("failed", e.what());
+        throw;
+    }
     return 0;
 }
 
@@ -184,17 +220,24 @@ int lead(const Args& given, Communicator& ranks) {
     if (!o.parse(args)) return 0;
     if (a.lists_keys) return print_keys(), 0;
     check_together(o, a);
-    Interrupt interrupt;
     RunOptions options;
     options.n_threads = threads_per_rank(ranks, a.threads), options.gpu = gpu_of_rank(ranks, a.device), options.ranks = &ranks;
     order_training(ranks, options.n_threads, options.gpu != kCpu);
     if (a.run.empty()) return run_without_folder(a, options);
+    Interrupt interrupt;
+    TrainControl control(a.is_controlled);
+    std::stop_token stop;  // until there is a run, Ctrl-C ends the program
+    options.on_disk_full = [&](const std::string&) {
+        if (stop.stop_requested() || control.is_stopping || control.asks_to_stop()) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        return true;
+    };
     const auto run = open_run(a, options);
     if (run->is_done())
         log_info(escaped(a.run, 512) + ": finished, all " + std::to_string(run->trainer().next_step()) +
                  " steps are made");
-    TrainControl control(a.is_controlled);
-    const int code = drive(*run, control, interrupt);
+    stop = interrupt.begin();
+    const int code = drive(*run, control, stop);
     run->trainer().dismiss();
     return code;
 }

@@ -1,6 +1,7 @@
 // Lines on stdin that steer a run.
 #include "app/cli/train_control.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -38,7 +39,7 @@ struct TrainControl::State {
             }
             line.clear();
         }
-        put({RunControl::Do::stop, "", 0});  // whoever started the run is gone
+        put({RunControl::Do::stop, "", "", {}});  // whoever started the run is gone
     }
 };
 
@@ -49,6 +50,12 @@ TrainControl::TrainControl(bool is_on) : state_(std::make_shared<State>()) {
 std::vector<RunControl> TrainControl::take() {
     const std::lock_guard lock(state_->mutex);
     return std::exchange(state_->lines, {});
+}
+
+bool TrainControl::asks_to_stop() const {
+    const std::lock_guard lock(state_->mutex);
+    return std::any_of(state_->lines.begin(), state_->lines.end(),
+                       [](const RunControl& c) { return c.what == RunControl::Do::stop; });
 }
 
 void TrainControl::wait() {

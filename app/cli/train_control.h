@@ -13,7 +13,8 @@ class TrainControl {
     explicit TrainControl(bool is_on);
     std::vector<RunControl> take();  // those that came since
     void wait();                     // until one is there, at most a fifth of a second
-    bool is_paused = false;
+    bool asks_to_stop() const;       // such a line is among those that were not taken yet
+    bool is_paused = false, is_stopping = false;
 
   private:
     struct State;

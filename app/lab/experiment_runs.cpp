@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -13,7 +12,6 @@
 #include "app/lab/run_reader.h"
 #include "app/lab/sweep.h"
 #include "engine/base/error.h"
-#include "engine/telemetry/run_folder.h"
 #include "engine/train/fresh.h"
 #include "engine/train/run.h"
 #include "experiments/experiment.h"
@@ -56,8 +54,7 @@ class OneRun {
             return;
         }
         out_.id = folder_name(e.info.name, arm.label, out.seed), out_.folder = request.folder + "/" + out_.id;
-        std::error_code failed;
-        if (std::filesystem::exists(out_.folder + "/" + run_folder::kRunJson, failed)) {
+        if (!checkpoint_steps(out_.folder).empty()) {  // none: killed before its first, started again
             go_on(arm, train);
             return;
         }

@@ -194,7 +194,8 @@ void RunManager::handle(ControlRun& c) {
     if (c.what == Do::resume && !has_child) {
         if (r.reader.run().state == RunState::finished)
             throw Error(ErrorKind::bad_input, c.id + " is finished: rewind it to a checkpoint instead");
-        r.resumes = fs::exists(r.reader.run().folder + "/" + run_folder::kRunJson);
+        // One that was killed before its first checkpoint is started again, as it was asked for here.
+        r.resumes = !r.reader.run().checkpoints.empty() || r.reader.request().experiment.empty();
         r.is_queued = true, r.is_called_off = false;
         return;
     }
@@ -202,7 +203,7 @@ void RunManager::handle(ControlRun& c) {
         r.is_queued = false, r.is_called_off = true, r.was_told = false;
         return;
     }
-    tell_child(r, run_control_line({static_cast<RunControl::Do>(static_cast<int>(c.what)), "", 0}));
+    tell_child(r, run_control_line({static_cast<RunControl::Do>(static_cast<int>(c.what)), "", "", {}}));
 }
 
 void RunManager::handle(SetLive& c) {

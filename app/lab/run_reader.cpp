@@ -54,6 +54,17 @@ bool is_locked(const std::string& path) {
     return !is_free;
 }
 
+// A record lock on its first byte: it waits for room on a full disk, where it could not write so.
+bool waits_for_room(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    struct flock first_byte {};
+    first_byte.l_type = F_RDLCK, first_byte.l_whence = SEEK_SET, first_byte.l_len = 1;
+    const bool is_held = fcntl(fd, F_OFD_GETLK, &first_byte) == 0 && first_byte.l_type != F_UNLCK;
+    close(fd);
+    return is_held;
+}
+
 // The last line that says something, of the end of a file.
 std::string last_line_of(const std::string& path) {
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -173,16 +184,18 @@ void RunReader::read_events() {
 
 void RunReader::read_state() {
     sql::Statement s(db_->db, "SELECT key, value FROM state");
-    int64_t step = run_.step;
+    int64_t step = run_.step, rollbacks = 0;
     run_.error.clear();
     while (s.step()) {
         const std::string key = s.text(0), value = s.text(1);
         if (key == "state") run_.state = state_named(value);
         if (key == "error") run_.error = value;
         if (key == "step") std::from_chars(value.data(), value.data() + value.size(), step);
+        if (key == "n_steps") std::from_chars(value.data(), value.data() + value.size(), run_.n_steps);
+        if (key == "rollbacks") std::from_chars(value.data(), value.data() + value.size(), rollbacks);
     }
-    if (step < run_.step) ++generation_;
-    run_.step = step;
+    if (step < run_.step || rollbacks != rollbacks_) ++generation_;  // between two looks it may have come further than before
+    run_.step = step, rollbacks_ = rollbacks;
     const LabSeries speed = read(run_folder::kTokensPerSecond, static_cast<double>(step) - 2, 2);
     if (!speed.value.empty()) run_.tokens_per_s = speed.value.back();
 }
@@ -237,6 +250,8 @@ bool RunReader::look() {
         run_.state = RunState::failed;
         run_.error = "the process ended without saying why, after step " + std::to_string(run_.step);
     }
+    if (is_held && says_it_runs && waits_for_room(folder_ + "/" + run_folder::kLock))
+        run_.error = "the disk is full: it waits for room, and goes on by itself when there is some";
     if (run_.state == RunState::failed) run_.last_log_line = last_line();
     run_.is_resumable = !is_held && run_.state != RunState::finished && run_.state != RunState::waiting;
     return !new_events_.empty() || !is_same(before, run_);

@@ -58,7 +58,7 @@ class RunReader {
     bool has_description_ = false, has_request_ = false;
     std::map<std::string, int64_t> names_;
     std::vector<LabEvent> new_events_;
-    int64_t last_event_ = 0, generation_ = 0;
+    int64_t last_event_ = 0, generation_ = 0, rollbacks_ = 0;
     std::unique_ptr<Database> db_;
 };
 

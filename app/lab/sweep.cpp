@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <mutex>
 #include <thread>
 
@@ -37,8 +36,7 @@ class Running {
             return;
         }
         const std::string folder = o.folder + "/" + r.name;
-        std::error_code failed;
-        if (std::filesystem::exists(folder + "/" + run_folder::kRunJson, failed)) {
+        if (!checkpoint_steps(folder).empty()) {  // none: killed before its first, started again
             check_holds(folder, r.model, r.train);
             in_folder_ = TrainingRun::resume(folder, engine);
             return;

@@ -102,8 +102,8 @@ const std::vector<LabLiveField>& lab_live_fields() {
         std::vector<LabLiveField> out;
         const ConfigFields keys = fields(defaults);  // must outlive the loop over its list
         for (const ConfigField& f : keys.all())
-            if (f.is_live && f.kind == ConfigField::Kind::real)
-                out.push_back({f.name, f.name, f.help, f.lowest, f.highest, f.lowest == 0 && f.highest > 1});
+            if (f.is_live)
+                out.push_back({f.name, f.name, f.help, f.lowest, f.highest, f.kind == ConfigField::Kind::integer, f.choices});
         return out;
     }();
     return all;

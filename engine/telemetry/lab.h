@@ -47,8 +47,14 @@ struct LabInfo {
     std::string expected_time;         // of the preset on two cores
 };
 
-// What `vitrine train` takes in the middle of a run, and records in it: "set lr 1e-3". The live numbers of TrainConfig.
-struct LabLiveField { std::string key, label, help; double min, max; bool is_logarithmic; };
+// What `vitrine train` takes in the middle of a run, and records in it: "set lr 1e-3". The live keys of TrainConfig: numbers in
+// [min, max], whole ones where is_integer, or one of the choices.
+struct LabLiveField {
+    std::string key, label, help;
+    double min = 0, max = 0;
+    bool is_integer = false;
+    std::vector<std::string> choices = {};
+};
 const std::vector<LabLiveField>& lab_live_fields();
 
 // A table of results with a sentence about it: what was measured here beside what is claimed.

@@ -1,12 +1,11 @@
 // The lines that steer a training run.
 #include "engine/telemetry/run_control.h"
 
-#include <charconv>
-#include <cmath>
+#include <algorithm>
 #include <vector>
 
+#include "engine/base/config/training_config.h"
 #include "engine/base/error.h"
-#include "engine/telemetry/lab.h"
 
 namespace vitrine {
 namespace {
@@ -28,21 +27,22 @@ std::vector<std::string_view> words_of(std::string_view line) {
     throw Error(ErrorKind::bad_input, "control: " + escaped(line, 80) + ": expected " + expected);
 }
 
-double value_of(std::string_view line, std::string_view key, std::string_view text) {
-    const LabLiveField* field = nullptr;
-    std::string keys;
-    for (const LabLiveField& f : lab_live_fields()) {
-        if (key == f.key) field = &f;
-        keys += (keys.empty() ? "" : ", ") + f.key;
+Json value_of(std::string_view line, const std::string& key, const std::string& text) {
+    TrainConfig any;
+    ConfigFields all = fields(any);
+    const ConfigField* field = all.find(key);
+    if (!field || !field->is_live) {
+        std::string keys;
+        for (const ConfigField& f : all.all())
+            if (f.is_live) keys += std::string(keys.empty() ? "" : ", ") + f.name;
+        fail(line, "a live field: " + keys);
     }
-    if (!field) fail(line, "a live field: " + keys);
-    double v = 0;
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), v);
-    char range[96];
-    std::snprintf(range, sizeof range, "%s to be a number in [%g, %g]", field->key.c_str(), field->min, field->max);
-    if (failed != std::errc() || end != text.data() + text.size() || !(v >= field->min && v <= field->max))
-        fail(line, range);
-    return v;
+    try {
+        all.set(key + "=" + text);
+    } catch (const Error&) {
+        fail(line, key + " to be " + field->expected().substr(std::string_view("expected ").size()));
+    }
+    return field->get();
 }
 
 }  // namespace
@@ -58,7 +58,7 @@ RunControl parse_run_control(std::string_view line) {
             return c;
         }
         if (words.size() != 3) fail(line, "set KEY VALUE");
-        c.key = words[1], c.value = value_of(line, words[1], words[2]);
+        c.key = words[1], c.text = words[2], c.value = value_of(line, c.key, c.text);
         return c;
     }
     fail(line, "pause, resume, step, stop, checkpoint or set KEY VALUE");
@@ -66,10 +66,7 @@ RunControl parse_run_control(std::string_view line) {
 
 std::string run_control_line(const RunControl& c) {
     const std::string word = kWords[static_cast<int>(c.what)];
-    if (c.what != RunControl::Do::set) return word;
-    char value[32];
-    const auto end = std::to_chars(value, value + sizeof value, c.value).ptr;  // shortest that reads back the same
-    return word + " " + c.key + " " + std::string(value, end);
+    return c.what == RunControl::Do::set ? word + " " + c.key + " " + c.text : word;
 }
 
 }  // namespace vitrine

@@ -1,18 +1,21 @@
 // What `vitrine train --control` takes on its standard input, one line each, read between steps:
 //   pause | resume | step | stop | checkpoint | set KEY VALUE
 //
-// step: one more step, then paused again. stop: a checkpoint, then the end. set: a live field (lab_live_fields), recorded
-// in the run as an event. The end of the input means stop: whoever started the run is gone.
+// step: one more step, then paused again. stop: a checkpoint, then the end. set: a live field (lab_live_fields; `vitrine train
+// --keys` marks them). All but checkpoint are recorded in the run as events. The end of the input means stop: whoever
+// started the run is gone.
 #pragma once
 #include <string>
 #include <string_view>
+
+#include "engine/base/json.h"
 
 namespace vitrine {
 
 struct RunControl {
     enum class Do { pause, resume, step, stop, checkpoint, set } what = Do::pause;
-    std::string key;    // of set
-    double value = 0;
+    std::string key, text;  // of set: the value as it was written
+    Json value;             // and as the field's kind reads it
 };
 
 // Error(bad_input) naming the line and what was expected; a value outside of its field's range is one.

@@ -29,7 +29,7 @@ void make_folder(const std::string& path) {
     fs::create_directories(path, failed);
     if (!failed) return;
     const std::string message = escaped(path, 512) + ": can't be created: " + failed.message();
-    if (failed == std::errc::no_space_on_device) throw DiskFull(message);
+    if (failed.value() == ENOSPC || failed.value() == EDQUOT) throw DiskFull(message);
     throw Error(ErrorKind::io, message);
 }
 
@@ -139,6 +139,14 @@ LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int g
     for (const RawTensor& t : rest) add(t.name, t);
     c.trainer->restore(arrays, state, folder);
     return c;
+}
+
+std::string fingerprint_of_weights(const std::string& folder) {
+    std::string all;
+    for (const auto& [name, t] : read_folder(folder))
+        all += name + " " + dtype_name(t.dtype) + " " + shape_text(t.shape) + " " +
+               fingerprint_of({reinterpret_cast<const char*>(t.data), t.bytes}) + "\n";
+    return fingerprint_of(all);
 }
 
 std::string checkpoint_folder(const std::string& run, int64_t step) {

@@ -27,6 +27,9 @@ struct LoadedCheckpoint {
 };
 LoadedCheckpoint read_checkpoint(const std::string& folder, int n_threads, int gpu = kCpu, Communicator* ranks = nullptr);
 
+// Of names, kinds and bytes of all tensors of a model folder: sixteen hexadecimal digits. Reads it whole.
+std::string fingerprint_of_weights(const std::string& folder);
+
 // Steps of the complete checkpoints below a run's folder, ascending.
 std::vector<int64_t> checkpoint_steps(const std::string& run_folder);
 std::string checkpoint_folder(const std::string& run_folder, int64_t step);

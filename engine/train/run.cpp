@@ -1,6 +1,7 @@
 // A training run in its folder.
 #include "engine/train/run.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -10,10 +11,27 @@
 #include "engine/base/log.h"
 #include "engine/base/reader.h"
 #include "engine/telemetry/run_folder.h"
-#include "engine/train/alarms.h"
 
 namespace vitrine {
 namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kMaxText = 64 << 20;
+
+Json read_json(const std::string& file) { return Json::parse(read_file(file, kMaxText), file, {.max_bytes = kMaxText}); }
+
+// The one that a run goes on from. Its beginning stays when it goes back to before it, so the step alone does not tell.
+int64_t newest_checkpoint(const std::string& folder, const std::vector<int64_t>& steps) {
+    std::pair<int64_t, int64_t> newest{-1, 0};
+    for (const int64_t step : steps) {
+        const Json j = read_json(checkpoint_folder(folder, step) + "/" + run_folder::kManifest);
+        const Json* rollbacks = j.at("state").find("n_rollbacks");
+        newest = std::max(newest, {rollbacks ? rollbacks->as_int() : 0, step});
+    }
+    return newest.second;
+}
+
+}  // namespace
 
 TrainingRun::TrainingRun(const std::string& folder, std::unique_ptr<Trainer> trainer, ModelTexts texts, const RunOptions& options)
     : folder_(folder), trainer_(std::move(trainer)), texts_(std::move(texts)), options_(options) {
@@ -26,24 +44,37 @@ std::unique_ptr<TrainingRun> TrainingRun::start(const std::string& folder, const
     auto trainer = std::make_unique<Trainer>(model, std::move(weights), config, options.n_threads, options.gpu, options.ranks);
     RunFolder::describe(folder, description, config, model);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(trainer), texts, options));
-    run->checkpoint();
-    run->set_state("running");
+    run->begin(description.changes);
     return run;
+}
+
+// The first checkpoint makes it a run; what is to happen again is recorded by then.
+void TrainingRun::begin(const std::vector<RecordedChange>& changes) {
+    for (const RecordedChange& c : changes) unwritten_.push_back({c.step, run_folder::kChange, c.text, c.detail});
+    begins_at_ = written_step_ = trainer_->next_step();
+    if (!changes.empty()) commit({begins_at_, {}, {}, {}}, {});
+    if (!changes.empty()) ahead_ = ChangesAhead(recorded_changes(folder_.path()), *trainer_);
+    checkpoint();
+    set_state("running");
 }
 
 std::unique_ptr<TrainingRun> TrainingRun::resume(const std::string& folder, const RunOptions& options) {
     const std::vector<int64_t> steps = checkpoint_steps(folder);
     if (steps.empty())
-        throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": no complete checkpoint to go on from; start it anew");
-    const std::string from = checkpoint_folder(folder, steps.back());
+        throw Error(ErrorKind::bad_input, escaped(folder, 512) +
+                                              ": no complete checkpoint to go on from; start it anew, as it was started first");
+    const int64_t step = newest_checkpoint(folder, steps);
+    const std::string from = checkpoint_folder(folder, step);
     LoadedCheckpoint c = read_checkpoint(from, options.n_threads, options.gpu, options.ranks);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(c.trainer), ModelTexts::read(from), options));
-    run->last_checkpoint_ = steps.back();
-    for (const TrainEvent& e : run->folder_.events_from(steps.back(), run_folder::kChange)) {
-        const Json d = Json::parse(e.detail, "a recorded change");
-        run->pending_.push_back({e.step, d.at("key").as_string(), d.at("value")});
-    }
-    run->folder_.log("going on from the checkpoint of step " + std::to_string(steps.back()));
+    const Json description = read_json(folder + "/" + run_folder::kRunJson);
+    const Json* parent = description.find("parent");
+    run->begins_at_ = parent ? parent->at("step").as_int() : 0;
+    run->last_checkpoint_ = run->written_step_ = step;
+    run->ahead_ = ChangesAhead(recorded_changes(folder), *run->trainer_);
+    const std::string rollbacks = run->folder_.state("rollbacks");  // from before one: its spike comes again, and rows as they were
+    if (!rollbacks.empty() && std::stoll(rollbacks) > run->trainer_->n_rollbacks()) run->leaves_rows_from_ = step;
+    run->folder_.log("going on from the checkpoint of step " + std::to_string(step));
     run->set_state("running");
     return run;
 }
@@ -90,39 +121,60 @@ std::unique_ptr<TrainingRun> TrainingRun::rewind(const std::string& parent, int6
         trainer->restore(arrays, state.rest, from);
         c.trainer = std::move(trainer);
     }
-    description.parent = fs::path(parent).lexically_normal().filename().string(), description.parent_step = step;
-    if (description.parent.empty()) description.parent = fs::path(parent).lexically_normal().parent_path().filename().string();
+    if (description.parent.empty()) {
+        const fs::path whole = fs::path(parent).lexically_normal();
+        description.parent = (whole.filename().empty() ? whole.parent_path() : whole).filename().string();
+        description.parent_step = step;
+    }
+    ChangesAhead ahead(recorded_changes(parent), *c.trainer);
+    for (const std::string& s : changes) ahead.drop(s.substr(0, s.find('=')));
+    description.changes = ahead.all();
     inherit(parent, description);
     RunFolder::describe(folder, description, changed, c.model);
     std::unique_ptr<TrainingRun> run(new TrainingRun(folder, std::move(c.trainer), ModelTexts::read(from), options));
-    run->checkpoint();
-    run->set_state("running");
+    run->begin(description.changes);
     return run;
 }
 
 // A full disk pauses the run: the same write is tried again until it fits or somebody stops.
 void TrainingRun::with_room(const std::function<void()>& write, std::stop_token stop) {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point since;
     for (bool was_full = false;;) {
         try {
             if (options_.before_write) options_.before_write();
             write();
-            if (was_full) log_info("there is room again: training goes on");
+            if (!was_full) return;
+            folder_.set_waits_for_room(false);
+            log_info("there is room again: training goes on");
+            const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - since).count();
+            unwritten_.push_back({trainer_->next_step(), run_folder::kControl,
+                                  "the disk was full: waited " + std::to_string(seconds) + " s for room before step " +
+                                      std::to_string(trainer_->next_step()), ""});
             return;
         } catch (const DiskFull& e) {
             const std::string message = std::string("the disk is full, training waits: ") + e.what();
-            if (!was_full) log_warning(message);
+            if (!was_full) log_warning(message), since = Clock::now(), folder_.set_waits_for_room(true);
             was_full = true;
-            if (options_.on_disk_full ? !options_.on_disk_full(message) : stop.stop_requested()) throw;
+            if (options_.on_disk_full ? !options_.on_disk_full(message) : stop.stop_requested()) {
+                folder_.set_waits_for_room(false);
+                throw;
+            }
             if (!options_.on_disk_full) std::this_thread::sleep_for(std::chrono::milliseconds(500));
         }
     }
 }
 
-void TrainingRun::apply_pending() {
-    while (!pending_.empty() && pending_.front().step <= trainer_->next_step()) {
-        trainer_->change(pending_.front().key, pending_.front().value);
-        pending_.erase(pending_.begin());
-    }
+// With all events that wait for the next transaction.
+void TrainingRun::commit(RunFolder::Commit c, std::stop_token stop) {
+    const auto n = static_cast<std::ptrdiff_t>(unwritten_.size());
+    c.events.insert(c.events.begin(), unwritten_.begin(), unwritten_.end());
+    c.drop_events = dropped_;
+    if (leaves_rows_from_ >= 0 && c.drop_rows_from < 0) c.drop_rows_from = leaves_rows_from_;  // a rollback leaves more
+    with_room([&] { folder_.commit(c); }, stop);
+    unwritten_.erase(unwritten_.begin(), unwritten_.begin() + n);  // one may have come while it waited
+    dropped_.clear(), leaves_rows_from_ = -1;
+    if (c.state.contains("step")) written_step_ = std::stoll(c.state.at("step"));
 }
 
 void TrainingRun::change(const std::string& key, const Json& value) {
@@ -130,14 +182,15 @@ void TrainingRun::change(const std::string& key, const Json& value) {
     trainer_->change(key, value);
     const std::string old = fields(before).find(key) ? fields(before).find(key)->get().dump() : "";
     Json detail = Json::object();
-    detail.set("key", key), detail.set("value", value);
+    detail.set("key", key), detail.set("value", value), detail.set("rollbacks", trainer_->n_rollbacks());
     unwritten_.push_back({trainer_->next_step(), run_folder::kChange, key + " " + old + " -> " + value.dump(), detail.dump()});
-    std::erase_if(pending_, [&](const Change& c) { return c.key == key; });
+    for (const int64_t id : ahead_.drop(key)) dropped_.push_back(id);
+    leaves_rows_from_ = trainer_->next_step();
 }
 
 // Rows that were committed before a kill say what must come out again.
 void TrainingRun::compare_with_recorded(const StepReport& r) {
-    if (trainer_->config().anticipatory == AnticipatoryMode::triggered) return;  // a rollback replaces rows by others
+    if (leaves_rows_from_ >= 0) return;
     for (const auto& [name, value] : {std::pair{"loss", r.loss}, std::pair{"grad_norm", r.grad_norm}}) {
         const double recorded = folder_.scalar(r.step, name, value);
         if (recorded == value) continue;
@@ -151,44 +204,47 @@ void TrainingRun::compare_with_recorded(const StepReport& r) {
 }
 
 StepReport TrainingRun::step(std::stop_token stop) {
-    apply_pending();
-    const auto start = std::chrono::steady_clock::now();
-    StepReport r = trainer_->step(stop);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const bool is_done = r.status == StepReport::Status::done;
-    if (is_done) compare_with_recorded(r);
-    if (is_done) r.scalars.push_back({run_folder::kTokensPerSecond, static_cast<double>(r.n_tokens) / seconds});
+    ahead_.apply(*trainer_);
+    StepReport r = measured_step(*trainer_, stop, [&](int64_t s, const std::string& name) { return folder_.scalar(s, name, NAN); });
+    if (r.status == StepReport::Status::done) compare_with_recorded(r);
     const TrainConfig& c = trainer_->config();
-    if (is_done && c.eval_every > 0 && trainer_->next_step() % c.eval_every == 0)
-        for (const Scalar& s : trainer_->evaluate(stop)) r.scalars.push_back(s);
-
-    if (is_done)
-        for (TrainEvent& e : alarms_of(r, c.metrics_every, [&](int64_t s, const std::string& name) {
-                 return folder_.scalar(s, name, NAN);
-             }))
-            r.events.push_back(std::move(e));
-
-    RunFolder::Commit commit{r.step, {}, unwritten_, {}};
-    if (r.status != StepReport::Status::rolled_back) commit.scalars = r.scalars;
+    const bool went_back = r.status == StepReport::Status::rolled_back;
+    RunFolder::Commit row{r.step, {}, {}, {}};
+    if (!went_back) row.scalars = r.scalars;
+    if (went_back) row.drop_rows_from = trainer_->next_step();
     for (const TrainEvent& e : r.events) {
         const bool is_skip = e.kind == "nonfinite";
-        commit.events.push_back({e.step, is_skip ? run_folder::kSkipped : e.kind, e.text, e.detail});
+        row.events.push_back({e.step, is_skip ? run_folder::kSkipped : e.kind, e.text, e.detail});
         folder_.log(e.text);
     }
-    commit.state["step"] = std::to_string(trainer_->next_step());
-    with_room([&] { folder_.commit(commit); }, stop);
-    unwritten_.clear();
+    row.state["step"] = std::to_string(trainer_->next_step());
+    row.state["n_steps"] = std::to_string(c.steps);
+    row.state["rollbacks"] = std::to_string(trainer_->n_rollbacks());
+    commit(row, stop);
     if (r.status == StepReport::Status::stopped) return r;
     const bool is_due = c.checkpoint_every > 0 && trainer_->next_step() % c.checkpoint_every == 0;
-    if ((is_due || trainer_->is_done()) && r.status != StepReport::Status::rolled_back) checkpoint(stop);
+    if (went_back)
+        go_back_to_here(stop);
+    else if (is_due || trainer_->is_done())
+        checkpoint(stop);
     return r;
+}
+
+// Checkpoints of steps that were taken back would lead into a future that did not happen. A kill in between is harmless: from any
+// of them the same spike comes again, and leads back to here.
+void TrainingRun::go_back_to_here(std::stop_token stop) {
+    last_checkpoint_ = -1;
+    checkpoint(stop);
+    for (const int64_t step : checkpoint_steps(folder_.path()))
+        if (step > trainer_->next_step() && step != begins_at_) remove_checkpoint(checkpoint_folder(folder_.path(), step));
 }
 
 void TrainingRun::checkpoint(std::stop_token stop) {
     const int64_t step = trainer_->next_step();
-    if (step == last_checkpoint_) return;
+    const bool is_beginning = step == begins_at_ && !checkpoint_steps(folder_.path()).empty();  // stays as it was
+    if (step == last_checkpoint_ || is_beginning) return;
     with_room([&] { write_checkpoint(*trainer_, texts_, checkpoint_folder(folder_.path(), step)); }, stop);
-    with_room([&] { folder_.commit({step, {}, {{step, run_folder::kCheckpoint, "step " + std::to_string(step), ""}}, {}}); }, stop);
+    commit({step, {}, {{step, run_folder::kCheckpoint, "step " + std::to_string(step), ""}}, {}}, stop);
     with_room([&] { folder_.make_durable(); }, stop);
     last_checkpoint_ = step;
     prune();
@@ -206,15 +262,31 @@ void TrainingRun::set_state(const std::string& state, const std::string& error) 
     RunFolder::Commit c;
     c.state = {{"state", state}, {"step", std::to_string(trainer_->next_step())}, {"error", error}};
     c.step = trainer_->next_step();
-    c.events = unwritten_;
-    with_room([&] { folder_.commit(c); }, {});
-    unwritten_.clear();
+    commit(c, {});
     if (!error.empty()) folder_.log(error);
 }
 
 void TrainingRun::note(const std::string& kind, const std::string& text) {
-    with_room([&] { folder_.commit({trainer_->next_step(), {}, {{trainer_->next_step(), kind, text, ""}}, {}}); }, {});
+    commit({trainer_->next_step(), {}, {{trainer_->next_step(), kind, text, ""}}, {}}, {});
     folder_.log(text);
+}
+
+// A checkpoint without its manifest holds room that nobody else may have left. The row that did not fit is made again later.
+void TrainingRun::stop_without_room(const std::string& why) {
+    std::error_code failed;
+    const std::string begun = checkpoint_folder(folder_.path(), trainer_->next_step());
+    if (!fs::exists(begun + "/" + run_folder::kManifest, failed)) remove_checkpoint(begun);
+    RunFolder::Commit c{written_step_, {}, unwritten_, {{"state", "stopped"}, {"error", why}}};
+    c.state["step"] = std::to_string(written_step_);
+    c.drop_events = dropped_, c.drop_rows_from = leaves_rows_from_;
+    c.events.push_back({written_step_, run_folder::kControl, "stopped at step " + std::to_string(written_step_) + ": " + why, ""});
+    try {
+        if (options_.before_write) options_.before_write();
+        folder_.commit(c);
+    } catch (const DiskFull&) {
+        log_warning("the disk is too full to record that the run was stopped");
+    }
+    folder_.log("stopped at step " + std::to_string(written_step_) + ": " + why);
 }
 
 }  // namespace vitrine

@@ -14,6 +14,7 @@
 #include "engine/train/internals.h"
 #include "engine/train/metrics.h"
 #include "engine/train/noise_scale.h"
+#include "engine/train/not_finite.h"
 #include "engine/train/pass.h"
 #include "engine/train/schedule.h"
 #include "engine/train/share.h"
@@ -296,10 +297,11 @@ StepReport Trainer::step_here(std::stop_token stop) {
     pass.asked.wants_attention_stats = pass.asked.wants_expert_stats = pass.asked.wants_rounding = is_measured;
     pass.asked.wants_compressor_stats = pass.asked.wants_hyper_stats = is_measured;
     pass.asked.wants_indexer_recall = pass.asked.wants_expert_outputs = pass.asked.wants_reconstruction = measures_all;
-    forward(ctx, batch, chosen != anticipated_.end() ? &forced : nullptr, pass);
+    const Forced* const imposed = chosen != anticipated_.end() ? &forced : nullptr;
+    forward(ctx, batch, imposed, pass);
     ctx.watch = nullptr;
     r.loss = pass.total;
-    if (!std::isfinite(pass.total)) return not_finite(std::move(r), "loss");
+    if (!std::isfinite(pass.total)) return not_finite(std::move(r), "loss", batch, imposed);
     activation_bytes_ = arena_.used_bytes();
     if (ctx.times) ctx.times = &backward_times_;
     tape_.backward(ctx);
@@ -310,7 +312,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     double sum = 0;
     for (double s : squares) sum += s;
     r.grad_norm = std::sqrt(sum);
-    if (!std::isfinite(r.grad_norm)) return not_finite(std::move(r), "gradient");
+    if (!std::isfinite(r.grad_norm)) return not_finite(std::move(r), "gradient", batch, imposed);
 
     const double scale = config_.clip > 0 && r.grad_norm > config_.clip ? config_.clip / r.grad_norm : 1;
     r.lr = learning_rate(config_, step_);
@@ -355,6 +357,7 @@ StepReport Trainer::step_here(std::stop_token stop) {
     for (const auto& [name, mean] : domains) out.add(name, mean.first / static_cast<double>(mean.second));
     out.add("grad_norm", r.grad_norm), out.add("grad_norm_clipped", r.grad_norm * scale), out.add("lr", r.lr);
     if (const double rate = clip_rate(scale < 1); rate >= 0) out.add("clip_rate", rate);
+    if (n_skipped_ > 0) out.add("skipped_steps", static_cast<double>(n_skipped_));
     if (config_.qk_clip > 0) out.add("qk_clip.heads", n_shrunk);
     const bool by_layer = config_.metrics != MetricsLevel::few;
     add_training_step(pass.asked, model_, {by_layer, by_layer && step_ % config_.metrics_every == 0}, out);
@@ -401,8 +404,29 @@ Trainer::Bytes Trainer::bytes() const {
     return {masters_.master_bytes(), masters_.gradient_bytes(), optimizer_.bytes(), activation_bytes_, tape_.gradient_bytes()};
 }
 
+// The same forward pass again, watched: the first site whose values are not finite, or what is behind the last layer. "": nothing
+// can be told, on a GPU or when it lies in another rank's share.
+std::string Trainer::first_not_finite(const TrainBatch& batch, const Forced* forced) {
+    if (place_.gpu()) return "";
+    forget_values();
+    Tape none(false);
+    Ctx ctx = context(none);
+    FirstNotFinite first;
+    Watch watch;
+    watch.set(FirstNotFinite::wanted());
+    ctx.watch = &watch, ctx.probes = &first;
+    Pass pass;
+    forward(ctx, batch, forced, pass);
+    if (!first.text().empty()) return first.text();
+    if (!std::isfinite(pass.next.value)) return "loss.next (all layers are finite, the head's logits are not)";
+    if (!std::isfinite(pass.second.value)) return "loss.mtp (all layers are finite)";
+    for (const AuxiliaryLoss& l : pass.asked.losses)
+        if (!std::isfinite(l.value)) return "loss." + std::string(l.name) + " of layer " + std::to_string(l.layer);
+    return "";
+}
+
 // Nothing was updated. skip: on to the next batch; stop: the caller decides.
-StepReport Trainer::not_finite(StepReport r, const std::string& what) {
+StepReport Trainer::not_finite(StepReport r, const std::string& what, const TrainBatch& batch, const Forced* forced) {
     std::string tensor = first_bad_weight();
     if (!tensor.empty()) tensor = "weight " + tensor;
     if (tensor.empty() && what == "gradient") {
@@ -411,16 +435,22 @@ StepReport Trainer::not_finite(StepReport r, const std::string& what) {
         const auto bad = std::find_if(squares.begin(), squares.end(), [](double s) { return !std::isfinite(s); });
         if (bad != squares.end()) tensor = "gradient of " + masters_.leaves()[static_cast<size_t>(bad - squares.begin())].name;
     }
+    if (tensor.empty() && what == "loss") {
+        const std::string first = first_not_finite(batch, forced);
+        tensor = first.empty() ? what : "loss: " + first;
+    }
     if (tensor.empty()) tensor = what;
     const bool skips = config_.on_nonfinite == NonFinitePolicy::skip;
     r.status = skips ? StepReport::Status::skipped : StepReport::Status::stopped;
+    Json detail = Json::object();
+    detail.set("batch", batch_detail(batch));
     r.events.push_back({step_, "nonfinite",
                         "step " + std::to_string(step_) + ": " + tensor + " is not finite; " +
                             (skips ? "the batch was left out" : "training stopped, weights are as before the step"),
-                        ""});
-    r.scalars = {{"nonfinite", 1}};
+                        detail.dump()});
     anticipated_.erase(step_);
     if (skips) ++step_, ++n_skipped_;
+    r.scalars = {{"nonfinite", 1}, {"skipped_steps", static_cast<double>(n_skipped_)}};
     return r;
 }
 

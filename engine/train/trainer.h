@@ -64,6 +64,7 @@ class Trainer {
     StepReport step(std::stop_token stop = {});
     int64_t next_step() const { return step_; }
     bool is_done() const { return step_ >= config_.steps; }
+    int64_t n_rollbacks() const { return n_rollbacks_; }  // so far: with next_step(), how far the run has come
 
     // A live field, from the next step on. Error(bad_input) when it is unknown, out of range or not live.
     void change(const std::string& key, const Json& value);
@@ -139,7 +140,9 @@ class Trainer {
     void bind_active();
     void ask(TrainingStep& s, int64_t step) const;
     ExpertChoices choices(Ctx& ctx, const TrainBatch& batch, int64_t step, bool with_mtp);
-    StepReport not_finite(StepReport r, const std::string& what);
+    StepReport not_finite(StepReport r, const std::string& what, const TrainBatch& batch, const Forced* forced);
+    std::string first_not_finite(const TrainBatch& batch, const Forced* forced);
+    Json batch_detail(const TrainBatch& batch) const;
     struct Norms;
     bool saw_spike(StepReport& r, const TrainBatch& batch, const Norms& norms);
     std::string spike_detail(const TrainBatch& batch, const Norms& norms) const;
@@ -193,7 +196,7 @@ class Trainer {
     std::map<int64_t, std::future<TrainBatch>> coming_;  // batches of the next steps, made beside a GPU's work
     OpTimes forward_times_, backward_times_;
     size_t activation_bytes_ = 0;
-    int64_t step_ = 0, n_skipped_ = 0, anticipating_until_ = 0;
+    int64_t step_ = 0, n_skipped_ = 0, n_rollbacks_ = 0, anticipating_until_ = 0;
     std::vector<double> recent_losses_;   // the last spike_window, at least kDeviationWindow
     static constexpr size_t kDeviationWindow = 50;
     // By layer and expert: the last step that sent a token to it, or the step before counting began.

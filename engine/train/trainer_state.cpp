@@ -43,6 +43,7 @@ std::vector<Tensor> Trainer::weight_tensors() {
 Json Trainer::counters() const {
     Json j = Json::object();
     j.set("step", step_), j.set("n_skipped", n_skipped_), j.set("anticipating_until", anticipating_until_);
+    if (n_rollbacks_ > 0) j.set("n_rollbacks", n_rollbacks_);
     j.set("recent_losses", list_of(recent_losses_));
     j.set("recent_clips", list_of(recent_clips_));
     if (experts_counted_from_ >= 0) {
@@ -64,6 +65,8 @@ void Trainer::restore_counters(const Json& j, const std::string& file) {
     try {
         step_ = j.at("step").as_int(), n_skipped_ = j.at("n_skipped").as_int();
         anticipating_until_ = j.at("anticipating_until").as_int();
+        const Json* rollbacks = j.find("n_rollbacks");
+        n_rollbacks_ = rollbacks ? rollbacks->as_int() : 0;
         recent_losses_.clear();
         for (const Json& v : j.at("recent_losses").items()) recent_losses_.push_back(v.as_double());
         recent_clips_.clear();
@@ -211,20 +214,24 @@ void Trainer::roll_back(StepReport& r) {
     const std::vector<Tensor> here = weight_tensors();
     for (size_t i = 0; i < here.size(); ++i) place_.write(here[i].data, s.arrays[i].data(), s.arrays[i].size());
     masters_.changed();
+    const int64_t n_before = n_rollbacks_;
     restore_counters(s.counters, "the state in memory");
+    n_rollbacks_ = n_before + 1;
     anticipated_.clear();
-    anticipating_until_ = step_ + config_.anticipatory_steps;
+    anticipating_until_ = std::max(step_ + config_.anticipatory_steps, r.step + 1);  // or the same batch would lead back forever
     r.status = StepReport::Status::rolled_back;
+    Json detail = Json::object(), row = Json::object();
+    for (const Scalar& scalar : r.scalars) row.set(scalar.name, std::isfinite(scalar.value) ? Json(scalar.value) : Json());
+    detail.set("to", step_), detail.set("scalars", std::move(row));
     r.events.push_back({r.step, "rollback", "from step " + std::to_string(r.step) + " back to " + std::to_string(step_) +
                                                 "; experts are chosen by older weights until step " +
-                                                std::to_string(anticipating_until_), ""});
+                                                std::to_string(anticipating_until_), detail.dump()});
     const bool has_two = snapshots_.size() == 2;
     if (has_two) snapshots_.pop_back();  // it lies ahead now
 }
 
-// The batch, and where its gradients were largest.
-std::string Trainer::spike_detail(const TrainBatch& batch, const Norms& norms) const {
-    Json j = Json::object(), b = Json::object(), domains = Json::object(), samples = Json::array();
+Json Trainer::batch_detail(const TrainBatch& batch) const {
+    Json b = Json::object(), domains = Json::object(), samples = Json::array();
     std::map<std::string, int64_t> counts;
     for (const auto& s : batch.samples) {
         ++counts[is_noise(step_) ? "random tokens" : data_->domains()[static_cast<size_t>(s.domain)]];
@@ -233,7 +240,13 @@ std::string Trainer::spike_detail(const TrainBatch& batch, const Norms& norms) c
     }
     for (const auto& [name, n] : counts) domains.set(name, n);
     b.set("step", step_), b.set("seed", config_.seed), b.set("domains", std::move(domains)), b.set("samples", std::move(samples));
-    j.set("batch", std::move(b));
+    return b;
+}
+
+// The batch, and where its gradients were largest.
+std::string Trainer::spike_detail(const TrainBatch& batch, const Norms& norms) const {
+    Json j = Json::object();
+    j.set("batch", batch_detail(batch));
 
     std::map<int, double> by_layer;
     std::vector<std::pair<double, size_t>> by_leaf;

@@ -51,3 +51,30 @@ for file in "$folder"/straight/checkpoints/8/*.safetensors; do
 done
 [ "$n" -gt 0 ] || { echo "nothing to compare in $(ls "$folder/straight/checkpoints/8")"; exit 1; }
 echo "waited, went on, same bits in $n files"
+
+# Asked to stop while it waits, by Ctrl-C and by a line: it ends in order, says so in the folder, and goes on later.
+for how in interrupt line; do
+    rm -rf "$folder/disk/run"
+    mount -o "remount,size=$((first * 3 / 2))k" "$folder/disk"
+    mkfifo "$folder/input-$how"
+    "$program" train --preset mix3-t1 --steps 8 --set batch=2 --set checkpoint_every=2 -t 1 --run "$folder/disk/run" --control \
+        <"$folder/input-$how" >/dev/null 2>"$folder/full.err" &
+    child=$!
+    exec 3>"$folder/input-$how"
+    for _ in $(seq 300); do
+        grep -q "the disk is full, training waits" "$folder/full.err" && break
+        sleep 0.1
+    done
+    if [ $how = interrupt ]; then kill -INT "$child"; else echo stop >&3; fi
+    code=0
+    wait "$child" || code=$?
+    child=''
+    exec 3>&-
+    [ $code = 0 ] || { echo "$how: it ended with $code"; cat "$folder/full.err"; exit 1; }
+    grep -q "stopped while the disk was full" "$folder/full.err" || { echo "$how: it does not say so"; exit 1; }
+    cat "$folder"/disk/run/metrics.sqlite* | grep -aq "stopped at step 2" || { echo "$how: its folder does not say so"; exit 1; }
+    mount -o remount,size=64m "$folder/disk"
+    "$program" train --resume "$folder/disk/run" -t 1 >/dev/null 2>&1 || { echo "$how: it can not be gone on from"; exit 1; }
+    cmp "$folder/straight/checkpoints/8/state.safetensors" "$folder/disk/run/checkpoints/8/state.safetensors" || exit 1
+    echo "stopped by $how while it waited, went on, same bits"
+done

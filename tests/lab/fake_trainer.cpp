@@ -159,7 +159,7 @@ int run(Asked a) {
             if (c.what == Do::resume) is_paused = false;
             if (c.what == Do::step) once = 1;
             if (c.what == Do::checkpoint) w.checkpoint(step);
-            if (c.what == Do::set) lr = c.value, w.event(step, run_folder::kChange, "lr -> " + std::to_string(lr));
+            if (c.what == Do::set) lr = c.value.as_double(), w.event(step, run_folder::kChange, "lr -> " + std::to_string(lr));
             w.state("state", is_paused ? "paused" : "running");
             if (c.what == Do::stop) stops = true;
             if (stops || once) break;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/base/config/training_config.h"
 #include "engine/base/error.h"
 #include "engine/telemetry/run_control.h"
 
@@ -57,11 +58,28 @@ TEST(CompareConfigs, names_nested_fields_that_differ_and_those_of_one_side) {
 }
 
 TEST(RunControl, lines_are_read_back) {
-    for (const char* line : {"pause", "resume", "step", "stop", "checkpoint", "set lr 0.001", "set clip 0"})
+    for (const char* line : {"pause", "resume", "step", "stop", "checkpoint", "set lr 0.001", "set clip 0", "set metrics layers",
+                             "set metrics_every 5", "set steps 300", "set eval_every 0"})
         EXPECT_EQ(run_control_line(parse_run_control(line)), line);
     const RunControl c = parse_run_control("  set lr 1e-3\r");
     EXPECT_EQ(c.key, "lr");
-    EXPECT_EQ(c.value, 1e-3);
+    EXPECT_EQ(c.value.as_double(), 1e-3);
+    EXPECT_EQ(parse_run_control("set metrics all").value.as_string(), "all");
+    EXPECT_EQ(parse_run_control("set metrics_every 5").value.as_int(), 5);
+}
+
+TEST(RunControl, every_live_key_can_be_set) {
+    TrainConfig c;
+    const ConfigFields all = fields(c);
+    size_t n = 0;
+    for (const ConfigField& f : all.all()) {
+        if (!f.is_live) continue;
+        ++n;
+        const Json now = f.get();
+        const std::string word = now.is_string() ? now.as_string() : now.dump();
+        EXPECT_EQ(parse_run_control("set " + std::string(f.name) + " " + word).value, now) << f.name;
+    }
+    EXPECT_EQ(lab_live_fields().size(), n);
 }
 
 TEST(RunControl, a_wrong_line_says_what_was_expected) {
@@ -76,8 +94,11 @@ TEST(RunControl, a_wrong_line_says_what_was_expected) {
     EXPECT_NE(message("").find("pause, resume"), std::string::npos);
     EXPECT_NE(message("paus").find("pause, resume"), std::string::npos);
     EXPECT_NE(message("stop now").find("stop alone"), std::string::npos);
-    EXPECT_NE(message("set depth 3").find("a live field: lr, "), std::string::npos) << message("set depth 3");
+    EXPECT_NE(message("set depth 3").find("a live field: "), std::string::npos) << message("set depth 3");
     EXPECT_NE(message("set lr").find("set KEY VALUE"), std::string::npos);
+    EXPECT_NE(message("set batch 3").find("a live field"), std::string::npos) << "is not live";
+    EXPECT_NE(message("set metrics some").find("metrics to be one of few, layers, all"), std::string::npos);
+    EXPECT_NE(message("set metrics_every 2.5").find("an integer in [1, "), std::string::npos) << message("set metrics_every 2.5");
     for (const char* line : {"set lr 101", "set lr -1", "set lr nan", "set lr 1e-3x"})
         EXPECT_NE(message(line).find("number in [0, 100]"), std::string::npos) << line;
 }

@@ -1,6 +1,7 @@
 // Runs in folders: going on repeats the same bits, kills lose no committed row, a full disk waits, bad weights replace nothing.
 #include "engine/train/run.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <tuple>
 
 #include "engine/base/disk_full.h"
 #include "engine/base/log.h"
@@ -112,6 +114,199 @@ TEST(Run, live_changes_happen_again_at_their_steps) {
     EXPECT_EQ(n_events(folder.file("cut"), run_folder::kChange), 1);
 }
 
+// Steps to the end, with changes at the steps of a list.
+using Changes = std::vector<std::tuple<int64_t, std::string, Json>>;
+void finish(TrainingRun& run, const Changes& changes = {}) {
+    while (!run.is_done()) {
+        for (const auto& [step, key, value] : changes)
+            if (step == run.trainer().next_step()) run.change(key, value);
+        run.step();
+    }
+    run.set_state("finished");
+}
+
+TEST(Run, a_repeat_makes_the_live_changes_again) {
+    const test::TempFolder folder;
+    const TrainConfig c = test::small_training();
+    const ModelConfig m = test::small_model();
+    const auto first = start(folder.file("first"), c);
+    finish(*first, {{0, "beta1", 0.8}, {13, "lr", 0.02}, {20, "metrics", "layers"}, {21, "lr", 0.01}, {30, "steps", 48}});
+    EXPECT_EQ(first->trainer().next_step(), 48);
+    RunDescription d;
+    d.changes = recorded_changes(folder.file("first"));
+    ASSERT_EQ(d.changes.size(), 5u);
+    {
+        const auto cut = TrainingRun::start(folder.file("again"), m, fresh_weights(m, c), c, d, {}, {});
+        for (int i = 0; i < 17; ++i) cut->step();
+    }
+    const auto again = TrainingRun::resume(folder.file("again"), {});
+    finish(*again);
+    EXPECT_EQ(test::bits_of(first->trainer()), test::bits_of(again->trainer()));
+    EXPECT_EQ(rows_of(folder.file("first")), rows_of(folder.file("again")));
+    EXPECT_EQ(events_of(folder.file("first")), events_of(folder.file("again")));
+}
+
+TEST(Run, what_is_replayed_from_a_checkpoint_changes_as_its_parent_did) {
+    const test::TempFolder folder;
+    const TrainConfig c = test::small_training();
+    const auto parent = start(folder.file("parent"), c);
+    finish(*parent, {{13, "lr", 0.02}, {31, "clip", 0.5}, {33, "lr", 0.001}});
+    const auto same = TrainingRun::rewind(folder.file("parent"), 30, folder.file("same"), {}, {}, {});
+    finish(*same);
+    EXPECT_EQ(test::bits_of(parent->trainer()), test::bits_of(same->trainer()));
+    EXPECT_EQ(n_events(folder.file("same"), run_folder::kChange), 2);
+    // A repeat of that run, from its own first checkpoint.
+    RunDescription d;
+    d.parent = "parent", d.parent_step = 30;
+    const auto again = TrainingRun::rewind(folder.file("same"), 30, folder.file("again"), {}, d, {});
+    finish(*again);
+    EXPECT_EQ(test::bits_of(parent->trainer()), test::bits_of(again->trainer()));
+    EXPECT_EQ(rows_of(folder.file("same")), rows_of(folder.file("again")));
+    // What is asked for holds to the end, the other changes are the parent's.
+    const auto other = TrainingRun::rewind(folder.file("parent"), 30, folder.file("other"), {"lr=0.005"}, {}, {});
+    finish(*other);
+    EXPECT_EQ(other->trainer().config().lr, 0.005);
+    EXPECT_EQ(other->trainer().config().clip, 0.5);
+}
+
+TEST(Run, a_change_takes_the_place_of_those_ahead) {
+    const test::TempFolder folder;
+    const TrainConfig c = test::small_training();
+    {
+        const auto run = start(folder.file("run"), c);
+        while (run->trainer().next_step() < 17) {
+            if (run->trainer().next_step() == 13) run->change("lr", 0.02);
+            run->step();
+        }
+    }
+    {
+        const auto run = TrainingRun::resume(folder.file("run"), {});
+        run->step();
+        run->change("lr", 0.004);
+        for (int i = 0; i < 4; ++i) run->step();  // to step 15, without a checkpoint
+        EXPECT_EQ(run->trainer().config().lr, 0.004);
+    }
+    const auto run = TrainingRun::resume(folder.file("run"), {});
+    finish(*run);
+    EXPECT_EQ(run->trainer().config().lr, 0.004) << "what was taken back does not come again";
+    EXPECT_EQ(n_events(folder.file("run"), run_folder::kChange), 1);
+    EXPECT_EQ(n_events(folder.file("run"), run_folder::kAlarm), 0) << "rows differ because they were asked to";
+}
+
+TEST(Run, one_that_was_killed_before_its_first_checkpoint_is_started_again) {
+    const test::TempFolder folder;
+    const TrainConfig c = test::small_training();
+    const auto abandon = [&] {
+        RunFolder::describe(folder.file("run"), {}, c, test::small_model());
+        RunFolder half(folder.file("run"));
+        half.commit({0, {}, {}, {{"state", "running"}}});
+        fs::create_directories(checkpoint_folder(folder.file("run"), 0));
+        std::ofstream(checkpoint_folder(folder.file("run"), 0) + "/model.safetensors") << "half";
+    };
+    abandon();
+    EXPECT_THROW(TrainingRun::resume(folder.file("run"), {}), Error);
+    abandon();  // and again
+    start(folder.file("run"), c)->step();
+    EXPECT_EQ(checkpoint_steps(folder.file("run")), (std::vector<int64_t>{0}));
+    EXPECT_EQ(TrainingRun::resume(folder.file("run"), {})->trainer().next_step(), 0);
+    fs::remove_all(folder.file("run") + "/checkpoints");
+    EXPECT_THROW(start(folder.file("run"), c), Error) << "rows that somebody made are not thrown away";
+}
+
+// Random tokens at step 30 are a spike, which leads back to between 22 and 26.
+TrainConfig with_rollback() {
+    TrainConfig c = test::small_training();
+    c.steps = 48, c.lr = 1e-2, c.batch = 4, c.spike_window = 10, c.rollback_steps = 4, c.checkpoint_every = 5;
+    c.noise_step = 30, c.noise_batches = 1;
+    c.anticipatory = AnticipatoryMode::triggered, c.anticipatory_delta = 3, c.anticipatory_steps = 8;
+    return c;
+}
+
+TEST(Run, a_rollback_takes_rows_and_checkpoints_back) {
+    const test::TempFolder folder;
+    const auto run = start(folder.file("run"), with_rollback());
+    StepReport r;
+    while (r.status != StepReport::Status::rolled_back) {
+        ASSERT_FALSE(run->is_done());
+        r = run->step();
+    }
+    const int64_t to = run->trainer().next_step();
+    ASSERT_EQ(r.step, 30);
+    EXPECT_LT(rows_of(folder.file("run")).rbegin()->first.first, to) << "rows of a future that did not happen";
+    EXPECT_EQ(checkpoint_steps(folder.file("run")).back(), to);
+    sql::Database db(folder.file("run") + "/" + run_folder::kMetrics);
+    sql::Statement s(db, "SELECT detail FROM events WHERE kind = 'rollback'");
+    ASSERT_TRUE(s.step());
+    const Json detail = Json::parse(s.text(0), "rollback");
+    EXPECT_EQ(detail.at("to").as_int(), to);
+    EXPECT_EQ(detail.at("scalars").at("loss").as_double(), r.loss) << "the spike itself is kept";
+}
+
+TEST(Run, a_rollback_is_cut_and_repeated_bit_for_bit) {
+    const test::TempFolder folder;
+    const TrainConfig c = with_rollback();
+    // In the second pass over a step, and before the spike: each happens where it happened.
+    const auto drive = [](TrainingRun& run, int until) {
+        for (int i = 0; i < until && !run.is_done(); ++i) {
+            const bool is_second = run.trainer().n_rollbacks() == 1;
+            if (run.trainer().next_step() == 28) run.change("lr", is_second ? 0.004 : 0.012);
+            if (run.trainer().next_step() == 45) run.change("clip", 0.7);
+            run.step();
+        }
+    };
+    const auto straight = start(folder.file("straight"), c);
+    drive(*straight, 1000);
+    EXPECT_EQ(straight->trainer().n_rollbacks(), 1);
+    EXPECT_EQ(straight->trainer().config().lr, 0.004);
+    straight->set_state("finished");
+    for (const int cut_after : {12, 29, 31, 33, 36, 44}) {  // steps that were made; the rollback is the 31st
+        const std::string path = folder.file("cut" + std::to_string(cut_after));
+        {
+            const auto first = start(path, c);
+            drive(*first, cut_after);
+            if (cut_after == 33) first->checkpoint();  // as a stop does
+        }
+        const auto second = TrainingRun::resume(path, {});
+        EXPECT_EQ(second->trainer().n_rollbacks(), cut_after > 30) << cut_after;
+        drive(*second, 1000);
+        EXPECT_EQ(test::bits_of(straight->trainer()), test::bits_of(second->trainer())) << cut_after;
+        EXPECT_EQ(rows_of(folder.file("straight")), rows_of(path)) << cut_after;
+        EXPECT_EQ(n_events(path, run_folder::kAlarm), 0) << cut_after;
+    }
+    RunDescription d;
+    d.changes = recorded_changes(folder.file("straight"));
+    EXPECT_EQ(d.changes.size(), 3u);
+    const ModelConfig m = test::small_model();
+    const auto again = TrainingRun::start(folder.file("again"), m, fresh_weights(m, c), c, d, {}, {});
+    finish(*again);
+    EXPECT_EQ(test::bits_of(straight->trainer()), test::bits_of(again->trainer()));
+    EXPECT_EQ(rows_of(folder.file("straight")), rows_of(folder.file("again")));
+    // Left at a checkpoint after the rollback.
+    const auto left = TrainingRun::rewind(folder.file("straight"), 40, folder.file("left"), {}, {}, {});
+    finish(*left);
+    EXPECT_EQ(test::bits_of(straight->trainer()), test::bits_of(left->trainer()));
+}
+
+// Back to the very beginning, whose checkpoint stays as it was: the spike comes again.
+TEST(Run, a_rollback_to_the_beginning_is_gone_on_from) {
+    const test::TempFolder folder;
+    TrainConfig c = with_rollback();
+    c.rollback_steps = 20, c.noise_step = 12, c.steps = 24, c.anticipatory_steps = 6;
+    const auto straight = start(folder.file("straight"), c);
+    finish(*straight);
+    ASSERT_EQ(straight->trainer().n_rollbacks(), 1);
+    {
+        const auto first = start(folder.file("cut"), c);
+        for (int i = 0; i < 16; ++i) first->step();  // three after the rollback
+    }
+    EXPECT_EQ(checkpoint_steps(folder.file("cut")), (std::vector<int64_t>{0}));
+    const auto second = TrainingRun::resume(folder.file("cut"), {});
+    finish(*second);
+    EXPECT_EQ(test::bits_of(straight->trainer()), test::bits_of(second->trainer()));
+    EXPECT_EQ(rows_of(folder.file("straight")), rows_of(folder.file("cut")));
+    EXPECT_EQ(n_events(folder.file("cut"), run_folder::kAlarm), 0);
+}
+
 TEST(Run, a_different_row_is_an_alarm) {
     test::TempFolder folder;
     {
@@ -200,6 +395,59 @@ TEST(Run, a_full_disk_waits_and_goes_on) {
     EXPECT_EQ(rows_of(folder.file("straight")), rows_of(folder.file("full")));
     n_full = 1000, n_asked = 99;
     EXPECT_THROW(run->set_state("finished"), DiskFull) << "nobody waits any more";
+    set_log_sink(nullptr);
+    n_full = 0;
+    run->set_state("finished");
+    int n_waits = 0;
+    for (const std::string& e : events_of(folder.file("full")))
+        n_waits += e.find("control the disk was full: waited") != std::string::npos;
+    EXPECT_EQ(n_waits, 2);
+}
+
+// Asked to stop while it waits: stopped, and nothing of the step that did not fit counts.
+TEST(Run, a_full_disk_is_left_in_order) {
+    test::TempFolder folder;
+    const TrainConfig c = test::small_training();
+    bool is_full = false, gives_up = false, told = false;
+    RunOptions options;
+    const std::string path = folder.file("run");
+    options.before_write = [&] {
+        if (is_full) throw DiskFull("no room");
+    };
+    options.on_disk_full = [&](const std::string&) {
+        const int lock = open((path + "/" + run_folder::kLock).c_str(), O_RDONLY);
+        struct flock first_byte {};
+        first_byte.l_type = F_RDLCK, first_byte.l_whence = SEEK_SET, first_byte.l_len = 1;
+        told = fcntl(lock, F_OFD_GETLK, &first_byte) == 0 && first_byte.l_type == F_WRLCK;
+        close(lock);
+        if (gives_up) is_full = false;  // somebody else's file went in between: the state fits
+        return false;
+    };
+    set_log_sink([](LogLevel, const std::string&) {});
+    for (const bool fits : {true, false}) {
+        gives_up = fits, is_full = false;
+        fs::remove_all(path);
+        {
+            const auto run = start(path, c, options);
+            for (int i = 0; i < 12; ++i) run->step();
+            is_full = true;
+            EXPECT_THROW(run->step(), DiskFull);
+            EXPECT_TRUE(told) << "the waiting is seen from outside";
+            run->stop_without_room("no room");
+        }
+        is_full = false;
+        sql::Database db(path + "/" + run_folder::kMetrics);
+        sql::Statement s(db, "SELECT value FROM state WHERE key = 'state'");
+        ASSERT_TRUE(s.step());
+        EXPECT_EQ(s.text(0), fits ? "stopped" : "running");
+        EXPECT_EQ(rows_of(path).rbegin()->first.first, 11);
+        const auto rest = TrainingRun::resume(path, {});
+        finish(*rest);
+        const auto straight = start(folder.file(fits ? "straight" : "straight2"), c);
+        finish(*straight);
+        EXPECT_EQ(test::bits_of(straight->trainer()), test::bits_of(rest->trainer()));
+        EXPECT_EQ(rows_of(folder.file(fits ? "straight" : "straight2")), rows_of(path));
+    }
     set_log_sink(nullptr);
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -158,6 +159,36 @@ TEST(Trainer, what_is_not_finite_stops_or_skips_and_is_named) {
         leaf.param->master.f32()[0] = kept;
         EXPECT_EQ(t->step().status, StepReport::Status::done);
     }
+}
+
+// Finite weights whose product is not: the place where the numbers end is named, and the batch.
+TEST(Trainer, a_loss_that_overflows_names_where_it_began) {
+    TrainConfig c = test::small_training();
+    c.on_nonfinite = NonFinitePolicy::skip;
+    const auto t = test::small_trainer(c);
+    std::map<float*, std::vector<float>> kept;
+    for (Leaf& l : t->masters().leaves())
+        if (l.name.starts_with("layers.1.ffn.shared_experts.")) {
+            float* x = l.param->master.f32();
+            kept[x].assign(x, x + l.param->master.count());
+            std::fill(x, x + l.param->master.count(), 3e38f);
+        }
+    ASSERT_EQ(kept.size(), 3u);
+    const StepReport r = t->step();
+    ASSERT_EQ(r.events.size(), 1u);
+    EXPECT_NE(r.events[0].text.find("blocks.1.hook_mlp_out (output of the MLP sub-layer) at token "),
+              std::string::npos)
+        << r.events[0].text;
+    const Json batch = Json::parse(r.events[0].detail, "detail").at("batch");
+    EXPECT_EQ(batch.at("step").as_int(), 0);
+    EXPECT_FALSE(batch.at("samples").items().empty());
+    for (const auto& [x, values] : kept) std::copy(values.begin(), values.end(), x);
+    const StepReport next = t->step();
+    EXPECT_EQ(next.status, StepReport::Status::done);
+    const auto skipped = std::find_if(next.scalars.begin(), next.scalars.end(),
+                                      [](const Scalar& s) { return s.name == "skipped_steps"; });
+    ASSERT_NE(skipped, next.scalars.end());
+    EXPECT_EQ(skipped->value, 1);
 }
 
 TEST(Trainer, live_fields_change_and_others_do_not) {

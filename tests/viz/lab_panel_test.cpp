@@ -116,6 +116,16 @@ TEST_F(Lab, controls_steer_the_run_in_focus) {
     ASSERT_TRUE(click("lab/live/lr/Set"));
     EXPECT_EQ(last<SetLive>().key, "lr");
     EXPECT_EQ(last<SetLive>().value, "1e-3");
+    ASSERT_TRUE(click("lab/live/metrics"));
+    draw();
+    ASSERT_TRUE(click("lab/live/metrics/layers"));
+    EXPECT_EQ(last<SetLive>().key, "metrics");
+    EXPECT_EQ(last<SetLive>().value, "layers");
+    draw();
+    type("lab/live/metrics_every", "2.5");
+    const size_t n_before = stage.sink.lab.size();
+    click("lab/live/metrics_every/Set");
+    EXPECT_EQ(stage.sink.lab.size(), n_before) << "whole steps only";
     ASSERT_TRUE(click("lab/rewind/Replay"));
     EXPECT_EQ(last<RewindRun>().step, 100);
     EXPECT_TRUE(last<RewindRun>().changes.empty());

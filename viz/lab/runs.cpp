@@ -118,19 +118,60 @@ void draw_buttons(State& s, const LabRun& r, View& view) {
     }
 }
 
-bool is_valid_live(const LabLiveField& f, const std::string& text) {
-    double v = 0;
+template <class T>
+bool is_number_in(const std::string& text, double min, double max) {
+    T v{};
     const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), v);
-    return failed == std::errc() && end == text.data() + text.size() && v >= f.min && v <= f.max;
+    return failed == std::errc() && end == text.data() + text.size() && static_cast<double>(v) >= min &&
+           static_cast<double>(v) <= max;
+}
+bool is_valid_live(const LabLiveField& f, const std::string& text) {
+    return f.is_integer ? is_number_in<int64_t>(text, f.min, f.max) : is_number_in<double>(text, f.min, f.max);
+}
+
+// What it stands at: the last change, or what the run began with.
+std::string live_value(const LabRun& r, const std::string& key) {
+    for (auto e = r.events.rbegin(); e != r.events.rend(); ++e) {
+        if (e->kind != "change" || !e->text.starts_with(key + " ")) continue;
+        std::string value = e->text.substr(e->text.rfind(' ') + 1);
+        std::erase(value, '"');
+        return value;
+    }
+    return config_value(r, key);
+}
+
+// One of a few: what is picked is set at once.
+void draw_live_choice(const LabRun& r, const LabLiveField& f, View& view) {
+    const std::string now = live_value(r, f.key);
+    const bool is_open = ImGui::BeginCombo("##live", now.c_str());
+    ui::mark("lab/live/" + f.key, now);
+    if (!is_open) return;
+    for (const std::string& c : f.choices) {
+        if (ImGui::Selectable(c.c_str(), c == now)) ask(view.commands, SetLive{r.id, f.key, c});
+        ui::mark("lab/live/" + f.key + "/" + c, c);
+    }
+    ImGui::EndCombo();
+}
+
+void draw_live_number(State& s, const LabRun& r, const LabLiveField& f, View& view) {
+    std::string& text = s.live[f.key];
+    const bool is_entered = ImGui::InputText("##live", &text, ImGuiInputTextFlags_EnterReturnsTrue);
+    ui::mark("lab/live/" + f.key, text);
+    ImGui::SameLine();
+    const bool is_valid = is_valid_live(f, text);
+    ImGui::BeginDisabled(!is_valid);
+    const bool is_set = ui::button("Set", ("lab/live/" + f.key + "/Set").c_str());
+    ImGui::EndDisabled();
+    if (!is_valid && !text.empty()) ui::tooltip(range_text(f.min, f.max));
+    if (is_valid && (is_set || is_entered)) ask(view.commands, SetLive{r.id, f.key, text});
 }
 
 void draw_live(State& s, const LabRun& r, View& view) {
     ui::text_dim("Changes in the middle of the run; recorded in it");
-    static const std::set<std::string> kOffered = {"lr", "clip", "weight_decay"};
+    static const std::set<std::string> kOffered = {"lr", "clip", "weight_decay", "metrics", "metrics_every"};
     for (const LabLiveField& f : lab_live_fields()) {
         if (!kOffered.count(f.key)) continue;
         ImGui::PushID(f.key.c_str());
-        std::string& text = s.live[f.key];
         const float indent = ImGui::GetCursorPosX();
         ImGui::AlignTextToFramePadding();
         {
@@ -140,15 +181,10 @@ void draw_live(State& s, const LabRun& r, View& view) {
         ui::tooltip(f.help);
         ImGui::SameLine(indent + px(104));
         ImGui::SetNextItemWidth(px(100));
-        const bool is_entered = ImGui::InputText("##live", &text, ImGuiInputTextFlags_EnterReturnsTrue);
-        ui::mark("lab/live/" + f.key, text);
-        ImGui::SameLine();
-        const bool is_valid = is_valid_live(f, text);
-        ImGui::BeginDisabled(!is_valid);
-        const bool is_set = ui::button("Set", ("lab/live/" + f.key + "/Set").c_str());
-        ImGui::EndDisabled();
-        if (!is_valid && !text.empty()) ui::tooltip(range_text(f.min, f.max));
-        if (is_valid && (is_set || is_entered)) ask(view.commands, SetLive{r.id, f.key, text});
+        if (f.choices.empty())
+            draw_live_number(s, r, f, view);
+        else
+            draw_live_choice(r, f, view);
         ImGui::PopID();
     }
 }
@@ -208,7 +244,7 @@ void draw_rewind(State& s, const LabRun& r, View& view) {
     ImGui::BeginDisabled(step < 0);
     if (ui::button("Replay unchanged", "lab/rewind/Replay")) go({});
     ImGui::EndDisabled();
-    ui::tooltip("The same steps again: the curves must agree bit for bit");
+    ui::tooltip("The same steps again, with all that was changed live after it: the curves must agree bit for bit");
     draw_rewind_key(s);
     ImGui::SameLine();
     ImGui::SetNextItemWidth(px(90));
