@@ -52,8 +52,9 @@ LabInfo describe() {
     for (LabKnob& k : start_knobs()) i.knobs.push_back(std::move(k));
     i.plots = {{"Loss", "step", "nats", {kLoss}, false, false},
                {"Gradient norm before clipping", "step", "norm", {kNorm}, false, true},
-               {"RMS of g / sqrt(v), by group of weights", "step", "above 2.3: v lags behind", {}, false, true}};
-    for (const char* g : kGroups) i.plots.back().metrics.push_back(std::string(kSurprise) + g);
+               {"RMS of g / sqrt(v), of attention's weights", "step", "above 2.3: v lags behind",
+                {std::string(kSurprise) + kGroups[0]}, false, true}};
+    for (const char* g : kGroups) i.judged.push_back(std::string(kSurprise) + g);  // all of them would be a plot of names
     i.expected_time = "half a minute";
     return i;
 }

@@ -361,7 +361,7 @@ TEST(Charts, over_learning_rate_layer_and_step) {
     EXPECT_EQ(curve(v, 0, "hc 3 layers lr 0.01, step 100")->y, (std::vector<double>{2, 3, 4}));
 
     const LabVerdict spikes = judged("X34", "quick", [](const Arm&, int, const std::string& metric, int step) {
-        return metric == "surprise.head" && step == 201 ? 7.0 : 1.5;
+        return metric == "surprise.attention" && step == 201 ? 7.0 : 1.5;
     });
     const std::vector<std::string> row = {"beta2 0.95 clip", "1.5 / 1.5 / 1.5", "7.0 / 7.0 / 7.0", "2.0 / 2.0 / 2.0"};
     EXPECT_EQ(spikes.tables[1].rows[0], row)
