@@ -71,10 +71,10 @@ const std::set<std::string>& known_keys() {
             "compress_ratios", "num_hash_layers", "layer_types", "mlp_layer_types", "compress_rates", "rope_parameters",
             "rope_scaling", "scoring_func", "topk_method", "norm_topk_prob", "hidden_act", "model_type",
             "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings", "expert_dtype",
-            "quantization_config", "bos_token_id", "eos_token_id", "swiglu_limit", "vitrine",
+            "quantization_config", "bos_token_id", "eos_token_id", "pad_token_id", "swiglu_limit", "vitrine",
             // no effect on inference
             "architectures", "attention_dropout", "initializer_range", "torch_dtype", "dtype", "transformers_version",
-            "use_cache", "pad_token_id", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"};
+            "use_cache", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"};
         for (const auto& f : kInts) k.insert(f.key);
         for (const auto& f : kReals) k.insert(f.key);
         return k;
@@ -218,6 +218,8 @@ class ConfigParser {
     void token_ids() {
         const Json *bos = root_.find("bos_token_id"), *eos = root_.find("eos_token_id");
         config_.bos_id = bos && bos->is_null() ? -1 : static_cast<int>(integer(root_, "", "bos_token_id", 0, kMaxTokenId));
+        if (const Json* pad = root_.find("pad_token_id"); pad && !pad->is_null())
+            config_.pad_id = static_cast<int>(integer(root_, "", "pad_token_id", -1, kMaxTokenId));
         if (eos && eos->is_null()) {
             config_.eos_id = -1;
         } else if (eos && eos->is_array()) {
@@ -654,6 +656,7 @@ std::string config_to_json(const ModelConfig& c) {
         if (f.need == Need::always || c.*f.member != 0) j.set(f.key, c.*f.member);
     j.set("bos_token_id", c.bos_id < 0 ? Json() : Json(c.bos_id));
     j.set("eos_token_id", eos_to_json(c));
+    if (c.pad_id >= 0) j.set("pad_token_id", Json(c.pad_id));
     j.set("num_key_value_heads", 1);
     j.set("qk_rope_head_dim", c.rope_dim);
     j.set("compress_ratios", std::move(ratios));

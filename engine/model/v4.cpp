@@ -228,7 +228,7 @@ Tensor trunk(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const Batch&
     const bool keeps_values = is_short && ctx.watch && ctx.watch->get() != kNoProbes;
     const int blocks_together = is_short ? 4 : 1;  // in one scope: the first site of a block makes the last mix of the one before
     const auto angles = std::make_shared<BatchAngles>(batch_angles(ctx, c, batch));
-    Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult);
+    Tensor x_TND = embed_streams(ctx, w.embed, batch.tokens, c.hc_mult, c.pad_id);
     Tensor other_TND = ctx.tape ? Tensor{} : ctx.arena.make(x_TND.dtype, x_TND.shape);
 
     std::optional<Arena::Scope> scratch;  // nothing of a block outlives it but its streams
@@ -280,7 +280,7 @@ namespace {
 Tensor mtp_input(Ctx& ctx, const ModelConfig& c, const ModelWeights& w, const MtpWeights& mtp, const Tensor& x_TND,
                  std::span<const int32_t> next) {
     const int64_t n_tokens = x_TND.dim(0), n = x_TND.dim(1), d = x_TND.dim(2);
-    const Tensor e_TD = embed_streams(ctx, w.embed, next, 1).reshaped({n_tokens, d});
+    const Tensor e_TD = embed_streams(ctx, w.embed, next, 1, c.pad_id).reshaped({n_tokens, d});
     const Tensor from_token_TD = linear(ctx, rmsnorm(ctx, e_TD, mtp.enorm, c.rms_norm_eps), mtp.e_proj);
     const Tensor h_RD = rmsnorm(ctx, x_TND.reshaped({n_tokens * n, d}), mtp.hnorm, c.rms_norm_eps);  // each stream by itself
     return add_to_streams(ctx, linear(ctx, h_RD, mtp.h_proj).reshaped({n_tokens, n, d}), from_token_TD);

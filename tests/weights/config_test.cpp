@@ -185,7 +185,7 @@ TEST(Config, WritesWhatItReads) {
          {{"compress_rope_theta", nullptr}, {"rope_theta", nullptr}},
          {{"rope_parameters", R"({"main": {"rope_type": "default", "rope_theta": 1234.5678, "partial_rotary_factor": 0.5}})"}}},
         {{},
-         {{"eos_token_id", "[1, 5, 9]"}},
+         {{"eos_token_id", "[1, 5, 9]"}, {"pad_token_id", "2"}},
          {{"eos_token_id", "null"}, {"bos_token_id", "null"}, {"swiglu_limit", "null"}},
          {{"swiglu_limit", "0.1"}, {"hc_eps", "1e-7"}, {"routed_scaling_factor", "0.1"}, {"norm_topk_prob", "false"}}},
         {{},

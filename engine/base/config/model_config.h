@@ -58,6 +58,7 @@ struct ModelConfig {
     YarnConfig yarn;
     int64_t max_position = 0;
     int bos_id = 0, eos_id = 1;   // -1: none
+    int pad_id = -1;              // -1: none; its embedding row takes no gradient, as torch's padding_idx
     std::vector<int> more_eos_ids;  // that end a text too
     int n_mtp_layers = 0;
     bool norm_topk_prob = true;

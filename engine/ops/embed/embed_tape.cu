@@ -55,9 +55,10 @@ struct Plan {
     const int32_t *order, *first, *ids, *first_piece;
     unsigned n_pieces, n_ids;
 };
-Plan plan_of(Ctx& ctx, std::span<const int32_t> ids) {
+Plan plan_of(Ctx& ctx, std::span<const int32_t> ids, int pad_id) {
     std::vector<int32_t> order(ids.size()), first, distinct, first_piece;
     std::iota(order.begin(), order.end(), 0);
+    std::erase_if(order, [&](int32_t t) { return ids[static_cast<size_t>(t)] == pad_id; });
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
     for (size_t k = 0; k < order.size(); ++k) {
         const bool is_new = k == 0 || ids[order[k]] != ids[order[k - 1]];
@@ -72,7 +73,7 @@ Plan plan_of(Ctx& ctx, std::span<const int32_t> ids) {
 
 }  // namespace
 
-Tensor embed_on_tape(Ctx& ctx, const Param& table_VD, std::span<const int32_t> ids, int n_streams) {
+Tensor embed_on_tape(Ctx& ctx, const Param& table_VD, std::span<const int32_t> ids, int n_streams, int pad_id) {
     const int64_t n_tokens = static_cast<int64_t>(ids.size()), d = table_VD.shape[1];
     const Tensor x_TND = ctx.arena.make(DType::f32, {n_tokens, n_streams, d}), table = trained_value(ctx, table_VD);
     if (n_tokens == 0) return x_TND;
@@ -86,7 +87,8 @@ Tensor embed_on_tape(Ctx& ctx, const Param& table_VD, std::span<const int32_t> i
         expand<<<static_cast<unsigned>(n_tokens), kThreads, 0, stream>>>(table.f32(), list, n_streams, width, x_TND.f32());
     check_launch(ctx, "embed_streams");
     if (!is_trained(ctx, table_VD) || !ctx.tape->is_recording()) return x_TND;
-    const Plan plan = plan_of(ctx, ids);
+    const Plan plan = plan_of(ctx, ids, pad_id);
+    if (plan.n_ids == 0) return x_TND;
     const Tensor master = table_VD.master;
     ctx.tape->record([=](Ctx& c) {
         if (!c.tape->has_grad(x_TND)) return;

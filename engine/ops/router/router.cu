@@ -64,6 +64,7 @@ __device__ void choose_of(const RouteArgs& a, int64_t t, const float* logits, st
     float sum = 0;
     for (int j = 0; j < a.k; ++j)
         if (chosen[j] >= 0) sum += affinity[chosen[j]];
+    if (sum == 0) sum = 1;  // all vanish: weights of 0, not NaN
     for (int j = lane; j < a.k; j += kWarp) {
         const float s = chosen[j] < 0 ? 0 : affinity[chosen[j]];
         a.indices[t * a.k + j] = chosen[j];
