@@ -115,7 +115,7 @@ void Shell::drain() {
     while (next_update_ && next_update_(u)) {
         note_text(u);
         snapshot_.apply(std::move(u));
-        if (elapsed() - begin > kDrainSeconds) break;
+        if (elapsed() - begin > kDrainSeconds) return wake();  // the rest in the next frame
     }
 }
 

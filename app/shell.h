@@ -41,7 +41,7 @@ class Shell {
     Shell& operator=(const Shell&) = delete;
 
     bool frame();             // false: closed
-    virtual void wake() = 0;  // any thread: a report waits; at most 10 times a second reaches the system
+    virtual void wake() = 0;  // any thread: a report waits; the system is told once until the next frame
     // Waits until the last frame is really drawn (OpenGL only queues it): for measurements.
     virtual void finish() {}
     void set_time_step(double seconds) { options_.time_step = seconds; }  // 0: real time, frames wait

@@ -19,7 +19,7 @@ constexpr int kSettleFrames = 3;  // hover, popups and layout need them after an
 // On software OpenGL drawing takes the engine's processors. While the engine works: a seventh of the time, between 10 and 4
 // frames a second, and 10 at most for input.
 constexpr double kSoftwareInterval = 0.1, kSoftwareMost = 0.25, kSoftwareShare = 7;
-constexpr double kHardwareInterval = 1 / 60.0, kIdleWait = 10.0, kWakeInterval = 0.1;
+constexpr double kHardwareInterval = 1 / 60.0, kIdleWait = 10.0;
 
 std::string glfw_problem() {
     const char* text = nullptr;
@@ -65,14 +65,9 @@ class WindowShell : public Shell {
         glfwTerminate();
     }
 
-    // Bounded, so that a fast engine does not flood the event queue; the UI also looks for itself while the engine
-    // works.
+    // One event until a frame took notice, so that a fast engine does not flood the queue.
     void wake() override {
-        has_reports_.store(true, std::memory_order_relaxed);
-        const double now = elapsed();
-        double last = woken_at_.load(std::memory_order_relaxed);
-        if (now - last < kWakeInterval) return;
-        if (woken_at_.compare_exchange_strong(last, now)) glfwPostEmptyEvent();
+        if (!has_reports_.exchange(true)) glfwPostEmptyEvent();
     }
 
     void finish() override { glFinish(); }
@@ -91,12 +86,12 @@ class WindowShell : public Shell {
             if (settle_ > 0 && left <= 0)
                 glfwPollEvents();
             else
-                glfwWaitEventsTimeout(is_animating ? std::max(0.001, left) : kIdleWait);
+                glfwWaitEventsTimeout(is_animating || has_reports_ ? std::max(0.001, left) : kIdleWait);
             if (glfwWindowShouldClose(window_)) return false;
             if (has_input_) settle_ = kSettleFrames, has_input_ = false;
             if (elapsed() - drawn_at_ < wanted) continue;
-            if (settle_ > 0) break;
-            if (is_animating || has_reports_.exchange(false, std::memory_order_relaxed)) break;
+            const bool has_reports = has_reports_.exchange(false);
+            if (settle_ > 0 || is_animating || has_reports) break;
         }
         if (settle_ > 0) --settle_;
         drawn_at_ = elapsed();
@@ -168,7 +163,6 @@ class WindowShell : public Shell {
     int settle_ = kSettleFrames;
     double drawn_at_ = -1;
     std::atomic<bool> has_reports_{false};
-    std::atomic<double> woken_at_{-1};
 };
 
 }  // namespace

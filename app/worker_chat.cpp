@@ -1,6 +1,7 @@
 // The engine's thread: conversations and answers, and how they are reported and saved while they grow.
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 
 #include "app/comparison.h"
 #include "app/dialogue.h"
@@ -80,18 +81,26 @@ void Worker::handle(OpenConversation& c) {
             trace_->put(branch, r->token.ref.position, std::move(r->record));
     }
     const std::string model = engine_->info().folder;
+    if (!loaded.model.empty()) {  // earlier versions kept a folder as it was typed
+        const auto folder = std::filesystem::path(loaded.model).lexically_normal();
+        loaded.model = (folder.has_filename() ? folder : folder.parent_path()).string();
+    }
+    std::vector<int64_t> named;
     for (const auto& [id, node] : loaded.tree.nodes())  // files of earlier versions name one model for all of it
-        if (Turn& t = loaded.tree.at(id).turn; node.context.branch != 0 && t.model.empty()) t.model = loaded.model;
-    if (loaded.model != model)
+        if (Turn& t = loaded.tree.at(id).turn; node.context.branch != 0 && t.model.empty())
+            t.model = loaded.model, named.push_back(id);
+    const bool is_other = loaded.model != model;
+    if (is_other)
         notice(Notice::Level::info, "This conversation was held with " + escaped(loaded.model, 300) + "; now " +
                                         escaped(model, 300) + " is loaded. Its records are shown once that one is opened.");
     saved_.clear();
     for (const auto& [branch, b] : loaded.tree.branches) saved_[branch] = b.end();
     d.replace(std::move(loaded.tree));
+    if (is_other && !named.empty()) save_turns(named);  // the next saving names the loaded model for the whole
     publish_conversation();
     publish_recorded_timeline();
     report_cache();
-    if (const int64_t n = loaded.n_tokens_without_record; n > 0 && loaded.model == model)
+    if (const int64_t n = loaded.n_tokens_without_record; n > 0 && !is_other)
         notice(Notice::Level::info, n == 1 ? "One token was saved without its record; select it to compute it again."
                                            : std::to_string(n) + " tokens were saved without their records; select one to "
                                                                  "compute it again.");

@@ -23,6 +23,7 @@ struct View {
     Source source = Source::none;
     bool is_dark = true;
     std::string go_to;                 // a panel sets the name of another panel to switch to it
+    std::string open_model = {};       // a folder: to be opened, and the shown conversation again
     std::string run = {};              // and the id of an action to have it done
     // The one token that the view is about: of which everything in it must be, previewed or selected.
     TokenRef shown() const { return token ? token->ref : cursor.token; }

@@ -85,9 +85,10 @@ const Turn* answer_of(const Snapshot& s, TokenRef token) {
         if (t.role != "assistant") continue;
         if (!t.tokens.empty() && t.tokens.front().ref.branch == token.branch && token.position <= t.tokens.back().ref.position)
             return &t;
-        if (!t.is_complete && token.branch == s.timeline.branch) return &t;  // it grows: its tokens are in the timeline
     }
-    return nullptr;
+    if (s.conversation->path.empty()) return nullptr;
+    const Turn& last = s.conversation->path.back();  // it grows: its tokens are in the timeline
+    return last.role == "assistant" && !last.is_complete && token.branch == s.timeline.branch ? &last : nullptr;
 }
 
 std::string other_model(const Snapshot& s, TokenRef token) {

@@ -7,6 +7,7 @@
 #include "app/cli/options.h"
 #include "app/paths.h"
 #include "engine/base/error.h"
+#include "engine/base/log.h"
 #include "engine/base/reader.h"
 #include "engine/model/config.h"
 #include "engine/telemetry/run_folder.h"
@@ -39,6 +40,11 @@ bool has_checkpoint(const std::string& run, int64_t step) {
     return std::filesystem::exists(checkpoint_folder(run, step) + "/" + run_folder::kManifest, failed);
 }
 
+// A run may be gone on from or repeated in another folder.
+void make_absolute(std::string& path) {
+    if (!path.empty()) path = std::filesystem::absolute(path).lexically_normal().string();
+}
+
 // A run that did not begin from nothing is repeated from its first checkpoint, or from the weights that it was given if these are
 // still what they were.
 void repeat(const Json& file, const std::string& folder, Beginning& b) {
@@ -62,6 +68,7 @@ void repeat(const Json& file, const std::string& folder, Beginning& b) {
     if (from) b.from = from->at("weights").as_string(), b.fingerprint = from->at("fingerprint").as_string();
     if (has_checkpoint(folder, 0)) {
         b.weights = checkpoint_folder(folder, 0);
+        if (b.from.empty()) b.from = b.weights, make_absolute(b.from);  // an older run: that is where they are now
         return;
     }
     if (b.from.empty() || !std::filesystem::exists(b.from + "/config.json"))
@@ -71,11 +78,6 @@ void repeat(const Json& file, const std::string& folder, Beginning& b) {
         throw Error(ErrorKind::bad_input,
                     gone + ", and " + escaped(b.from, 512) + " no longer holds the weights that it began with");
     b.weights = b.from;
-}
-
-// A run may be gone on from or repeated in another folder.
-void make_absolute(std::string& path) {
-    if (!path.empty()) path = std::filesystem::absolute(path).lexically_normal().string();
 }
 
 }  // namespace
@@ -105,8 +107,10 @@ Beginning beginning(const TrainArgs& a) {
         const Json& j = file.find("config") ? file.at("config") : file;  // a run's run.json, or its "config" alone
         b.model = parse_config(j.at("model").dump(), a.config + ": model").config;
         b.train = train_config_from_json(j.at("train"), a.config + ": train");
-        const std::string folder = std::filesystem::path(a.config).parent_path().string();
-        if (file.find("revision")) repeat(file, folder.empty() ? "." : folder, b);
+        const std::string beside = std::filesystem::path(a.config).parent_path().string(), folder = beside.empty() ? "." : beside;
+        if (std::filesystem::exists(folder + "/" + run_folder::kMetrics)) repeat(file, folder, b);
+        else if (file.find("revision"))
+            log_info(escaped(a.config, 512) + ": no run lies beside it: its configuration, from new weights");
     }
     ConfigFields f = fields(b.train);
     if (!a.tokens.empty()) {

@@ -88,7 +88,9 @@ class OneRun {
             while (!s.step.empty() && s.step.back() >= from) s.step.pop_back(), s.value.pop_back();  // they come again
             out_.scalars[name] = std::move(s);
         }
-        out_.events = reader.take_new_events(), out_.changed = reader.run().changed;
+        out_.events = reader.take_new_events();
+        std::erase_if(out_.events, [&](const LabEvent& e) { return static_cast<double>(e.step) >= from; });
+        out_.changed = reader.run().changed;
         out_.step = run_ ? run_->trainer().next_step() : reader.run().step;
         if (is_finished) out_.state = RunState::finished;
     }

@@ -130,8 +130,10 @@ SweepResult result_of(const SweepRun& r, const SweepOptions& o, std::stop_token 
 void check_holds(const std::string& folder, const ModelConfig& model, const TrainConfig& train) {
     const std::string file = folder + "/" + run_folder::kRunJson;
     const Json was = Json::parse(read_file(file, 16 << 20), file, {.max_bytes = 16 << 20});
-    const bool same = was.at("config").at("train") == to_json(train) &&
-                      was.at("config").at("model") == Json::parse(config_to_json(model), "the model's config");
+    const Json& config = was.at("config");  // keys that are younger than the file have their defaults
+    const bool same = train_config_from_json(config.at("train"), file) == train &&
+                      parse_config(config.at("model").dump(), file).config ==
+                          parse_config(config_to_json(model), "the model's config").config;
     if (!same) throw Error(ErrorKind::bad_input, escaped(folder, 512) + ": holds a run with another configuration");
 }
 

@@ -456,7 +456,9 @@ class ConfigParser {
                 yarn(*compress, "rope_parameters.compress.");
             } else {
                 config_.compress_rope_theta = real(root_, "", "compress_rope_theta", 1.0001, 1e12);
-                const Json* scaling = flat ? flat : root_.find("rope_scaling");
+                const Json *other = root_.find("rope_scaling"), *scaling = flat ? flat : other;
+                if (flat && other && !other->is_null() && !(*other == *flat))
+                    warn("rope_scaling", *other, "not used: rope_parameters is there");
                 if (!scaling || !(scaling->is_null() || scaling->is_object()))
                     issue("rope_scaling", scaling, "expected an object of YaRN's numbers, or null for none");
                 else if (scaling->is_object())

@@ -167,7 +167,7 @@ uint64_t SequenceCache::State::bytes() const {
 }
 
 SequenceCache::State SequenceCache::save() const {
-    State s{length, drafter_length, {}, {}, {}};
+    State s{length, drafter_length, oldest_, {}, {}, {}};
     int64_t bytes = 0;
     for (const LayerCache& l : layers)
         for (const RowRing* r : l.rings()) bytes += r->saved_bytes(length);
@@ -192,7 +192,7 @@ void SequenceCache::restore(const State& s) {
     length = s.length;
     ahead = 0;
     drafter_length = s.drafter_length;
-    oldest_ = std::max<int64_t>(0, length - kRollbackSlack);
+    oldest_ = std::max({int64_t{0}, length - kRollbackSlack, s.oldest});
     const std::byte* from = s.rings.data();
     if constexpr (kHasCuda)
         if (gpu_) from = s.gpu_rings->data();

@@ -131,6 +131,7 @@ class SequenceCache {
     struct State {
         int64_t length = 0;
         int64_t drafter_length = 0;
+        int64_t oldest = 0;                                 // shortest length whose rows are all in it
         std::vector<std::byte> rings;                       // what every ring saved, one behind the other
         std::shared_ptr<cuda::Buffer> gpu_rings;            // the same in the GPU's memory: no copy through the host
         std::vector<std::array<EntryStore, 2>> stores;      // on a GPU none: entries stay where they are

@@ -124,7 +124,7 @@ double median_below(const std::string& name, double below, int64_t step, const B
 
 // Whether it has now stood above its line for `within` steps, and one measurement ago had not.
 bool stands_still(const Standstill& t, int64_t step, int64_t every, const Before& before) {
-    const int64_t n = t.within / every + 1;  // measurements from the first to this one
+    const int64_t n = (t.within + every - 1) / every + 1;  // measurements from the first to this one
     for (int64_t i = 1; i < n; ++i)
         if (step < i * every || !(before(step - i * every, t.name) > t.above)) return false;
     return step < n * every || !(before(step - n * every, t.name) > t.above);

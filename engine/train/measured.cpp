@@ -43,6 +43,10 @@ ChangesAhead::ChangesAhead(std::vector<RecordedChange> all, const Trainer& train
     const std::pair here(trainer.n_rollbacks(), trainer.next_step());
     for (RecordedChange& c : all)
         if (std::pair(c.rollbacks, c.step) >= here) ahead_.push_back(std::move(c));
+    // One that was made after going on from a checkpoint may come before one that was made earlier.
+    std::stable_sort(ahead_.begin(), ahead_.end(), [](const RecordedChange& a, const RecordedChange& b) {
+        return std::pair(a.rollbacks, a.step) < std::pair(b.rollbacks, b.step);
+    });
 }
 
 void ChangesAhead::apply(Trainer& trainer) {

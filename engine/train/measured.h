@@ -28,7 +28,7 @@ class RecentRows {
 class ChangesAhead {
   public:
     ChangesAhead() = default;
-    // Of `all`, in their order, those that come after the step and the rollbacks that the trainer has behind it.
+    // Of `all`, in the order of their steps, those that come after the step and the rollbacks that the trainer has behind it.
     ChangesAhead(std::vector<RecordedChange> all, const Trainer& trainer);
     void apply(Trainer& trainer);
     std::vector<int64_t> drop(const std::string& key);  // those of a key that was changed otherwise: ids of their events

@@ -70,6 +70,8 @@ std::unique_ptr<TrainingRun> TrainingRun::resume(const std::string& folder, cons
     const Json description = read_json(folder + "/" + run_folder::kRunJson);
     const Json* parent = description.find("parent");
     run->begins_at_ = parent ? parent->at("step").as_int() : 0;
+    for (const int64_t s : steps)  // of a future that a rollback had taken back when it was killed
+        if (s > step && s != run->begins_at_) remove_checkpoint(checkpoint_folder(folder, s));
     run->last_checkpoint_ = run->written_step_ = step;
     run->ahead_ = ChangesAhead(recorded_changes(folder), *run->trainer_);
     const std::string rollbacks = run->folder_.state("rollbacks");  // from before one: its spike comes again, and rows as they were
@@ -250,12 +252,13 @@ void TrainingRun::checkpoint(std::stop_token stop) {
     prune();
 }
 
-// The newest keep_checkpoints and the first stay.
+// The newest keep_checkpoints and the beginning's stay. Those that lie ahead were taken back and are about to go.
 void TrainingRun::prune() {
     const auto keep = static_cast<size_t>(trainer_->config().keep_checkpoints);
-    const std::vector<int64_t> steps = checkpoint_steps(folder_.path());
-    if (keep == 0 || steps.size() <= keep + 1) return;
-    for (size_t i = 1; i + keep < steps.size(); ++i) remove_checkpoint(checkpoint_folder(folder_.path(), steps[i]));
+    if (keep == 0) return;
+    std::vector<int64_t> steps = checkpoint_steps(folder_.path());
+    std::erase_if(steps, [&](int64_t s) { return s == begins_at_ || s > trainer_->next_step(); });
+    for (size_t i = 0; i + keep < steps.size(); ++i) remove_checkpoint(checkpoint_folder(folder_.path(), steps[i]));
 }
 
 void TrainingRun::set_state(const std::string& state, const std::string& error) {

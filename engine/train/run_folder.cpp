@@ -156,7 +156,12 @@ void RunFolder::commit(const Commit& c) {
             row.run();
         }
         sql::Statement event(db, "INSERT OR IGNORE INTO events(step, kind, text, detail) VALUES(?, ?, ?, ?)");
-        for (const TrainEvent& e : c.events) event.bind(1, e.step).bind(2, e.kind).bind(3, e.text).bind(4, e.detail).run();
+        // The same change once more, at the same step, comes after those between.
+        sql::Statement change(db, "INSERT OR REPLACE INTO events(step, kind, text, detail) VALUES(?, ?, ?, ?)");
+        for (const TrainEvent& e : c.events) {
+            sql::Statement& one = e.kind == run_folder::kChange ? change : event;
+            one.bind(1, e.step).bind(2, e.kind).bind(3, e.text).bind(4, e.detail).run();
+        }
         sql::Statement state(db, "INSERT OR REPLACE INTO state(key, value) VALUES(?, ?)");
         for (const auto& [key, value] : c.state) state.bind(1, key).bind(2, value).run();
         all.commit();

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char *kGain = "hyper.gain.max", *kMeanGain = "hyper.gain.mean", *kBackward = "hyper.gain_backward.max",
                      *kDynamic = "hyper.dynamic";
-// Of the maps' token means, up to and with a layer: the only gain that rows hold by layer.
+// Of the maps' token means, up to and with a layer.
 std::string gain_up_to(int layer) {
     return "layers." + std::to_string(layer) + ".hyper.gain.of_mean";
 }

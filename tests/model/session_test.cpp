@@ -75,6 +75,22 @@ TEST(Session, RollbackToAnyPositionThenGoingOn) {
 }
 
 // Another continuation in between leaves nothing behind: window rows, compressor rows, entries, index keys.
+// Going back left rows of later positions in the rings; a state that is kept soon after takes them along.
+TEST(Session, AStateKeptAfterGoingBackKnowsWhichRowsItHas) {
+    Fixture f(1100);
+    auto s = f.engine->new_session();
+    s->append(f.part(0, 1000));
+    s->rewind(430);
+    s->append(f.part(430, 440));
+    s->keep_state();
+    s->append(f.part(440, 1100));
+    s->rewind(440);
+    EXPECT_LE(f.distance(*s), 1e-4);
+    s->rewind(380);
+    s->append(f.part(380, 381));
+    EXPECT_LE(f.distance(*s), 1e-4);
+}
+
 TEST(Session, RejectedDraftsLeaveNoTrace) {
     Fixture& f = fixture();
     auto s = f.engine->new_session();

@@ -108,6 +108,7 @@ void Workspace::prepare() {
             Sampling& own = desk_.settings.sampling;
             const Sampling& asked = s.model->sampling;
             own.temperature = asked.temperature, own.top_k = asked.top_k, own.top_p = asked.top_p, own.min_p = asked.min_p;
+            own.repetition_penalty = asked.repetition_penalty;
         }
         if (desk_.is_opening && s.model) desk_.settings.add_recent(s.model->folder);
         if (s.knows_curriculum)
@@ -143,7 +144,9 @@ void Workspace::watch_probes() {
 void Workspace::handle_keys() {
     is_text_focused_ = ImGui::GetIO().WantTextInput;
     if (key_pressed(Key::kEscape, false)) {
-        if (desk_.overlay != Overlay::none)
+        if (desk_.overlay == Overlay::sampling && is_text_focused_)
+            ImGui::ClearActiveID();  // leaves the field: what was typed there counts
+        else if (desk_.overlay != Overlay::none)
             desk_.close();
         else if (ImGui::IsPopupOpen(nullptr, ImGuiPopupFlags_AnyPopup))
             ImGui::ClosePopupToLevel(0, true);
@@ -271,6 +274,8 @@ void Workspace::draw_view_pane() {
     }
     if (!view.go_to.empty()) show_panel(view.go_to);
     if (!view.run.empty()) run_action(view.run);
+    if (!view.open_model.empty() && desk_.open_model(view.open_model) && desk_.s.conversation)
+        desk_.post(OpenConversation{desk_.s.conversation->id});
     ImGui::PopStyleVar();
 }
 

@@ -33,10 +33,7 @@ bool require_own_record(const Snapshot& s, View& view, TokenRef token) {
     const std::string why = "This token was read by " + displayable(theirs) + ", and " + displayable(ours) +
                             " is loaded. Its layers, experts, ratios and words are not those of this model, so nothing of "
                             "its record is shown.";
-    if (empty_state("Recorded with another model", why.c_str(), "Open that model")) {
-        view.commands.send(LoadModel{other});
-        if (s.conversation) view.commands.send(OpenConversation{s.conversation->id});
-    }
+    if (empty_state("Recorded with another model", why.c_str(), "Open that model")) view.open_model = other;
     return false;
 }
 
