@@ -24,9 +24,13 @@ Json read_json(const std::string& file) { return Json::parse(read_file(file, kMa
 int64_t newest_checkpoint(const std::string& folder, const std::vector<int64_t>& steps) {
     std::pair<int64_t, int64_t> newest{-1, 0};
     for (const int64_t step : steps) {
-        const Json j = read_json(checkpoint_folder(folder, step) + "/" + run_folder::kManifest);
-        const Json* rollbacks = j.at("state").find("n_rollbacks");
-        newest = std::max(newest, {rollbacks ? rollbacks->as_int() : 0, step});
+        int64_t n_rollbacks = 0;
+        try {
+            const Json j = read_json(checkpoint_folder(folder, step) + "/" + run_folder::kManifest);
+            if (const Json* n = j.at("state").find("n_rollbacks")) n_rollbacks = n->as_int();
+        } catch (const Error&) {  // told by who reads it, if it is the one
+        }
+        newest = std::max(newest, {n_rollbacks, step});
     }
     return newest.second;
 }
