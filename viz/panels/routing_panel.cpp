@@ -251,7 +251,7 @@ void RoutingPanel::draw_loads(const Snapshot& s, View& view) {
     ImGui::SameLine(0, px(18));
     ui::dot(theme().text);
     ImGui::SameLine(0, px(6));
-    ui::text_dim("chosen by this token");
+    ui::text_dim("this token's");
     draw_load_bars(counts, stats, view);
 }
 
